@@ -1,0 +1,73 @@
+"""From checkpoints to a bundle, atomically: `build`, `export` (without engines) and `compile` (engines later)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dspark_engines.backends import Backend, get_backend
+from dspark_engines.bundle import (
+    MANIFEST,
+    BackendInfo,
+    Bundle,
+    Limits,
+    Manifest,
+    atomic_directory,
+    open_bundle,
+)
+from dspark_engines.errors import OutputError
+from dspark_export.bundling.describe import describe_backend, describe_bundle, record_tree
+from dspark_export.bundling.export import export_pair
+from dspark_export.bundling.plan import BuildPlan, open_pair
+from dspark_export.bundling.progress import Reporter
+
+
+def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
+    """Export, compile unless `plan.backend` is None, hash, rename. Nothing is left behind on failure."""
+    reporter.step("reading the checkpoints")
+    backend = None if plan.backend is None else get_backend(plan.backend)
+    pair = open_pair(plan)
+    with atomic_directory(plan.output) as root:
+        export_pair(pair, root, plan.limits, reporter)
+        backends = [] if backend is None else [_compile(backend, root, root, plan.limits, reporter)]
+        manifest = describe_bundle(pair, root, plan.limits, backends, reporter.step("hashing"))
+        write_manifest(manifest, root)
+    return manifest
+
+
+def compile_bundle(path: Path, backend_name: str, reporter: Reporter, *, overwrite: bool) -> Manifest:
+    """Add the engines of one backend to an exported bundle. Raises `OutputError` when they are there."""
+    bundle, backend = open_bundle(path), get_backend(backend_name)
+    if any(info.name == backend.name for info in bundle.manifest.backends) and not overwrite:
+        raise OutputError(
+            f"{path}: already holds engines of backend '{backend.name}'", hint="pass --overwrite to replace them"
+        )
+    folder = path / "engines" / backend.name
+    with atomic_directory(folder) as partial:
+        compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits)
+    info = describe_backend(backend, compiled, path)
+    manifest = _with_backend(bundle, info, reporter)
+    write_manifest(manifest, path)
+    return manifest
+
+
+def write_manifest(manifest: Manifest, root: Path) -> None:
+    """Write manifest.json in one rename."""
+    partial = root / f".{MANIFEST}.partial"
+    partial.write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
+    os.replace(partial, root / MANIFEST)
+
+
+def _compile(backend: Backend, root: Path, home: Path, limits: Limits, reporter: Reporter) -> BackendInfo:
+    step = reporter.step(f"compiling for {backend.name}")
+    folder = root / "engines" / backend.name
+    folder.mkdir(parents=True)
+    compiled = backend.compile(root / "onnx", folder, limits)
+    step(1, 1)
+    return describe_backend(backend, compiled, home)
+
+
+def _with_backend(bundle: Bundle, info: BackendInfo, reporter: Reporter) -> Manifest:
+    others = [backend for backend in bundle.manifest.backends if backend.name != info.name]
+    files = record_tree(bundle.path, reporter.step("hashing"))
+    return bundle.manifest.model_copy(update={"backends": [*others, info], "files": files})

@@ -1,0 +1,129 @@
+"""Fill in the manifest from what was read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dspark_engines.backends import Backend, CompiledEngine
+from dspark_engines.bundle import (
+    MANIFEST,
+    BackendInfo,
+    DrafterInfo,
+    EngineInfo,
+    FileRecord,
+    GraphInfo,
+    Limits,
+    Manifest,
+    TargetInfo,
+    TensorInfo,
+    record_file,
+)
+from dspark_export.bundling.plan import Pair
+from dspark_export.bundling.progress import Step
+
+TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
+
+
+def describe_bundle(
+    pair: Pair, root: Path, limits: Limits, backends: list[BackendInfo], step: Step
+) -> Manifest:
+    """The manifest of everything under `root`; hashes are taken here."""
+    return Manifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tools={name: version(name) for name in TOOLS},
+        precision="fp32",
+        limits=limits,
+        target=_target(pair),
+        drafter=_drafter(pair),
+        graphs={"target": describe_graph(root, "target"), "drafter": describe_graph(root, "drafter")},
+        backends=backends,
+        files=record_tree(root, step),
+    )
+
+
+def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root: Path) -> BackendInfo:
+    """The record of freshly compiled engines under `root`/engines/NAME."""
+    engines = [
+        EngineInfo(
+            role=engine.role,
+            slots=engine.slots,
+            path=f"engines/{backend.name}/{engine.file}",
+            weights="onnx",
+            built_from=record_file(root / "onnx" / engine.source, root),
+        )
+        for engine in compiled
+    ]
+    return BackendInfo(name=backend.name, version=backend.version, engines=engines)
+
+
+def describe_graph(root: Path, name: str) -> GraphInfo:
+    """Inputs and outputs of an exported graph, caches only counted."""
+    path = root / "onnx" / f"{name}.onnx"
+    graph = ir.load(path).graph
+    return GraphInfo(
+        path=path.relative_to(root).as_posix(),
+        inputs=[_tensor(value) for value in graph.inputs if not _is_cache(value)],
+        outputs=[_tensor(value) for value in graph.outputs if not _is_cache(value)],
+        caches=sum(_is_cache(value) for value in graph.inputs),
+    )
+
+
+def record_tree(root: Path, step: Step) -> list[FileRecord]:
+    """Every file under `root` but the manifest."""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MANIFEST)
+    total, done = sum(path.stat().st_size for path in files), 0
+    records = []
+    for path in files:
+        records.append(record_file(path, root))
+        done += records[-1].bytes
+        step(done, total)
+    return records
+
+
+def _is_cache(value: ir.Value) -> bool:
+    return "_cache" in (value.name or "")
+
+
+def _tensor(value: ir.Value) -> TensorInfo:
+    assert value.shape is not None and value.dtype is not None, "exported graphs declare their interface"
+    shape = [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape]
+    return TensorInfo(name=value.name or "", dtype=value.dtype.name.lower(), shape=shape)
+
+
+def _target(pair: Pair) -> TargetInfo:
+    checkpoint, spec = pair.target, pair.target.spec
+    return TargetInfo(
+        name=checkpoint.path.name,
+        files=_identity(checkpoint.files),
+        architecture=spec.architecture,
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.shape.hidden_size,
+        num_layers=spec.shape.num_layers,
+        eos_token_ids=list(spec.eos_token_ids),
+        bos_token_id=spec.bos_token_id,
+        add_bos=checkpoint.add_bos,
+    )
+
+
+def _drafter(pair: Pair) -> DrafterInfo:
+    checkpoint, spec = pair.drafter, pair.drafter.spec
+    return DrafterInfo(
+        name=checkpoint.path.name,
+        files=_identity(checkpoint.files),
+        block_size=spec.block_size,
+        target_layer_ids=list(spec.target_layer_ids),
+        feature_size=spec.feature_size,
+        num_layers=spec.shape.num_layers,
+        markov_kind=spec.markov.kind,
+        markov_rank=spec.markov.rank,
+        confidence=spec.confidence.enabled,
+    )
+
+
+def _identity(files: Sequence[Path]) -> list[FileRecord]:
+    return [record_file(path, path.parent) for path in files]

@@ -1,0 +1,26 @@
+"""Readers: a checkpoint of any supported dialect becomes a spec, lazily loaded weights and a tokenizer."""
+
+from dspark_export.checkpoints.open import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
+from dspark_export.checkpoints.spec import (
+    ConfidenceSpec,
+    DecoderShape,
+    DrafterSpec,
+    MarkovSpec,
+    RopeSpec,
+    TargetSpec,
+)
+from dspark_export.checkpoints.tensors import Weights
+
+__all__ = [
+    "ConfidenceSpec",
+    "DecoderShape",
+    "DrafterCheckpoint",
+    "DrafterSpec",
+    "MarkovSpec",
+    "RopeSpec",
+    "TargetCheckpoint",
+    "TargetSpec",
+    "Weights",
+    "open_drafter",
+    "open_target",
+]

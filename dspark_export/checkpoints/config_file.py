@@ -1,0 +1,127 @@
+"""Reading a checkpoint's JSON config: outside data, so pydantic checks it and one line says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RopeConfig(BaseModel):
+    """`rope_scaling` (older) or `rope_parameters` (newer) of a Hugging Face config."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rope_type: Literal["default", "linear", "llama3"] = "default"
+    rope_theta: PositiveFloat | None = None
+    factor: PositiveFloat = 1.0
+    low_freq_factor: PositiveFloat = 1.0
+    high_freq_factor: PositiveFloat = 4.0
+    original_max_position_embeddings: PositiveInt = 8192
+
+
+class DecoderConfig(BaseModel):
+    """The keys that Llama, Qwen3 and DeepSpec's drafters share, under Hugging Face's names."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt | None = None
+    vocab_size: PositiveInt
+    max_position_embeddings: PositiveInt
+    rms_norm_eps: PositiveFloat
+    rope_theta: PositiveFloat | None = None
+    rope_parameters: RopeConfig | None = None
+    rope_scaling: RopeConfig | None = None
+    hidden_act: Literal["silu"]
+    attention_bias: Literal[False] = False
+    mlp_bias: Literal[False] = False
+    use_sliding_window: Literal[False] = False
+    bos_token_id: NonNegativeInt | None = None
+    eos_token_id: NonNegativeInt | list[NonNegativeInt] | None = None
+    tie_word_embeddings: bool = Field(default=False)
+
+    def eos_ids(self) -> tuple[int, ...]:
+        """End-of-sequence ids as a tuple; empty when the config names none."""
+        eos = self.eos_token_id
+        return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+
+    def decoder_shape(self, path: Path, *, qk_norm: bool) -> DecoderShape:
+        """The normalised shape. Raises `CheckpointError` when heads do not divide or rope has no base."""
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise CheckpointError(
+                f"{path}: num_attention_heads {self.num_attention_heads} is not a multiple of "
+                f"num_key_value_heads {self.num_key_value_heads}",
+                hint="grouped-query attention needs whole groups; check the config against the weights",
+            )
+        return DecoderShape(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_layers=self.num_hidden_layers,
+            num_heads=self.num_attention_heads,
+            num_kv_heads=self.num_key_value_heads,
+            head_dim=self.head_dim or self.hidden_size // self.num_attention_heads,
+            rms_norm_eps=self.rms_norm_eps,
+            rope=self._rope(path),
+            qk_norm=qk_norm,
+        )
+
+    def _rope(self, path: Path) -> RopeSpec:
+        rope = self.rope_parameters or self.rope_scaling or RopeConfig()
+        theta = rope.rope_theta or self.rope_theta
+        if theta is None:
+            raise CheckpointError(
+                f"{path}: missing key 'rope_theta'", hint="add it to the config (or to rope_parameters)"
+            )
+        return RopeSpec(
+            theta=theta,
+            kind=rope.rope_type,
+            factor=rope.factor,
+            low_freq_factor=rope.low_freq_factor,
+            high_freq_factor=rope.high_freq_factor,
+            original_max_positions=rope.original_max_position_embeddings,
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises `CheckpointError` when there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such file", hint="point at a Hugging Face style directory, with config.json in it"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON: {error}", hint="fetch the file again") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds no JSON object", hint="fetch the file again")
+    return data
+
+
+def parse_config(model: type[Model], path: Path, data: dict[str, Any] | None = None) -> Model:
+    """Validate `path` (or `data` read from it) as `model`. Raises `CheckpointError` naming the first bad key."""
+    try:
+        return model.model_validate(read_json(path) if data is None else data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise CheckpointError(
+                f"{path}: missing key '{key}'", hint="the config must carry every key of its dialect"
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise CheckpointError(
+            f"{path}: {key}: {message} (found {first['input']!r:.60})" if key else f"{path}: {message}",
+            hint="correct the config, or use a checkpoint that this version supports",
+        ) from None

@@ -1,0 +1,81 @@
+"""DeepSpec's drafters (`Qwen3DSparkModel`): config.json plus flat tensor names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.config_file import DecoderConfig, parse_config, read_json
+from dspark_export.checkpoints.spec import ConfidenceSpec, DrafterSpec, MarkovSpec
+
+ARCHITECTURES = ("Qwen3DSparkModel",)
+
+
+class DeepSpecConfig(DecoderConfig):
+    """Keys that DeepSpec adds to the copy of the target's config."""
+
+    num_target_layers: PositiveInt
+    block_size: PositiveInt
+    mask_token_id: NonNegativeInt
+    target_layer_ids: list[int]
+    markov_rank: NonNegativeInt
+    markov_head_type: Literal["vanilla", "gated", "rnn"]
+    enable_confidence_head: bool
+    confidence_head_with_markov: bool
+    layer_types: list[Literal["full_attention"]]
+
+    @field_validator("target_layer_ids")
+    @classmethod
+    def _taps(cls, taps: list[int]) -> list[int]:
+        if not taps or taps != sorted(set(taps)) or taps[0] < -1:
+            raise ValueError("target_layer_ids must be a non-empty, strictly rising list of layers from -1 up")
+        return taps
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mask_token_id >= self.vocab_size:
+            raise ValueError(f"mask_token_id {self.mask_token_id} lies outside the vocabulary of {self.vocab_size}")
+        if self.target_layer_ids[-1] >= self.num_target_layers - 1:
+            raise ValueError(
+                f"target_layer_ids taps layer {self.target_layer_ids[-1]}, the target's final layer is "
+                f"{self.num_target_layers - 1} and cannot be tapped (its hidden state is returned after the norm)"
+            )
+        if self.confidence_head_with_markov and self.enable_confidence_head and not self.markov_rank:
+            raise ValueError("confidence_head_with_markov needs markov_rank above 0")
+        return self
+
+
+def read_deepspec_spec(directory: Path, tensor_names: frozenset[str]) -> DrafterSpec:
+    """Normalise `directory/config.json`. Raises `CheckpointError` for another architecture or a bad key."""
+    path = directory / "config.json"
+    data = read_json(path)
+    _check_architecture(path, data)
+    config = parse_config(DeepSpecConfig, path, data)
+    markov = MarkovSpec(config.markov_head_type if config.markov_rank else "none", config.markov_rank)
+    return DrafterSpec(
+        shape=config.decoder_shape(path, qk_norm=True),
+        vocab_size=config.vocab_size,
+        block_size=config.block_size,
+        mask_token_id=config.mask_token_id,
+        target_layer_ids=tuple(config.target_layer_ids),
+        num_target_layers=config.num_target_layers,
+        markov=markov,
+        confidence=ConfidenceSpec(
+            config.enable_confidence_head,
+            config.enable_confidence_head and config.confidence_head_with_markov,
+        ),
+        own_embedding="embed_tokens.weight" in tensor_names,
+        own_head="lm_head.weight" in tensor_names,
+    )
+
+
+def _check_architecture(path: Path, data: dict[str, Any]) -> None:
+    found = data.get("architectures")
+    if not isinstance(found, list) or not found or found[0] not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{path}: architectures is {found!r:.80}, not a drafter that this version reads",
+            hint=f"supported: {', '.join(ARCHITECTURES)} (DeepSpec)",
+        )

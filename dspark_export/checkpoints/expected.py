@@ -1,0 +1,88 @@
+"""Which tensors a spec implies, by canonical name: the list that a checkpoint is held against."""
+
+from __future__ import annotations
+
+from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, TargetSpec
+from dspark_export.checkpoints.tensors import Shape
+
+
+def decoder_tensors(shape: DecoderShape) -> dict[str, Shape]:
+    """Tensors of the decoder layers and the final norm."""
+    tensors: dict[str, Shape] = {"norm.weight": (shape.hidden_size,)}
+    for i in range(shape.num_layers):
+        tensors |= {f"layers.{i}.{name}": size for name, size in _layer(shape).items()}
+    return tensors
+
+
+def target_tensors(spec: TargetSpec) -> dict[str, Shape]:
+    """All tensors of a target; the head only when it is not the embedding."""
+    table = (spec.vocab_size, spec.shape.hidden_size)
+    head = {} if spec.tied_embeddings else {"lm_head.weight": table}
+    return {"embed_tokens.weight": table, **head, **decoder_tensors(spec.shape)}
+
+
+def drafter_tensors(spec: DrafterSpec) -> dict[str, Shape]:
+    """All tensors of a DeepSpec drafter except its embedding and head, which may be absent."""
+    hidden = spec.shape.hidden_size
+    return {
+        "fc.weight": (hidden, spec.feature_size),
+        "hidden_norm.weight": (hidden,),
+        **decoder_tensors(spec.shape),
+        **_markov(spec),
+        **_confidence(spec),
+    }
+
+
+def drafter_optional_tensors(spec: DrafterSpec) -> dict[str, Shape]:
+    """Frozen copies of the target's embedding and head that a drafter may carry."""
+    table = (spec.vocab_size, spec.shape.hidden_size)
+    return {"embed_tokens.weight": table, "lm_head.weight": table}
+
+
+def _layer(shape: DecoderShape) -> dict[str, Shape]:
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    norms: dict[str, Shape] = (
+        {"self_attn.q_norm.weight": (shape.head_dim,), "self_attn.k_norm.weight": (shape.head_dim,)}
+        if shape.qk_norm
+        else {}
+    )
+    return {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (shape.query_size, hidden),
+        "self_attn.k_proj.weight": (shape.kv_size, hidden),
+        "self_attn.v_proj.weight": (shape.kv_size, hidden),
+        "self_attn.o_proj.weight": (hidden, shape.query_size),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+        **norms,
+    }
+
+
+def _markov(spec: DrafterSpec) -> dict[str, Shape]:
+    rank, hidden = spec.markov.rank, spec.shape.hidden_size
+    if spec.markov.kind == "none":
+        return {}
+    tensors: dict[str, Shape] = {
+        "markov_head.markov_w1.weight": (spec.vocab_size, rank),
+        "markov_head.markov_w2.weight": (spec.vocab_size, rank),
+    }
+    if spec.markov.kind == "gated":
+        tensors |= {
+            "markov_head.gate_proj.weight": (rank, hidden + rank),
+            "markov_head.gate_proj.bias": (rank,),
+        }
+    if spec.markov.kind == "rnn":
+        tensors |= {
+            "markov_head.joint_proj.weight": (3 * rank, 2 * rank + hidden),
+            "markov_head.joint_proj.bias": (3 * rank,),
+        }
+    return tensors
+
+
+def _confidence(spec: DrafterSpec) -> dict[str, Shape]:
+    if not spec.confidence.enabled:
+        return {}
+    width = spec.shape.hidden_size + (spec.markov.rank if spec.confidence.with_markov else 0)
+    return {"confidence_head.proj.weight": (1, width), "confidence_head.proj.bias": (1,)}

@@ -1,0 +1,126 @@
+"""Open a target or a drafter whatever its dialect, validated as a pair before any heavy work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.config_file import read_json
+from dspark_export.checkpoints.drafter_deepspec import read_deepspec_spec
+from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.safetensors_source import SafetensorsSource
+from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
+from dspark_export.checkpoints.target_gguf import GgufFile, read_gguf_target
+from dspark_export.checkpoints.target_hf import read_hf_target
+from dspark_export.checkpoints.tensors import Entry, Weights, check_tensors
+from dspark_export.checkpoints.tokenizer_gguf import read_gguf_tokenizer
+
+
+@dataclass(frozen=True)
+class TargetCheckpoint:
+    """A target, opened but not loaded: description, weights on demand, and how its text is written."""
+
+    path: Path
+    spec: TargetSpec
+    weights: Weights
+    tokenizer_json: str
+    chat_template: str | None
+    add_bos: bool
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that defines this target, for its identity."""
+        return identity_files(self.path)
+
+
+@dataclass(frozen=True)
+class DrafterCheckpoint:
+    """A drafter, opened but not loaded."""
+
+    path: Path
+    spec: DrafterSpec
+    weights: Weights
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that defines this drafter, for its identity."""
+        return identity_files(self.path)
+
+
+def identity_files(path: Path) -> list[Path]:
+    """The file itself, or a directory's configs, tokenizer and weights."""
+    if path.is_file():
+        return [path]
+    wanted = {".json", ".jinja", ".safetensors"}
+    return sorted(file for file in path.iterdir() if file.suffix in wanted)
+
+
+def open_target(path: Path) -> TargetCheckpoint:
+    """Read a GGUF file or a Hugging Face directory. Raises `CheckpointError`."""
+    if path.is_dir():
+        return _open_hf(path)
+    if path.suffix == ".gguf" or path.is_file():
+        return _open_gguf(path)
+    raise CheckpointError(
+        f"{path}: no such file or directory", hint="--target takes a .gguf file or a Hugging Face directory"
+    )
+
+
+def open_drafter(path: Path, target: TargetSpec) -> DrafterCheckpoint:
+    """Read a DeepSpec directory and hold it against `target`. Raises `CheckpointError`."""
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path}: no such directory", hint="--drafter takes a directory with config.json and model.safetensors"
+        )
+    read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
+    source = SafetensorsSource(path)
+    spec = read_deepspec_spec(path, frozenset(source.shapes))
+    weights = Weights(path, source, {name: Entry(name) for name in source.shapes})
+    _check_pair(path, spec, target)
+    check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
+    return DrafterCheckpoint(path, spec, weights)
+
+
+def _open_gguf(path: Path) -> TargetCheckpoint:
+    file = GgufFile(path)
+    spec, weights = read_gguf_target(file)
+    return TargetCheckpoint(
+        path=path,
+        spec=spec,
+        weights=weights,
+        tokenizer_json=read_gguf_tokenizer(file),
+        chat_template=file.get("tokenizer.chat_template"),
+        add_bos=bool(file.get("tokenizer.ggml.add_bos_token", False)),
+    )
+
+
+def _open_hf(path: Path) -> TargetCheckpoint:
+    spec, weights = read_hf_target(path)
+    tokenizer = path / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise CheckpointError(f"{tokenizer}: no such file", hint="save the fast tokenizer beside the model")
+    config_path, template_path = path / "tokenizer_config.json", path / "chat_template.jinja"
+    config = read_json(config_path) if config_path.exists() else {}
+    template = template_path.read_text("utf-8") if template_path.exists() else config.get("chat_template")
+    return TargetCheckpoint(
+        path=path,
+        spec=spec,
+        weights=weights,
+        tokenizer_json=tokenizer.read_text("utf-8"),
+        chat_template=template,
+        add_bos=False,  # tokenizer.json's own post-processor adds it where the model wants one
+    )
+
+
+def _check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:
+    for what, mine, theirs in (
+        ("hidden_size", drafter.shape.hidden_size, target.shape.hidden_size),
+        ("vocab_size", drafter.vocab_size, target.vocab_size),
+        ("num_target_layers", drafter.num_target_layers, target.shape.num_layers),
+    ):
+        if mine != theirs:
+            raise CheckpointError(
+                f"{path}: drafter has {what} {mine}, the target has {theirs}",
+                hint="this drafter was trained for another target",
+            )

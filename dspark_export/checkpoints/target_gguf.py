@@ -1,0 +1,148 @@
+"""Targets in one GGUF file: architecture `llama`, any quantisation that the gguf library dequantises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from gguf import GGUFReader, dequantize
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.spec import DecoderShape, RopeSpec, TargetSpec
+from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource, Weights, check_tensors
+
+T = TypeVar("T")
+
+TOP = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
+LAYER = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+class GgufFile(TensorSource):
+    """A GGUF file's metadata and tensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._reader = GGUFReader(path)
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: no such file", hint="check the path of the GGUF file") from None
+        except (ValueError, IndexError, KeyError, OSError) as error:
+            raise CheckpointError(
+                f"{path}: not a complete GGUF file: {str(error).splitlines()[0]:.120}", hint="fetch the file again"
+            ) from None
+        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        self._shapes = {name: tuple(int(n) for n in reversed(t.shape)) for name, t in self._tensors.items()}
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        return self._shapes
+
+    def load(self, name: str) -> Array:
+        tensor = self._tensors[name]
+        array = dequantize(tensor.data, tensor.tensor_type)
+        return np.asarray(array, dtype=np.float32).reshape(self._shapes[name])
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A metadata value, or `default`."""
+        field = self._reader.fields.get(key)
+        return default if field is None else field.contents()
+
+    def require(self, key: str, kind: Callable[[Any], T]) -> T:
+        """A metadata value converted by `kind`. Raises `CheckpointError` when the key is missing."""
+        value = self.get(key)
+        if value is None:
+            raise CheckpointError(
+                f"{self.path}: missing key '{key}'", hint="convert the model to GGUF again with a current converter"
+            )
+        return kind(value)
+
+
+def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
+    """Spec and (unloaded) weights of a Llama GGUF. Raises `CheckpointError` naming what is wrong."""
+    architecture = file.require("general.architecture", str)
+    if architecture != "llama":
+        raise CheckpointError(
+            f"{file.path}: architecture '{architecture}' is not supported from GGUF",
+            hint="supported: llama; for Qwen3 point at the Hugging Face directory",
+        )
+    spec = _spec(file)
+    weights = Weights(file.path, file, _entries(file, spec.shape))
+    check_tensors(file.path, weights.shapes, target_tensors(spec))
+    return spec, weights
+
+
+def _spec(file: GgufFile) -> TargetSpec:
+    heads = file.require("llama.attention.head_count", int)
+    hidden = file.require("llama.embedding_length", int)
+    shape = DecoderShape(
+        hidden_size=hidden,
+        intermediate_size=file.require("llama.feed_forward_length", int),
+        num_layers=file.require("llama.block_count", int),
+        num_heads=heads,
+        num_kv_heads=int(file.get("llama.attention.head_count_kv", heads)),
+        head_dim=int(file.get("llama.attention.key_length", hidden // heads)),
+        rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
+        rope=_rope(file),
+        qk_norm=False,
+    )
+    return TargetSpec(
+        architecture="llama",
+        shape=shape,
+        vocab_size=len(file.require("tokenizer.ggml.tokens", list)),
+        max_positions=file.require("llama.context_length", int),
+        tied_embeddings="output.weight" not in file.shapes,
+        eos_token_ids=(file.require("tokenizer.ggml.eos_token_id", int),),
+        bos_token_id=file.get("tokenizer.ggml.bos_token_id"),
+    )
+
+
+def _rope(file: GgufFile) -> RopeSpec:
+    scaling = file.get("llama.rope.scaling.type", "none")
+    theta = float(file.get("llama.rope.freq_base", 10000.0))  # the GGUF specification's default
+    if scaling == "linear":
+        return RopeSpec(theta, "linear", factor=file.require("llama.rope.scaling.factor", float))
+    if scaling != "none" or "rope_freqs.weight" in file.shapes:
+        raise CheckpointError(
+            f"{file.path}: rope scaling '{scaling}' is not supported from GGUF",
+            hint="point at the Hugging Face directory of the same model",
+        )
+    return RopeSpec(theta)
+
+
+def _entries(file: GgufFile, shape: DecoderShape) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for name in file.shapes:
+        match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+        if match and match[2] in LAYER:
+            entries[f"layers.{match[1]}.{LAYER[match[2]]}.weight"] = Entry(name, _unpermute(match[2], shape))
+        else:
+            stem = name.removesuffix(".weight")
+            entries[f"{TOP[stem]}.weight" if stem in TOP else name] = Entry(name)
+    return entries
+
+
+def _unpermute(kind: str, shape: DecoderShape) -> Callable[[Array], Array] | None:
+    """llama.cpp interleaves the rotary pairs of q and k; we keep Hugging Face's half-and-half layout."""
+    heads = {"attn_q": shape.num_heads, "attn_k": shape.num_kv_heads}.get(kind)
+    return None if heads is None else partial(_pairs_to_halves, heads=heads)
+
+
+def _pairs_to_halves(weight: Array, heads: int) -> Array:
+    rows, columns = weight.shape
+    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))

@@ -1,0 +1,96 @@
+"""Where weights come from: a source knows names and shapes at once and loads a tensor only when asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dspark_engines.errors import CheckpointError
+
+Array = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+
+
+class TensorSource(ABC):
+    """Named tensors of one checkpoint. Opening reads the headers only."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every tensor's shape by its name in the file; no data is read."""
+
+    @abstractmethod
+    def load(self, name: str) -> Array:
+        """The tensor as float32, dequantised if need be. A fresh array on every call."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One canonical tensor: its name in the source and what to do with it after loading."""
+
+    source_name: str
+    transform: Callable[[Array], Array] | None = None
+
+
+@dataclass(frozen=True)
+class Weights(Mapping[str, Array]):
+    """A checkpoint's tensors under canonical names (float32, [out, in]); loading happens on access."""
+
+    path: Path
+    source: TensorSource
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Array:
+        entry = self.entries[name]
+        array = self.source.load(entry.source_name)
+        return array if entry.transform is None else entry.transform(array)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Canonical name to shape, without loading."""
+        return {name: self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
+
+
+def check_tensors(
+    path: Path,
+    found: Mapping[str, Shape],
+    expected: Mapping[str, Shape],
+    optional: Mapping[str, Shape] | None = None,
+) -> None:
+    """Refuse, by name, any tensor that is missing, unknown, or of another shape than the config says."""
+    allowed = {**(optional or {}), **expected}
+    missing = sorted(expected.keys() - found.keys())
+    unknown = sorted(found.keys() - allowed.keys())
+    wrong = [name for name in sorted(found.keys() & allowed.keys()) if found[name] != allowed[name]]
+    if missing:
+        raise CheckpointError(
+            f"{path}: missing tensor {_named(missing)}",
+            hint="the checkpoint does not hold what its config announces; fetch or convert it again",
+        )
+    if unknown:
+        raise CheckpointError(
+            f"{path}: unknown tensor {_named(unknown)}",
+            hint="dropping a tensor silently would change the model; check the architecture in the config",
+        )
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"{path}: tensor {name} has shape {list(found[name])}, the config asks for {list(allowed[name])}",
+            hint="config and weights do not belong together",
+        )
+
+
+def _named(names: list[str]) -> str:
+    rest = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"'{names[0]}'{rest}"

@@ -1,0 +1,68 @@
+"""The tokenizer inside a GGUF file, rebuilt for the `tokenizers` library (byte-level BPE, model `gpt2`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.target_gguf import GgufFile
+
+CONTROL, USER_DEFINED = 3, 4
+
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _gpt2() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
+def _smollm() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
+
+
+def _llama3() -> pre_tokenizers.PreTokenizer:
+    split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
+    "gpt-2": _gpt2,
+    "smollm": _smollm,
+    "llama-bpe": _llama3,
+}
+
+
+def read_gguf_tokenizer(file: GgufFile) -> str:
+    """`tokenizer.json` text equal to the GGUF's tokenizer. Raises `CheckpointError` for another kind."""
+    model, pre = file.require("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", "gpt-2")
+    if model != "gpt2" or pre not in PRE_TOKENIZERS:
+        raise CheckpointError(
+            f"{file.path}: tokenizer '{model}/{pre}' is not supported from GGUF",
+            hint=f"supported: gpt2 with pre-tokenizer {', '.join(PRE_TOKENIZERS)}; "
+            "or point at the Hugging Face directory, which carries tokenizer.json",
+        )
+    tokens = file.require("tokenizer.ggml.tokens", list)
+    merges = [tuple(line.split(" ", 1)) for line in file.require("tokenizer.ggml.merges", list)]
+    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
+    tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
+    tokenizer.decoder = decoders.ByteLevel()
+    _add_special(tokenizer, tokens, file.require("tokenizer.ggml.token_type", list))
+    return str(tokenizer.to_str())
+
+
+def _add_special(tokenizer: Tokenizer, tokens: list[str], kinds: list[int]) -> None:
+    def of(kind: int) -> list[AddedToken]:
+        special = kind == CONTROL
+        return [
+            AddedToken(token, special=special, normalized=False)
+            for token, found in zip(tokens, kinds, strict=True)
+            if found == kind
+        ]
+
+    tokenizer.add_special_tokens(of(CONTROL))
+    tokenizer.add_tokens(of(USER_DEFINED))

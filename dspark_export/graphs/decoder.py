@@ -1,0 +1,93 @@
+"""The decoder layer that target and drafter share; they differ in how attention gets its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from dspark_export.checkpoints import DecoderShape
+from dspark_export.graphs.rope import rope_tables
+from dspark_export.graphs.writer import GraphWriter
+from dspark_plugins.attention import OUTPUTS, AttentionSpec
+from dspark_plugins.attention.function import attention_function
+
+Project = Callable[[int, ir.Value], tuple[ir.Value, ir.Value, ir.Value]]
+
+
+@dataclass
+class CachedDecoder:
+    """Builds the layers of one graph around `op(query, key, value, …, caches)`.
+
+    `lengths` and `used` are [R] int64; caches become graph inputs `key_cache.I`, `value_cache.I` and
+    outputs `…_out`, [R, Hkv, C, D].
+    """
+
+    writer: GraphWriter
+    shape: DecoderShape
+    lengths: ir.Value
+    used: ir.Value
+    positions: int
+    block_size: int = 0
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        spec = AttentionSpec(shape.num_heads, shape.num_kv_heads, shape.head_dim, self.block_size)
+        self.attributes = spec.attributes()
+        self.function = attention_function(spec)
+        cos, sin = rope_tables(shape.rope, shape.head_dim, self.positions)
+        self.cos, self.sin = self.writer.constant("rope.cos", cos), self.writer.constant("rope.sin", sin)
+
+    def layer(self, i: int, x: ir.Value, project: Project) -> ir.Value:
+        """One layer, x [n, H] -> [n, H]; `project` makes query, key and value of the normed states."""
+        w, op, eps = self.writer, self.writer.op, self.shape.rms_norm_eps
+        normed = w.rms_norm(x, f"layers.{i}.input_layernorm.weight", eps)
+        attended = self._attend(i, *project(i, normed))
+        x = op.Add(x, w.linear(attended, f"layers.{i}.self_attn.o_proj.weight"))
+        normed = w.rms_norm(x, f"layers.{i}.post_attention_layernorm.weight", eps)
+        return op.Add(x, self._mlp(i, normed))
+
+    def heads_norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
+        """Qwen3's norm of every query or key head; the identity where the model has none."""
+        if not self.shape.qk_norm:
+            return x
+        op, name = self.writer.op, f"layers.{i}.self_attn.{which}_norm.weight"
+        heads = op.Reshape(x, [0, -1, self.shape.head_dim])
+        width = self.shape.query_size if which == "q" else self.shape.kv_size
+        return op.Reshape(self.writer.rms_norm(heads, name, self.shape.rms_norm_eps), [-1, width])
+
+    def split(self, x: ir.Value, *widths: int) -> tuple[ir.Value, ...]:
+        """Cut the last axis into parts of the given widths."""
+        return tuple(self.writer.op.Split(x, list(widths), axis=-1, _outputs=len(widths)))
+
+    def _attend(self, i: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+        w, size = self.writer, ("R", self.shape.num_kv_heads, "C", self.shape.head_dim)
+        caches = [w.input(f"{kind}_cache.{i}", size) for kind in ("key", "value")]
+        output, *updated = w.op.call(
+            self.function,
+            query,
+            key,
+            value,
+            self.lengths,
+            self.used,
+            self.cos,
+            self.sin,
+            *caches,
+            _outputs=[f"layers.{i}.{name}" for name in OUTPUTS],
+            **self.attributes,
+        )
+        for kind, cache in zip(("key", "value"), updated, strict=True):
+            w.output(cache, f"{kind}_cache_out.{i}", size)
+        return output
+
+    def _mlp(self, i: int, x: ir.Value) -> ir.Value:
+        w, op, prefix = self.writer, self.writer.op, f"layers.{i}.mlp"
+        both = w.linear(
+            x,
+            f"{prefix}.gate_proj.weight",
+            f"{prefix}.up_proj.weight",
+            fused=f"{prefix}.gate_up_proj.weight",
+        )
+        gate, up = self.split(both, self.shape.intermediate_size, self.shape.intermediate_size)
+        return w.linear(op.Mul(op.Mul(gate, op.Sigmoid(gate)), up), f"{prefix}.down_proj.weight")

@@ -1,0 +1,109 @@
+"""The draft graph: features in, context cached, one parallel block pass, the sequential head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from dspark_export.checkpoints import DrafterSpec, Weights
+from dspark_export.graphs.decoder import CachedDecoder
+from dspark_export.graphs.writer import GraphWriter
+from dspark_plugins.markov_head import OUTPUTS, MarkovHeadSpec
+from dspark_plugins.markov_head.function import markov_head_function
+
+INT64 = ir.DataType.INT64
+
+HEAD_WEIGHTS = {
+    "w1": "markov_head.markov_w1.weight",
+    "w2": "markov_head.markov_w2.weight",
+    "confidence_weight": "confidence_head.proj.weight",
+    "confidence_bias": "confidence_head.proj.bias",
+}
+MIX = {"gated": "gate_proj", "rnn": "joint_proj"}
+
+
+def head_spec(spec: DrafterSpec) -> MarkovHeadSpec:
+    """The op's view of a drafter."""
+    return MarkovHeadSpec(
+        kind=spec.markov.kind,
+        block_size=spec.block_size,
+        rank=spec.markov.rank,
+        hidden_size=spec.shape.hidden_size,
+        confidence=spec.confidence.enabled,
+        confidence_with_markov=spec.confidence.with_markov,
+    )
+
+
+def build_drafter_graph(
+    spec: DrafterSpec, weights: Weights, shared: Mapping[str, ir.ExternalTensor], positions: int
+) -> ir.Model:
+    """Draft graph.
+
+    Inputs: features [M, L*H] of the tokens accepted since the last round, packed by feature_lengths [R];
+    used [R] (features cached before); anchor_ids [R]; temperature [R]; uniforms [R, g];
+    key_cache.I / value_cache.I [R, Hkv, C, D].
+    Outputs: draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V], the updated caches.
+    The anchor stands at position used + feature_lengths: context covers all positions before it.
+    `shared` holds embed_tokens.weight and lm_head.weight where the checkpoint has none of its own.
+    """
+    w = GraphWriter("drafter", weights, shared)
+    features, lengths = w.input("features", ["M", spec.feature_size]), w.input("feature_lengths", ["R"], INT64)
+    used, anchors = w.input("used", ["R"], INT64), w.input("anchor_ids", ["R"], INT64)
+    temperature, uniforms = w.input("temperature", ["R"]), w.input("uniforms", ["R", spec.block_size])
+    decoder = CachedDecoder(w, spec.shape, lengths, used, positions, spec.block_size)
+    context = w.rms_norm(w.linear(features, "fc.weight"), "hidden_norm.weight", spec.shape.rms_norm_eps)
+    x = w.op.Gather(w.weight("embed_tokens.weight"), _block_ids(w, anchors, spec))
+    for i in range(spec.shape.num_layers):
+        x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed, context))
+    hidden = w.rms_norm(x, "norm.weight", spec.shape.rms_norm_eps)
+    _heads(w, spec, hidden, anchors, temperature, uniforms)
+    return w.model()
+
+
+def _block_ids(w: GraphWriter, anchors: ir.Value, spec: DrafterSpec) -> ir.Value:
+    """[anchor, mask, ..., mask] of every row, flattened to [R*g]."""
+    op = w.op
+    if spec.block_size == 1:
+        return anchors
+    masks = op.Expand(spec.mask_token_id, op.Concat(op.Shape(anchors), [spec.block_size - 1], axis=0))
+    return op.Reshape(op.Concat(op.Unsqueeze(anchors, [1]), masks, axis=1), [-1])
+
+
+def _project(
+    decoder: CachedDecoder, i: int, x: ir.Value, context: ir.Value
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Queries of the block only; keys and values of [context features; block states]."""
+    w, prefix, kv = decoder.writer, f"layers.{i}.self_attn", decoder.shape.kv_size
+    query = w.linear(x, f"{prefix}.q_proj.weight")
+    both = w.linear(
+        w.op.Concat(context, x, axis=0),
+        f"{prefix}.k_proj.weight",
+        f"{prefix}.v_proj.weight",
+        fused=f"{prefix}.kv_proj.weight",
+    )
+    key, value = decoder.split(both, kv, kv)
+    return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value
+
+
+def _heads(
+    w: GraphWriter,
+    spec: DrafterSpec,
+    hidden: ir.Value,
+    anchors: ir.Value,
+    temperature: ir.Value,
+    uniforms: ir.Value,
+) -> None:
+    op, head, g = w.op, head_spec(spec), spec.block_size
+    base = op.Reshape(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), [-1, g, spec.vocab_size])
+    by_row = op.Reshape(hidden, [-1, g, spec.shape.hidden_size])
+    names = dict(HEAD_WEIGHTS)
+    if spec.markov.kind in MIX:
+        module = f"markov_head.{MIX[spec.markov.kind]}"
+        names |= {"mix_weight": f"{module}.weight", "mix_bias": f"{module}.bias"}
+    inputs = [base, anchors, by_row, temperature, uniforms]
+    inputs += [w.weight(names[name]) for name in head.inputs()[len(inputs) :]]
+    results = op.call(markov_head_function(head), *inputs, _outputs=list(OUTPUTS), **head.attributes())
+    w.output(results[0], OUTPUTS[0], ["R", g], INT64)
+    w.output(results[1], OUTPUTS[1], ["R", g])
+    w.output(results[2], OUTPUTS[2], ["R", g, spec.vocab_size])

@@ -1,0 +1,36 @@
+"""Cosine and sine tables for rotary embedding, computed in float64 and stored as float32."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from dspark_export.checkpoints import RopeSpec
+from dspark_export.checkpoints.tensors import Array
+
+
+def rope_tables(rope: RopeSpec, head_dim: int, positions: int) -> tuple[Array, Array]:
+    """cos and sin [positions, head_dim / 2] for the "rotate half" layout."""
+    angles = np.arange(positions, dtype=np.float64)[:, None] * inverse_frequencies(rope, head_dim)[None, :]
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def inverse_frequencies(rope: RopeSpec, head_dim: int) -> npt.NDArray[np.float64]:
+    """theta^(-2i/D), scaled as `rope.kind` says (`rope_scaling` of the Hugging Face config)."""
+    frequencies = rope.theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    if rope.kind == "linear":
+        return frequencies / rope.factor
+    if rope.kind == "llama3":
+        return _llama3(rope, frequencies)
+    return frequencies
+
+
+def _llama3(rope: RopeSpec, frequencies: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated."""
+    wavelengths = 2 * math.pi / frequencies
+    cycles = rope.original_max_positions / wavelengths
+    smooth = (cycles - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    smooth = np.clip(smooth, 0.0, 1.0)
+    return np.asarray((1 - smooth) * frequencies / rope.factor + smooth * frequencies)

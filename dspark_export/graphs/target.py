@@ -1,0 +1,45 @@
+"""The verify graph: the target over packed new tokens of R rows, with caches and feature taps."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dspark_export.checkpoints import TargetSpec, Weights
+from dspark_export.graphs.decoder import CachedDecoder
+from dspark_export.graphs.writer import GraphWriter
+
+INT64 = ir.DataType.INT64
+
+
+def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...], positions: int) -> ir.Model:
+    """Verify graph (and prefill, in chunks).
+
+    Inputs: token_ids [N], row_lengths [R] (sum N), used [R] (cached tokens before this step),
+    logit_rows [K] (which of the N tokens need logits), key_cache.I / value_cache.I [R, Hkv, C, D].
+    Outputs: logits [K, V], features [N, L*H] (the taps, packed like the tokens), the updated caches.
+    `positions` is the longest position plus one that the rotary tables cover.
+    """
+    w = GraphWriter("target", weights)
+    token_ids, lengths = w.input("token_ids", ["N"], INT64), w.input("row_lengths", ["R"], INT64)
+    used, logit_rows = w.input("used", ["R"], INT64), w.input("logit_rows", ["K"], INT64)
+    decoder = CachedDecoder(w, spec.shape, lengths, used, positions)
+    x = w.op.Gather(w.weight("embed_tokens.weight"), token_ids)
+    states = {-1: x}
+    for i in range(spec.shape.num_layers):
+        x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed))
+        states[i] = x
+    normed = w.rms_norm(w.op.Gather(x, logit_rows), "norm.weight", spec.shape.rms_norm_eps)
+    head = "embed_tokens.weight" if spec.tied_embeddings else "lm_head.weight"
+    w.output(w.op.Gemm(normed, w.weight(head), transB=1), "logits", ["K", spec.vocab_size])
+    features = w.op.Concat(*(states[tap] for tap in taps), axis=-1)
+    w.output(features, "features", ["N", len(taps) * spec.shape.hidden_size])
+    return w.model()
+
+
+def _project(decoder: CachedDecoder, i: int, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    prefix, shape = f"layers.{i}.self_attn", decoder.shape
+    fused = decoder.writer.linear(
+        x, *(f"{prefix}.{which}_proj.weight" for which in "qkv"), fused=f"{prefix}.qkv_proj.weight"
+    )
+    query, key, value = decoder.split(fused, shape.query_size, shape.kv_size, shape.kv_size)
+    return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value

@@ -1,0 +1,88 @@
+"""A thin layer over onnxscript's GraphBuilder: weights by canonical name, loaded only when written to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+from dspark_export.checkpoints import Weights
+from dspark_export.checkpoints.tensors import Array
+from dspark_plugins import DOMAIN, DOMAIN_VERSION, OPSET
+
+IR_VERSION = 11  # the oldest that every backend we target reads together with opset 24
+
+
+class GraphWriter:
+    """Collects one ONNX graph. Floating tensors are float32, weights of linear layers lie as [in, out]."""
+
+    def __init__(self, name: str, weights: Weights, shared: Mapping[str, ir.ExternalTensor] | None = None) -> None:
+        graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION}, name=name)
+        self.builder = GraphBuilder(graph)
+        self.op = self.builder.op
+        self.weights = weights
+        self._shared = shared or {}
+        self._known: dict[str, ir.Value] = {}
+
+    def input(self, name: str, shape: Sequence[int | str], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+        """Declare a graph input; strings are symbolic dimensions."""
+        return self.builder.input(name, dtype, list(shape))
+
+    def output(
+        self, value: ir.Value, name: str, shape: Sequence[int | str], dtype: ir.DataType = ir.DataType.FLOAT
+    ) -> None:
+        """Declare a graph output."""
+        value.shape, value.dtype = ir.Shape(shape), dtype
+        self.builder.add_output(value, name)
+
+    def weight(self, name: str) -> ir.Value:
+        """A tensor as the checkpoint has it."""
+        if name in self._shared:
+            return self._once(name, lambda: self._shared[name])
+        shape = self.weights.shapes[name]
+        return self._once(name, lambda: lazy(name, shape, lambda: self.weights[name]))
+
+    def constant(self, name: str, array: Array) -> ir.Value:
+        """A tensor that we computed."""
+        return self._once(name, lambda: ir.tensor(array, name=name))
+
+    def linear(self, x: ir.Value, *names: str, fused: str = "") -> ir.Value:
+        """x [n, in] times the named weights [out, in], side by side along the output axis; no bias."""
+        shapes = [self.weights.shapes[name] for name in names]
+        name, out = fused or names[0], sum(shape[0] for shape in shapes)
+
+        def load() -> Array:
+            stacked = np.concatenate([self.weights[n] for n in names]) if len(names) > 1 else self.weights[names[0]]
+            return np.ascontiguousarray(stacked.T)
+
+        weight = self._once(name, lambda: lazy(name, (shapes[0][1], out), load))
+        return self._single(self.op.MatMul(x, weight))
+
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
+        """RMS norm over the last axis, computed in float32."""
+        return self._single(self.op.RMSNormalization(x, self.weight(name), axis=-1, epsilon=epsilon))
+
+    def model(self) -> ir.Model:
+        """The finished model with the local functions it called."""
+        functions = list(self.builder.functions.values())
+        return ir.Model(
+            self.builder.graph, ir_version=IR_VERSION, functions=functions, producer_name="dspark-export"
+        )
+
+    def _once(self, name: str, make: Callable[[], ir.TensorProtocol]) -> ir.Value:
+        if name not in self._known:
+            self._known[name] = self.builder.initializer(make(), name)
+        return self._known[name]
+
+    @staticmethod
+    def _single(value: ir.Value) -> ir.Value:
+        return value
+
+
+def lazy(name: str, shape: Sequence[int], load: Callable[[], Array]) -> ir.LazyTensor:
+    """A float32 initializer that is loaded when it is serialised, and not kept."""
+    return ir.LazyTensor(
+        lambda: ir.tensor(load(), name=name), dtype=ir.DataType.FLOAT, shape=ir.Shape(shape), name=name
+    )

@@ -1,0 +1,153 @@
+"""Pieces that the target and the drafter share: plain float32 torch, written to be read.
+
+Module and parameter names are those of the canonical tensors (`layers.0.self_attn.q_proj.weight`, ...), so
+that loading is strict: a missing tensor, one too many or a wrong shape is an error that names it.
+
+Letters in shapes: B rows, S new tokens, T attended tokens, H hidden, N heads, K key/value heads, D head size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
+
+Array = npt.NDArray[np.float32]
+Weights = Mapping[str, Array]
+RotaryTables = tuple[Tensor, Tensor]
+
+
+def to_tensor(array: Array) -> Tensor:
+    """A float32 copy, so that read-only (memory-mapped) arrays are welcome."""
+    return torch.from_numpy(np.array(array, dtype=np.float32))
+
+
+def load_weights(module: nn.Module, weights: Weights) -> None:
+    """Fill a module that was built on the meta device.
+
+    Raises RuntimeError, naming the tensors, when one is missing, unknown or of the wrong shape.
+    """
+    tensors = {name: to_tensor(array) for name, array in weights.items()}
+    module.load_state_dict(tensors, strict=True, assign=True)
+    module.requires_grad_(False).eval()
+
+
+def inverse_frequencies(head_dim: int, rope: RopeSpec) -> Tensor:
+    """Radians per position of each pair of channels, [D/2]."""
+    plain = 1.0 / rope.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    if rope.kind == "default":
+        return plain
+    if rope.kind == "linear":
+        return plain / rope.factor
+    if rope.kind == "llama3":
+        turns = rope.original_max_positions * plain / (2 * math.pi)
+        keep = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+        keep = keep.clamp(0.0, 1.0)  # 1: turns often enough to stay as it is; 0: slowed by the whole factor
+        return keep * plain + (1.0 - keep) * plain / rope.factor
+    raise ValueError(f"unknown rotary kind {rope.kind!r}; known: default, linear, llama3")
+
+
+def rotary_tables(positions: Tensor, head_dim: int, rope: RopeSpec) -> RotaryTables:
+    """Cosines and sines, [S, D] each, of integer positions [S]; both halves of D hold the same angles."""
+    angles = positions.float()[:, None] * inverse_frequencies(head_dim, rope)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
+    """Rotary embedding of x [B, heads, S, D], "rotate half" layout: channels i and i + D/2 are a pair."""
+    cosines, sines = tables
+    first, second = x.chunk(2, dim=-1)
+    return x * cosines + torch.cat([-second, first], dim=-1) * sines
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+    """Grouped-query attention.
+
+    queries [B, N, S, D]; keys and values [B, K, T, D], each head serving N/K consecutive query heads; allowed
+    bool [S, T]. Returns [B, S, N*D].
+    """
+    group = queries.shape[1] // keys.shape[1]
+    keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)
+    return (weights @ values).transpose(1, 2).flatten(2)
+
+
+class RmsNorm(nn.Module):
+    """x / rms(x) * weight over the last axis."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+class Attention(nn.Module):
+    """Projections of one attention layer; who attends to what is the caller's business."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        hidden, self.head_dim = shape.hidden_size, shape.head_dim
+        self.q_proj = nn.Linear(hidden, shape.num_heads * shape.head_dim, bias=False)
+        self.k_proj = nn.Linear(hidden, shape.num_kv_heads * shape.head_dim, bias=False)
+        self.v_proj = nn.Linear(hidden, shape.num_kv_heads * shape.head_dim, bias=False)
+        self.o_proj = nn.Linear(shape.num_heads * shape.head_dim, hidden, bias=False)
+        self.q_norm = RmsNorm(shape.head_dim, shape.rms_norm_eps) if shape.qk_norm else nn.Identity()
+        self.k_norm = RmsNorm(shape.head_dim, shape.rms_norm_eps) if shape.qk_norm else nn.Identity()
+
+    def heads(self, projected: Tensor) -> Tensor:
+        """[B, S, heads*D] to [B, S, heads, D]."""
+        return projected.view(*projected.shape[:-1], -1, self.head_dim)
+
+    def queries(self, x: Tensor, tables: RotaryTables) -> Tensor:
+        """[B, S, H] to rotated queries [B, N, S, D]."""
+        return rotate(self.q_norm(self.heads(self.q_proj(x))).transpose(1, 2), tables)
+
+    def keys_values(self, x: Tensor, tables: RotaryTables) -> tuple[Tensor, Tensor]:
+        """[B, T, H] to rotated keys and values, [B, K, T, D] each."""
+        keys = rotate(self.k_norm(self.heads(self.k_proj(x))).transpose(1, 2), tables)
+        return keys, self.heads(self.v_proj(x)).transpose(1, 2)
+
+
+class SwiGlu(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return y
+
+
+class DecoderLayer(nn.Module):
+    """The parts of a pre-norm decoder layer; target and drafter wire the attention differently."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        self.input_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        self.self_attn = Attention(shape)
+        self.post_attention_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        self.mlp = SwiGlu(shape)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H]."""
+        x = x + self.self_attn.o_proj(attended)
+        y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return y

@@ -1,0 +1,75 @@
+"""The drafter: a parallel backbone over [context features ; block], and its heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from dspark_export.parity.decoder import (
+    Array,
+    DecoderLayer,
+    RmsNorm,
+    RotaryTables,
+    Weights,
+    attend,
+    load_weights,
+    rotary_tables,
+)
+from dspark_export.parity.heads import DraftHeads
+
+if TYPE_CHECKING:
+    from dspark_export.checkpoints.spec import DrafterSpec
+
+
+class DrafterModule(DraftHeads):
+    """A DSpark drafter in float32, without caches: every call recomputes the context's keys and values.
+
+    `weights` has DeepSpec's names. `embedding` and `head` [V, H] are the target's; they serve where the
+    checkpoint has none of its own (spec.own_embedding, spec.own_head).
+    """
+
+    def __init__(self, spec: DrafterSpec, weights: Weights, embedding: Array, head: Array) -> None:
+        shape = spec.shape
+        with torch.device("meta"):
+            super().__init__(spec.markov, spec.confidence, spec.vocab_size, shape.hidden_size)
+            self.embed_tokens = nn.Embedding(spec.vocab_size, shape.hidden_size)
+            self.fc = nn.Linear(len(spec.target_layer_ids) * shape.hidden_size, shape.hidden_size, bias=False)
+            self.hidden_norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.num_layers))
+            self.norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            self.lm_head = nn.Linear(shape.hidden_size, spec.vocab_size, bias=False)
+        self.spec = spec
+        targets = {} if spec.own_embedding else {"embed_tokens.weight": embedding}
+        targets |= {} if spec.own_head else {"lm_head.weight": head}
+        load_weights(self, {**targets, **weights})
+
+    def forward(self, features: Tensor, anchor_id: int) -> tuple[Tensor, Tensor]:
+        """The parallel pass over one block.
+
+        features [p, L*H]: the target's taps at positions 0 ... p-1. The block [anchor, mask, ...] sits at
+        positions p ... p+gamma-1, and its position j predicts token p+1+j. Every block position attends to
+        the whole context and the whole block. Returns base logits U [gamma, V] and the hidden states they are
+        made of, h [gamma, H] (after the final norm).
+        """
+        block_ids = torch.full((1, self.spec.block_size), self.spec.mask_token_id)
+        block_ids[0, 0] = anchor_id
+        context, block = self.hidden_norm(self.fc(features))[None], self.embed_tokens(block_ids)
+        positions = torch.arange(features.shape[0] + self.spec.block_size)
+        tables = rotary_tables(positions, self.spec.shape.head_dim, self.spec.shape.rope)
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
+            block = _layer(layer, context, block, tables)
+        hidden: Tensor = self.norm(block)[0]
+        return self.lm_head(hidden), hidden
+
+
+def _layer(layer: DecoderLayer, context: Tensor, block: Tensor, tables: RotaryTables) -> Tensor:
+    """Block [1, gamma, H] to the next; context [1, p, H] is one for all layers, which do not norm it."""
+    start, (cosines, sines) = context.shape[1], tables
+    normed = layer.input_layernorm(block)
+    queries = layer.self_attn.queries(normed, (cosines[start:], sines[start:]))
+    keys, values = layer.self_attn.keys_values(torch.cat([context, normed], dim=1), tables)
+    allowed = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool)
+    return layer.finish(block, attend(queries, keys, values, allowed))

@@ -1,0 +1,108 @@
+"""The target model (Llama and Qwen3 families), with the hidden states that a drafter taps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dspark_export.parity.decoder import (
+    DecoderLayer,
+    RmsNorm,
+    RotaryTables,
+    Weights,
+    attend,
+    load_weights,
+    rotary_tables,
+)
+
+if TYPE_CHECKING:
+    from dspark_export.checkpoints.spec import TargetSpec
+
+
+class KeyValueCache:
+    """Keys and values of the tokens seen so far, grown by concatenation; it makes long texts bearable."""
+
+    def __init__(self, num_layers: int) -> None:
+        self.length = 0
+        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append [B, K, S, D] to one layer; return all of that layer's keys and values, [B, K, T, D] each."""
+        past = self._layers[layer]
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+        self._layers[layer] = (keys, values)
+        return keys, values
+
+    def truncate(self, length: int) -> None:
+        """Forget every token from position `length` on (rollback after a rejected draft)."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
+        self._layers = [kv and (kv[0][:, :, :length], kv[1][:, :, :length]) for kv in self._layers]
+        self.length = length
+
+
+class TargetModule(nn.Module):
+    """A causal language model in float32.
+
+    `weights` has the canonical names; `lm_head.weight` is present exactly when the embeddings are not tied.
+    """
+
+    def __init__(self, spec: TargetSpec, weights: Weights) -> None:
+        super().__init__()
+        self.spec, shape = spec, spec.shape
+        with torch.device("meta"):
+            self.embed_tokens = nn.Embedding(spec.vocab_size, shape.hidden_size)
+            self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.num_layers))
+            self.norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            if not spec.tied_embeddings:
+                self.lm_head = nn.Linear(shape.hidden_size, spec.vocab_size, bias=False)
+        load_weights(self, weights)
+
+    def forward(self, token_ids: Tensor, cache: KeyValueCache | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Logits and hidden states of the given tokens.
+
+        token_ids int64 [B, S], at positions cache.length and on; the cache is extended. Without one, from 0.
+        Returns logits [B, S, V] and num_layers + 1 hidden states [B, S, H]: entry 0 is the embedding output,
+        entry k + 1 the output of layer k; the last one, too, is from before the final norm.
+        """
+        cache = KeyValueCache(self.spec.shape.num_layers) if cache is None else cache
+        start, end = cache.length, cache.length + token_ids.shape[1]
+        positions = torch.arange(start, end)
+        tables = rotary_tables(positions, self.spec.shape.head_dim, self.spec.shape.rope)
+        causal = torch.arange(end) <= positions[:, None]
+        states: list[Tensor] = [self.embed_tokens(token_ids)]
+        for index in range(len(self.layers)):
+            states.append(self._layer(index, states[-1], tables, causal, cache))
+        cache.length = end
+        return self._logits(states[-1]), states
+
+    def _layer(
+        self, index: int, x: Tensor, tables: RotaryTables, causal: Tensor, cache: KeyValueCache
+    ) -> Tensor:
+        layer = self.layers[index]
+        assert isinstance(layer, DecoderLayer)
+        normed = layer.input_layernorm(x)
+        queries = layer.self_attn.queries(normed, tables)
+        keys, values = cache.extend(index, *layer.self_attn.keys_values(normed, tables))
+        return layer.finish(x, attend(queries, keys, values, causal))
+
+    def _logits(self, last: Tensor) -> Tensor:
+        head = self.embed_tokens if self.spec.tied_embeddings else self.lm_head
+        return functional.linear(self.norm(last), head.weight)
+
+    def features(self, hidden_states: Sequence[Tensor], taps: Sequence[int]) -> Tensor:
+        """The drafter's view of the target: outputs of the tapped layers side by side, [B, S, L*H].
+
+        Tap k is the output of layer k, -1 the embedding output. Raises ValueError for the final layer, which
+        no drafter may tap (Hugging Face returns that one after the norm), and beyond.
+        """
+        final = self.spec.shape.num_layers - 1
+        for tap in taps:
+            if not -1 <= tap < final:
+                raise ValueError(f"tap {tap} is outside -1 ... {final - 1}")
+        return torch.cat([hidden_states[tap + 1] for tap in taps], dim=-1)

@@ -1,0 +1,32 @@
+"""Backends: one seam, an implementation a folder."""
+
+from dspark_engines.backends.base import (
+    Backend,
+    CompiledEngine,
+    DraftEngine,
+    DraftOutput,
+    EngineOptions,
+    Engines,
+    Floats,
+    Ints,
+    Slot,
+    VerifyEngine,
+    VerifyOutput,
+)
+from dspark_engines.backends.registry import backend_names, get_backend
+
+__all__ = [
+    "Backend",
+    "CompiledEngine",
+    "DraftEngine",
+    "DraftOutput",
+    "EngineOptions",
+    "Engines",
+    "Floats",
+    "Ints",
+    "Slot",
+    "VerifyEngine",
+    "VerifyOutput",
+    "backend_names",
+    "get_backend",
+]

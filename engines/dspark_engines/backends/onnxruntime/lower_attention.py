@@ -1,0 +1,142 @@
+"""Attention for ONNX Runtime's CPU provider: what design measurements showed to be fast there.
+
+`CachedAttention` becomes one `GroupQueryAttention` per slot (rotary inside, caches updated in place when
+input and output are bound to one buffer; with a past and several new tokens it takes one row only).
+`BlockAttention` cannot use it (it is causal), but needs no mask at all: every block token sees the whole
+context and the whole block. So new keys are scattered in behind the used part, that much of the cache is
+sliced off, and two matrix products do the rest. The block's own keys land past the context's end, where
+the next round overwrites them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from dspark_engines.backends.onnxruntime.rewriting import MICROSOFT, Lowering
+from dspark_plugins.attention import AttentionSpec
+
+HEAD_DIM_MULTIPLE = 16  # what GroupQueryAttention's rotary kernel asks for
+
+
+def lower_cached_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> None:
+    """Replace a `dspark::CachedAttention` node."""
+    query, key, value, _, _, cos, sin, *stacked = node.inputs
+    keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
+    rows = _query_rows(low, query, key, value)
+    outputs, new_keys, new_values = [], [], []
+    for slot, qkv in enumerate(rows):
+        out, new_key, new_value = low.op.GroupQueryAttention(
+            *qkv,
+            keys[slot],
+            values[slot],
+            low.last_rows[slot],
+            low.total_rows[slot],
+            cos,
+            sin,
+            num_heads=spec.num_heads,
+            kv_num_heads=spec.num_kv_heads,
+            scale=spec.head_dim**-0.5,
+            do_rotary=1,
+            _domain=MICROSOFT,
+            _version=1,
+            _outputs=3,
+        )
+        outputs.append(low.op.Squeeze(out, [0]))
+        new_keys.append(new_key)
+        new_values.append(new_value)
+    _finish(low, node, low.join_rows(outputs), new_keys, new_values)
+
+
+def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> None:
+    """Replace a `dspark::BlockAttention` node."""
+    query, key, value, _, _, cos, sin, *stacked = node.inputs
+    keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
+    q_positions, k_positions = _block_positions(low, spec.block_size)
+    q = _rotate(low, query, q_positions, cos, sin, spec.num_heads)
+    k = _rotate(low, key, k_positions, cos, sin, spec.num_kv_heads)
+    q_rows = low.per_row(low.op.Reshape(q, [low.slots, spec.block_size, spec.num_heads * spec.head_dim]))
+    k_rows, v_rows = _new_cells(low, k, spec), _new_cells(low, value, spec)
+    outputs, new_keys, new_values = [], [], []
+    for slot in range(low.slots):
+        stop = low.op.Add(low.end_rows[slot], spec.block_size)
+        new_keys.append(_scatter(low, keys[slot], k_rows[slot], slot))
+        new_values.append(_scatter(low, values[slot], v_rows[slot], slot))
+        visible = [low.op.Slice(cache[-1], [0], stop, [2]) for cache in (new_keys, new_values)]
+        outputs.append(_attend(low, q_rows[slot], visible[0], visible[1], spec))
+    _finish(low, node, low.join_rows(outputs), new_keys, new_values)
+
+
+def _query_rows(low: Lowering, query: ir.Value, key: ir.Value, value: ir.Value) -> list[list[ir.Value | None]]:
+    """Per slot the first three inputs of GroupQueryAttention; a fused projection is passed as it is."""
+    producer = query.producer()
+    fused = producer is not None and producer.op_type == "Split"
+    if fused and producer is not None and tuple(producer.outputs) == (query, key, value):
+        packed = producer.inputs[0]
+        assert packed is not None
+        return [[low.op.Unsqueeze(row, [0]), None, None] for row in low.split_rows(packed)]
+    parts = [low.split_rows(x) for x in (query, key, value)]
+    return [[low.op.Unsqueeze(row, [0]) for row in rows] for rows in zip(*parts, strict=True)]
+
+
+def _block_positions(low: Lowering, block: int) -> tuple[ir.Value, ir.Value]:
+    """Positions of the queries [R*block], and of the keys: all contexts, then all blocks."""
+    if "block_positions" not in low.__dict__:
+        op, scalar = low.op, [0]
+        contexts, blocks = [], []
+        for used, end in zip(low.used_rows, low.end_rows, strict=True):
+            start, middle = op.Squeeze(used, scalar), op.Squeeze(end, scalar)
+            contexts.append(op.Range(start, middle, 1))
+            blocks.append(op.Range(middle, op.Add(middle, block), 1))
+        keys = op.Unsqueeze(op.Concat(*contexts, *blocks, axis=0), [0])
+        low.__dict__["block_positions"] = op.Unsqueeze(low.join_rows(blocks), [0]), keys
+    positions: tuple[ir.Value, ir.Value] = low.__dict__["block_positions"]
+    return positions
+
+
+def _rotate(
+    low: Lowering, x: ir.Value, positions: ir.Value, cos: ir.Value, sin: ir.Value, heads: int
+) -> ir.Value:
+    rotated = low.op.RotaryEmbedding(low.op.Unsqueeze(x, [0]), cos, sin, positions, num_heads=heads)
+    squeezed: ir.Value = low.op.Squeeze(rotated, [0])
+    return squeezed
+
+
+def _new_cells(low: Lowering, x: ir.Value, spec: AttentionSpec) -> list[ir.Value]:
+    """Packed [M + R*block, Hkv*D] to one [1, Hkv, n, D] per slot: its context, then its block."""
+    op = low.op
+    if low.slots > 1:
+        blocks = op.Expand(spec.block_size, [low.slots])
+        sizes = op.Concat(low.lengths, blocks, axis=0)
+        parts = op.Split(x, sizes, axis=0, _outputs=2 * low.slots)
+        rows = [op.Concat(parts[slot], parts[low.slots + slot], axis=0) for slot in range(low.slots)]
+    else:
+        rows = [x]
+    shape = [1, -1, spec.num_kv_heads, spec.head_dim]
+    return [op.Transpose(op.Reshape(row, shape), perm=[0, 2, 1, 3]) for row in rows]
+
+
+def _scatter(low: Lowering, cache: ir.Value, cells: ir.Value, slot: int) -> ir.Value:
+    updated: ir.Value = low.op.TensorScatter(cache, cells, low.used_rows[slot], axis=2)
+    return updated
+
+
+def _attend(low: Lowering, q: ir.Value, keys: ir.Value, values: ir.Value, spec: AttentionSpec) -> ir.Value:
+    """q [1, block, Hq*D] over keys and values [1, Hkv, t, D]; a group of heads shares one product."""
+    op, kv, block, width = low.op, spec.num_kv_heads, spec.block_size, spec.head_dim
+    group = spec.num_heads // kv
+    by_group = op.Transpose(op.Reshape(q, [block, kv, group, width]), perm=[1, 2, 0, 3])
+    queries = op.Mul(op.Reshape(by_group, [1, kv, group * block, width]), float(width) ** -0.5)
+    weights = op.Softmax(op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 2])), axis=-1)
+    mixed = op.Reshape(op.MatMul(weights, values), [kv, group, block, width])
+    output: ir.Value = op.Reshape(op.Transpose(mixed, perm=[2, 0, 1, 3]), [block, spec.num_heads * width])
+    return output
+
+
+def _finish(
+    low: Lowering, node: ir.Node, output: ir.Value, keys: Sequence[ir.Value], values: Sequence[ir.Value]
+) -> None:
+    ir.convenience.replace_all_uses_with(node.outputs[0], output)
+    low.slot_outputs(node.outputs[1], keys)
+    low.slot_outputs(node.outputs[2], values)

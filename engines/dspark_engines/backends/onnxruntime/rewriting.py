@@ -1,0 +1,120 @@
+"""The frame of a lowering: values that every layer shares, caches per slot, node replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+MICROSOFT = "com.microsoft"
+INT32 = ir.DataType.INT32
+
+
+class Lowering:
+    """One graph being lowered for a fixed number of slots.
+
+    The graph's nodes are taken out and put back one by one; the lowered ops are written in between.
+    Values that every layer needs are made once, by the first layer that asks. Stacked caches
+    [R, Hkv, C, D] become one input and output per slot, `NAME.SLOT` [1, Hkv, C, D], so that a request's
+    cache never moves whatever it is batched with.
+    """
+
+    def __init__(self, graph: ir.Graph, lengths: str, slots: int) -> None:
+        graph.opset_imports[MICROSOFT] = 1
+        _free_constant_names(graph)
+        self.graph, self.slots = graph, slots
+        self.builder = GraphBuilder(graph)
+        self.builder.push_module("lowered")
+        self.op = self.builder.op
+        inputs = {value.name: value for value in graph.inputs}
+        self.lengths, self.used = inputs[lengths], inputs["used"]
+
+    def run(self, lower: Callable[[ir.Node], bool]) -> None:
+        """Put every node back, or what `lower` wrote instead of it (it then returns True)."""
+        nodes = list(self.graph)
+        self.graph.remove(nodes)
+        for node in nodes:
+            if not lower(node):
+                self.graph.append(node)
+
+    @cached_property
+    def used_rows(self) -> Sequence[ir.Value]:
+        """used of every row, [1] int64 each."""
+        return self.per_row(self.used)
+
+    @cached_property
+    def length_rows(self) -> Sequence[ir.Value]:
+        """Row length of every row, [1] int64 each."""
+        return self.per_row(self.lengths)
+
+    @cached_property
+    def ends(self) -> ir.Value:
+        """Cache length after this step, [R] int64."""
+        return self.op.Add(self.used, self.lengths)
+
+    @cached_property
+    def end_rows(self) -> Sequence[ir.Value]:
+        """Cache length after this step of every row, [1] int64 each."""
+        return self.per_row(self.ends)
+
+    @cached_property
+    def last_rows(self) -> Sequence[ir.Value]:
+        """Index of the last cached position of every row, [1] int32 each."""
+        return self.per_row(self.op.Cast(self.op.Sub(self.ends, 1), to=INT32))
+
+    @cached_property
+    def total_rows(self) -> Sequence[ir.Value]:
+        """Cache length after this step of every row, int32 scalars."""
+        return [self.op.Squeeze(row, [0]) for row in self.per_row(self.op.Cast(self.ends, to=INT32))]
+
+    def split_rows(self, x: ir.Value, sizes: ir.Value | None = None) -> Sequence[ir.Value]:
+        """Packed [n, ...] to one value per row, cut by `sizes` (the row lengths by default)."""
+        if self.slots == 1:
+            return [x]
+        parts: Sequence[ir.Value] = self.op.Split(x, sizes or self.lengths, axis=0, _outputs=self.slots)
+        return parts
+
+    def join_rows(self, rows: Sequence[ir.Value]) -> ir.Value:
+        """One value per row back to packed [n, ...]."""
+        joined: ir.Value = rows[0] if len(rows) == 1 else self.op.Concat(*rows, axis=0)
+        return joined
+
+    def slot_caches(self, stacked: ir.Value) -> list[ir.Value]:
+        """Replace a stacked cache input by one input per slot."""
+        at = self.graph.inputs.index(stacked)
+        self.graph.inputs.remove(stacked)
+        caches = []
+        for slot in range(self.slots):
+            value = ir.Value(name=f"{stacked.name}.{slot}", shape=_one_slot(stacked), type=stacked.type)
+            self.graph.inputs.insert(at + slot, value)
+            caches.append(value)
+        return caches
+
+    def slot_outputs(self, stacked: ir.Value, updated: Sequence[ir.Value]) -> None:
+        """Replace a stacked cache output by the updated cache of every slot."""
+        at = self.graph.outputs.index(stacked)
+        self.graph.outputs.remove(stacked)
+        for slot, value in enumerate(updated):
+            value.name, value.shape, value.type = f"{stacked.name}.{slot}", _one_slot(stacked), stacked.type
+            self.graph.outputs.insert(at + slot, value)
+
+    def per_row(self, x: ir.Value) -> Sequence[ir.Value]:
+        """[R] to R values [1]."""
+        if self.slots == 1:
+            return [x]
+        parts: Sequence[ir.Value] = self.op.Split(x, axis=0, num_outputs=self.slots, _outputs=self.slots)
+        return parts
+
+
+def _free_constant_names(graph: ir.Graph) -> None:
+    """A builder names its literals const_…, counting from zero: make room beside the exporter's."""
+    for name, value in list(graph.initializers.items()):
+        if name.startswith("const_"):
+            ir.convenience.rename_values([value], [f"exported.{name}"])
+
+
+def _one_slot(stacked: ir.Value) -> ir.Shape:
+    assert stacked.shape is not None, "the exported graph declares every cache's shape"
+    return ir.Shape([1, *stacked.shape[1:]])

@@ -1,0 +1,32 @@
+"""Inference sessions: options, threads, where the external weights are."""
+
+from __future__ import annotations
+
+import os
+
+import onnxruntime
+
+from dspark_engines.backends.base import EngineOptions
+from dspark_engines.bundle import Bundle, EngineInfo
+from dspark_engines.errors import BackendError
+
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+ERRORS_ONLY = 3
+
+
+def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.InferenceSession:
+    """Load one engine. Raises `BackendError` with ONNX Runtime's own words when it cannot."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads or os.cpu_count() or 1
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = ERRORS_ONLY
+    settings.add_session_config_entry(WEIGHTS_FOLDER, str(bundle.file(engine.weights).absolute()))
+    model = bundle.file(engine.path).read_bytes()
+    try:
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them
+        raise BackendError(
+            f"{bundle.file(engine.path)}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
+            f"{str(error).splitlines()[0]:.200}",
+            hint="compile the bundle again with this version: dspark-export compile",
+        ) from error

@@ -1,0 +1,38 @@
+"""The bundle directory: its manifest, opening with checks, writing atomically."""
+
+from dspark_engines.bundle.hashing import record_file, sha256_file
+from dspark_engines.bundle.manifest import (
+    BackendInfo,
+    DrafterInfo,
+    EngineInfo,
+    FileRecord,
+    GraphInfo,
+    Limits,
+    Manifest,
+    Role,
+    TargetInfo,
+    TensorInfo,
+)
+from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
+from dspark_engines.bundle.write import atomic_directory, check_destination
+
+__all__ = [
+    "MANIFEST",
+    "BackendInfo",
+    "Bundle",
+    "DrafterInfo",
+    "EngineInfo",
+    "FileRecord",
+    "GraphInfo",
+    "Limits",
+    "Manifest",
+    "Role",
+    "TargetInfo",
+    "TensorInfo",
+    "atomic_directory",
+    "check_destination",
+    "check_hash",
+    "open_bundle",
+    "record_file",
+    "sha256_file",
+]

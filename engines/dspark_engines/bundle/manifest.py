@@ -1,0 +1,109 @@
+"""manifest.json: what a bundle holds and what it was made from (schema version 1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+SCHEMA_VERSION = 1
+
+Role = Literal["verify", "draft"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(_Record):
+    """One file, by path relative to what owns it (the bundle, or a checkpoint)."""
+
+    path: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: NonNegativeInt
+
+
+class TargetInfo(_Record):
+    """The target's identity and what the runtime must know of it."""
+
+    name: str
+    files: list[FileRecord]
+    architecture: str
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    num_layers: PositiveInt
+    eos_token_ids: list[int]
+    bos_token_id: int | None
+    add_bos: bool
+
+
+class DrafterInfo(_Record):
+    """The drafter's identity and what the runtime must know of it."""
+
+    name: str
+    files: list[FileRecord]
+    block_size: PositiveInt
+    target_layer_ids: list[int]
+    feature_size: PositiveInt
+    num_layers: PositiveInt
+    markov_kind: str
+    markov_rank: NonNegativeInt
+    confidence: bool
+
+
+class TensorInfo(_Record):
+    """One input or output of a graph; strings are symbolic dimensions."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class GraphInfo(_Record):
+    """One exported graph and its contract; caches are left out, they are counted."""
+
+    path: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    caches: NonNegativeInt
+
+
+class Limits(_Record):
+    """What the engines were built for; `context_length` counts prompt and output together."""
+
+    context_length: PositiveInt
+    prefill_chunk: PositiveInt
+    slots: PositiveInt
+
+
+class EngineInfo(_Record):
+    """One compiled engine. `weights` is the folder its external weights are read from."""
+
+    role: Role
+    slots: PositiveInt
+    path: str
+    weights: str
+    built_from: FileRecord
+
+
+class BackendInfo(_Record):
+    """The engines of one backend, and the library version that they were compiled with."""
+
+    name: str
+    version: str
+    engines: list[EngineInfo]
+
+
+class Manifest(_Record):
+    """The whole of manifest.json."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str
+    tools: dict[str, str]
+    precision: Literal["fp32"]
+    limits: Limits
+    target: TargetInfo
+    drafter: DrafterInfo
+    graphs: dict[Literal["target", "drafter"], GraphInfo]
+    backends: list[BackendInfo]
+    files: list[FileRecord]

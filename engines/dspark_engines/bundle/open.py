@@ -1,0 +1,89 @@
+"""Open a bundle: schema first, then every file's presence and size, then the hashes that are cheap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dspark_engines.bundle.hashing import sha256_file
+from dspark_engines.bundle.manifest import SCHEMA_VERSION, FileRecord, Manifest
+from dspark_engines.errors import BundleError
+
+MANIFEST = "manifest.json"
+CHEAP_BYTES = 64 << 20
+"""Files up to this size are hashed whenever a bundle is opened; larger ones only by `verify`."""
+
+REBUILD = "restore the bundle from where it was built, or build it again"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read and whose files are there, with the right sizes."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, relative: str) -> Path:
+        """Absolute path of a file of the bundle."""
+        return self.path / relative
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and check the bundle at `path`. Raises `BundleError` saying which file is wrong and how."""
+    bundle = Bundle(path, _read_manifest(path))
+    for record in bundle.manifest.files:
+        _check_size(bundle, record)
+    for record in bundle.manifest.files:
+        if record.bytes <= CHEAP_BYTES:
+            check_hash(bundle, record)
+    return bundle
+
+
+def check_hash(bundle: Bundle, record: FileRecord, advance: Callable[[int], None] | None = None) -> None:
+    """Compare one file with its record. Raises `BundleError` when it was changed."""
+    if sha256_file(bundle.file(record.path), advance) != record.sha256:
+        raise BundleError(f"{bundle.file(record.path)}: content differs from the manifest's sha256", hint=REBUILD)
+
+
+def _check_size(bundle: Bundle, record: FileRecord) -> None:
+    file = bundle.file(record.path)
+    if not file.is_file():
+        raise BundleError(f"{file}: missing from the bundle", hint=REBUILD)
+    if file.stat().st_size != record.bytes:
+        raise BundleError(
+            f"{file}: has {file.stat().st_size} bytes, the manifest says {record.bytes}", hint=REBUILD
+        )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path}: not a bundle (no {MANIFEST})", hint="make one with: dspark-export build")
+    data = _parse(file)
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{file}: schema version {version} is newer than {SCHEMA_VERSION}, the newest this version reads",
+            hint="upgrade dspark-export on this machine",
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{file}: {where}: {first['msg']}", hint=REBUILD) from None
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file}: not readable as JSON: {error}", hint=REBUILD) from None
+    if not isinstance(data, dict):
+        raise BundleError(f"{file}: holds no JSON object", hint=REBUILD)
+    return data

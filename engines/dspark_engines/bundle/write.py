@@ -1,0 +1,78 @@
+"""Write a directory atomically: everything goes to a temporary neighbour that is renamed when complete."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dspark_engines.errors import OutputError
+
+
+def check_destination(path: Path, *, overwrite: bool, needed_bytes: int = 0) -> None:
+    """Refuse an output that cannot be written, before any heavy work. Raises `OutputError`."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: already exists", hint="choose another --output, or pass --overwrite")
+    if path.exists() and not (path / "manifest.json").is_file() and (path.is_file() or any(path.iterdir())):
+        raise OutputError(f"{path}: exists and is not a bundle", hint="--overwrite replaces bundles only")
+    parent = _existing_parent(path)
+    if not parent.is_dir():
+        raise OutputError(f"{parent}: is not a directory", hint="choose another --output")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{parent}: not writable", hint="choose another --output, or change its permissions")
+    free = shutil.disk_usage(parent).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"{parent}: {needed_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on this disk",
+            hint="free some room, or choose an --output on another disk",
+        )
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`; rename it to `path` on success, remove it on any failure.
+
+    An existing `path` is replaced (callers check first) and stays in place until the new one is complete.
+    Raises `OutputError` when the disk fills up or refuses to be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        _swap(temporary, path)
+    except OSError as error:
+        raise _output_error(error, path) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        temporary.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    path.rename(old / path.name)
+    temporary.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _existing_parent(path: Path) -> Path:
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    return parent
+
+
+def _output_error(error: OSError, path: Path) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"{path}: the disk is full", hint="free some room, or choose another --output")
+    return OutputError(
+        f"{path}: cannot be written: {error.strerror or error}", hint="choose another --output, or fix its permissions"
+    )

@@ -1,0 +1,35 @@
+"""The one error tree.
+
+Every error that a user can cause derives from `DsparkError`, says one thing in one line, and carries
+a `hint` with the remedy. The command line prints both and exits with 2; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+
+class DsparkError(Exception):
+    """A user's error: `str(error)` is the fact, `error.hint` the remedy."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class CheckpointError(DsparkError):
+    """A target or drafter checkpoint is missing, damaged, or not what its config says."""
+
+
+class BundleError(DsparkError):
+    """A bundle is missing a file, was changed, or was written by a newer version."""
+
+
+class OutputError(DsparkError):
+    """The output cannot be written where it was asked for."""
+
+
+class BackendError(DsparkError):
+    """A backend is not installed, or cannot do what was asked of it."""
+
+
+class RequestError(DsparkError):
+    """A generation request is not valid for this bundle."""

@@ -1,0 +1,38 @@
+"""What is asked of the runtime, and whether a bundle can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dspark_engines.bundle import Manifest
+from dspark_engines.errors import RequestError
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A prompt as token ids and how far to go; `speculate` False decodes plainly with the same engine."""
+
+    prompt_ids: Sequence[int]
+    max_new_tokens: int
+    speculate: bool = True
+
+
+def check_request(request: GenerationRequest, manifest: Manifest) -> None:
+    """Raises `RequestError` when the bundle cannot serve this request."""
+    limit, vocabulary = manifest.limits.context_length, manifest.target.vocab_size
+    if not request.prompt_ids:
+        raise RequestError("the prompt has no tokens", hint="pass some text")
+    if request.max_new_tokens < 1:
+        raise RequestError(f"max_new_tokens is {request.max_new_tokens}", hint="ask for at least one token")
+    if len(request.prompt_ids) >= limit:
+        raise RequestError(
+            f"the prompt has {len(request.prompt_ids)} tokens, the bundle's context holds {limit} "
+            "and needs room for at least one more",
+            hint="shorten the prompt, or build the bundle with a larger --context-length",
+        )
+    outside = next((i for i in request.prompt_ids if not 0 <= i < vocabulary), None)
+    if outside is not None:
+        raise RequestError(
+            f"token id {outside} lies outside the vocabulary of {vocabulary}", hint="use the bundle's own tokenizer"
+        )

@@ -1,0 +1,37 @@
+"""One request in flight: its tokens, its caches, and what the drafter has not seen yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dspark_engines.backends import Floats, Slot
+from dspark_engines.runtime.request import GenerationRequest
+from dspark_engines.runtime.result import GenerationResult
+
+
+@dataclass
+class RequestState:
+    """`used` target cache entries are valid, `drafted` of them are in the drafter's cache as well; the
+    features between are pending. Rolling back a round is not advancing `used`."""
+
+    request: GenerationRequest
+    result: GenerationResult
+    verify_slot: Slot
+    draft_slot: Slot
+    used: int = 0
+    drafted: int = 0
+    anchor: int = -1
+    pending: list[Floats] = field(default_factory=list)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be produced."""
+        return self.request.max_new_tokens - len(self.result.token_ids)
+
+    def take_pending(self) -> Floats:
+        """The features that the drafter has not seen, [M, L*H], in order."""
+        features = self.pending[0] if len(self.pending) == 1 else np.concatenate(self.pending)
+        self.pending = []
+        return features

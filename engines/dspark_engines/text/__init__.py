@@ -1,0 +1,7 @@
+"""Text in and out: tokenizer, chat template, streaming."""
+
+from dspark_engines.text.codec import TextCodec
+from dspark_engines.text.stream import TextStream
+from dspark_engines.text.tokenizer import TEMPLATE_FILE, TOKENIZER_FILE, BundleTokenizer
+
+__all__ = ["TEMPLATE_FILE", "TOKENIZER_FILE", "BundleTokenizer", "TextCodec", "TextStream"]

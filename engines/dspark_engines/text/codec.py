@@ -1,0 +1,40 @@
+"""Everything about a bundle's text in one object."""
+
+from __future__ import annotations
+
+from dspark_engines.bundle import Bundle
+from dspark_engines.errors import RequestError
+from dspark_engines.text.chat import ChatTemplate
+from dspark_engines.text.stream import TextStream
+from dspark_engines.text.tokenizer import TEMPLATE_FILE, BundleTokenizer
+
+
+class TextCodec:
+    """Prompts to token ids, token ids to text, for one bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        folder, target = bundle.file("tokenizer"), bundle.manifest.target
+        self.tokenizer = BundleTokenizer(folder, target.bos_token_id if target.add_bos else None)
+        template = folder / TEMPLATE_FILE
+        self._chat: ChatTemplate | None = None
+        if template.is_file():
+            eos = target.eos_token_ids[0] if target.eos_token_ids else None
+            self._chat = ChatTemplate(
+                template.read_text("utf-8"),
+                bos_token=self.tokenizer.token(target.bos_token_id),
+                eos_token=self.tokenizer.token(eos),
+            )
+
+    def prompt_ids(self, prompt: str, *, raw: bool = False) -> list[int]:
+        """Token ids of a prompt: through the chat template, unless `raw`. Raises `RequestError`."""
+        if not prompt.strip():
+            raise RequestError("the prompt is empty", hint="pass --prompt TEXT, or text on standard input")
+        if raw:
+            return self.tokenizer.encode(prompt)
+        if self._chat is None:
+            raise RequestError("this bundle has no chat template", hint="use --raw to send the prompt as it is")
+        return self.tokenizer.encode(self._chat.render(prompt))
+
+    def stream(self) -> TextStream:
+        """A fresh incremental detokenizer."""
+        return TextStream(self.tokenizer)

@@ -1,0 +1,52 @@
+"""Packed, ragged attention with caches: what target and drafter graphs ask of every backend.
+
+R rows (requests), row r holds `row_lengths[r]` tokens of a packed axis; C is the cache capacity,
+Hq and Hkv query and key/value heads of width D. All floating tensors are float32.
+
+`dspark::CachedAttention` (target; causal):
+    query [N, Hq*D], key [N, Hkv*D], value [N, Hkv*D], row_lengths [R] int64, used [R] int64,
+    cos [P, D/2], sin [P, D/2], key_cache [R, Hkv, C, D], value_cache [R, Hkv, C, D]
+    -> output [N, Hq*D], key_cache, value_cache
+    Token i of row r stands at position used[r] + i, is rotated there, written there, and attends to
+    positions 0 .. used[r] + i of its row.
+
+`dspark::BlockAttention` (drafter; design §2): the same inputs, except that row_lengths counts context
+    features, M in all, query is [R*block, Hq*D] and key/value are [M + R*block, Hkv*D]: all rows'
+    context features first, then all rows' blocks.
+    Context feature i of row r stands at position used[r] + i and is written to the cache; the block
+    stands at used[r] + row_lengths[r] and after. Every block token attends to the row's whole context
+    and to the whole block.
+
+Cache entries from used[r] + row_lengths[r] on are undefined afterwards: a backend may write there (up
+to `block` entries), and a caller rolls back by passing a smaller `used` next time. The capacity must
+leave room for that. The caller owns the caches; backends update them in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CACHED_ATTENTION = "CachedAttention"
+BLOCK_ATTENTION = "BlockAttention"
+INPUTS = ("query", "key", "value", "row_lengths", "used", "cos", "sin", "key_cache", "value_cache")
+OUTPUTS = ("output", "key_cache_out", "value_cache_out")
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Attributes of both ops; `block_size` is 0 for `CachedAttention`."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    block_size: int = 0
+
+    @property
+    def op_type(self) -> str:
+        """The op this spec belongs to."""
+        return BLOCK_ATTENTION if self.block_size else CACHED_ATTENTION
+
+    def attributes(self) -> dict[str, int]:
+        """The node's attributes, by name."""
+        common = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
+        return {**common, "block_size": self.block_size} if self.block_size else common
