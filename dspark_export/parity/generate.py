@@ -12,9 +12,7 @@ from dspark_export.parity.heads import draft_greedy
 from dspark_export.parity.target import KeyValueCache, TargetModule
 
 
-def greedy(
-    target: TargetModule, prompt_ids: Sequence[int], max_new_tokens: int, eos_ids: Collection[int]
-) -> list[int]:
+def greedy(target: TargetModule, prompt_ids: Sequence[int], max_new_tokens: int, eos_ids: Collection[int]) -> list[int]:
     """The target's greedy continuation: at most max_new_tokens ids; an end-of-sequence id is the last one."""
     cache, tokens, pending = KeyValueCache(len(target.layers)), list[int](), list(prompt_ids)
     while len(tokens) < max_new_tokens and not (tokens and tokens[-1] in eos_ids):

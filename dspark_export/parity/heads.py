@@ -104,9 +104,7 @@ class ConfidenceHead(nn.Module):
         return logit.squeeze(-1)
 
 
-def build_confidence_head(
-    spec: ConfidenceSpec, markov: MarkovSpec, hidden_size: int
-) -> ConfidenceHead | None:
+def build_confidence_head(spec: ConfidenceSpec, markov: MarkovSpec, hidden_size: int) -> ConfidenceHead | None:
     """The head, or None when the drafter has none."""
     if not spec.enabled:
         return None
@@ -118,9 +116,7 @@ def build_confidence_head(
 class DraftHeads(nn.Module):
     """Both heads of a drafter, either of which may be absent."""
 
-    def __init__(
-        self, markov: MarkovSpec, confidence: ConfidenceSpec, vocab_size: int, hidden_size: int
-    ) -> None:
+    def __init__(self, markov: MarkovSpec, confidence: ConfidenceSpec, vocab_size: int, hidden_size: int) -> None:
         super().__init__()
         self.with_markov = confidence.with_markov
         self.markov_head = build_markov_head(markov, vocab_size, hidden_size)

@@ -81,9 +81,7 @@ class TargetModule(nn.Module):
         cache.length = end
         return self._logits(states[-1]), states
 
-    def _layer(
-        self, index: int, x: Tensor, tables: RotaryTables, causal: Tensor, cache: KeyValueCache
-    ) -> Tensor:
+    def _layer(self, index: int, x: Tensor, tables: RotaryTables, causal: Tensor, cache: KeyValueCache) -> Tensor:
         layer = self.layers[index]
         assert isinstance(layer, DecoderLayer)
         normed = layer.input_layernorm(x)

@@ -97,8 +97,9 @@ class _Body:
         return op.Transpose(op.ScatterND(by_position, where, heads), perm=[0, 2, 1, 3])
 
     def _by_head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        """[n, heads*D] -> [1, heads, n, D]."""
-        return op.Transpose(op.Reshape(x, [1, 0, -1, self.spec.head_dim], allowzero=0), perm=[0, 2, 1, 3])
+        """[n, Hkv*D] -> [1, Hkv, n, D]."""
+        heads = op.Reshape(x, [1, -1, self.spec.num_kv_heads, self.spec.head_dim])
+        return op.Transpose(heads, perm=[0, 2, 1, 3])
 
     def _attend(self, op: OpBuilder, q: ir.Value, keys: ir.Value, values: ir.Value, mask: ir.Value) -> ir.Value:
         scale = float(self.spec.head_dim) ** -0.5

@@ -1,0 +1,74 @@
+"""What every command shares: progress on standard error, results on standard output, errors in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from dspark_engines.errors import DsparkError
+
+
+class ProgressReporter:
+    """Shows each step as a bar; steps without units pulse until the next one begins."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._current: Any = None
+
+    def step(self, title: str) -> Any:
+        """Begin a step; see `dspark_export.bundling.progress`."""
+        self.finish()
+        task = self._current = self._progress.add_task(title, total=None)
+
+        def advance(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total)
+
+        return advance
+
+    def finish(self) -> None:
+        """Mark the current step as done."""
+        if self._current is not None:
+            task = self._progress.tasks[self._current]
+            total = task.total or 1
+            self._progress.update(self._current, completed=total, total=total)
+
+
+@contextmanager
+def reporting() -> Iterator[ProgressReporter]:
+    """Progress bars on standard error; on a pipe only their final state is written."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        reporter = ProgressReporter(progress)
+        yield reporter
+        reporter.finish()
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """One JSON object on the last line of standard output."""
+    click.echo(json.dumps(data, ensure_ascii=False))
+
+
+def print_error(error: DsparkError | click.ClickException) -> None:
+    """`error: …` and, where there is one, `hint: …` on standard error."""
+    if isinstance(error, DsparkError):
+        message, hint = str(error), error.hint
+    else:
+        message, hint = error.format_message(), _usage_hint(error)
+    click.echo(f"error: {_one_line(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {_one_line(hint)}", err=True)
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see: {context.command_path} --help" if context is not None else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

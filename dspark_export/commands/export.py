@@ -1,0 +1,17 @@
+"""`dspark-export export`: a bundle without engines, to be compiled where it will run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dspark_export.commands.build import run_build
+from dspark_export.commands.options import checkpoint_options
+
+
+@click.command("export")
+@checkpoint_options
+def command(as_json: bool, **options: Any) -> None:
+    """Export target and drafter to ONNX; `compile` adds engines later."""
+    run_build(None, as_json, options)

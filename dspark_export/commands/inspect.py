@@ -1,0 +1,75 @@
+"""`dspark-export inspect`: what is in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dspark_engines.bundle import GraphInfo, Manifest, open_bundle
+from dspark_export.commands.console import print_json
+from dspark_export.commands.options import bundle_argument, json_option
+
+
+@click.command("inspect")
+@bundle_argument
+@json_option
+def command(bundle: Path, as_json: bool) -> None:
+    """Show what BUNDLE holds and what it was made from."""
+    manifest = open_bundle(bundle).manifest
+    if as_json:
+        print_json(manifest.model_dump())
+        return
+    console = Console()
+    for table in (_facts(manifest), _graphs(manifest), _files(manifest)):
+        console.print(table)
+
+
+def _facts(manifest: Manifest) -> Table:
+    table = Table("", "", title="bundle", show_header=False)
+    for name, value in _fact_rows(manifest):
+        table.add_row(name, value)
+    return table
+
+
+def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    target, drafter, limits = manifest.target, manifest.drafter, manifest.limits
+    yield "created", f"{manifest.created} (schema {manifest.schema_version})"
+    yield "tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+    yield "target", f"{target.name}: {target.architecture}, {target.num_layers} layers, vocabulary {target.vocab_size}"
+    yield (
+        "drafter",
+        f"{drafter.name}: {drafter.num_layers} layers, block {drafter.block_size}, taps {drafter.target_layer_ids}, "
+        f"Markov head {drafter.markov_kind} (rank {drafter.markov_rank}), "
+        f"confidence head {'yes' if drafter.confidence else 'no'}",
+    )
+    yield "precision", manifest.precision
+    yield "limits", f"context {limits.context_length}, prefill chunk {limits.prefill_chunk}, slots {limits.slots}"
+    for backend in manifest.backends:
+        engines = ", ".join(f"{engine.role} ({engine.slots} slots)" for engine in backend.engines)
+        yield "engines", f"{backend.name} {backend.version}: {engines}"
+    if not manifest.backends:
+        yield "engines", "none: add them with dspark-export compile"
+
+
+def _graphs(manifest: Manifest) -> Table:
+    table = Table("graph", "inputs", "outputs", "caches", title="graphs", show_lines=True)
+    for name, graph in manifest.graphs.items():
+        table.add_row(name, _tensors(graph, "inputs"), _tensors(graph, "outputs"), str(graph.caches))
+    return table
+
+
+def _tensors(graph: GraphInfo, which: str) -> str:
+    return "\n".join(
+        f"{tensor.name} {tensor.dtype}[{', '.join(map(str, tensor.shape))}]" for tensor in getattr(graph, which)
+    )
+
+
+def _files(manifest: Manifest) -> Table:
+    table = Table("file", "MB", "sha256", title="files")
+    for record in manifest.files:
+        table.add_row(record.path, f"{record.bytes / 1e6:.1f}", record.sha256[:16])
+    return table

@@ -1,0 +1,79 @@
+"""`dspark-export`: parses, builds a spec, calls one function, turns errors into exit codes.
+
+Exit codes: 0 done, 1 a check failed or a bug, 2 a user's error (one line, with a hint; also Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from dspark_engines.errors import DsparkError
+from dspark_export.commands.console import print_error
+
+COMMANDS = ("build", "export", "compile", "generate", "inspect", "verify")
+USER_ERROR = 2
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is used: a production host lacks the exporter's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"dspark_export.commands.{name}").command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dspark-export")
+def cli() -> None:
+    """Take a language model and its DSpark drafter from checkpoint to compiled, verified deployment."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)  # so that a stopped build cleans up, as on Ctrl-C
+    try:
+        result: Any = cli.main(arguments, prog_name="dspark-export", standalone_mode=False)
+    except (DsparkError, click.ClickException) as error:
+        print_error(error)
+        return USER_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        print_error(DsparkError("interrupted", hint="nothing was left half-written; run the command again"))
+        return USER_ERROR
+    except ModuleNotFoundError as error:
+        print_error(_missing(error))
+        return USER_ERROR
+    return result if isinstance(result, int) else 0
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _missing(error: ModuleNotFoundError) -> DsparkError:
+    """A command that needs an extra which is not installed; anything else is a bug and is raised again."""
+    extras = {
+        "export": {"onnx", "onnx_ir", "onnxscript", "gguf", "safetensors", "ml_dtypes"},
+        "parity": {"torch", "transformers"},
+    }
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in extras.items():
+        if module in modules:
+            return DsparkError(
+                f"this command needs the package '{module}', which is not installed",
+                hint=f"pip install 'dspark-export[{extra}]'",
+            )
+    raise error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

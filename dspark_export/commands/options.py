@@ -1,0 +1,67 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dspark_engines.backends import backend_names
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def bundle_argument(function: F) -> F:
+    """BUNDLE, a directory."""
+    return click.argument("bundle", type=click.Path(path_type=Path))(function)
+
+
+def json_option(function: F) -> F:
+    """--json, one object on the last line of standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(function)
+
+
+def threads_option(function: F) -> F:
+    """--threads, for the engines."""
+    return click.option("--threads", type=click.IntRange(min=0), default=0, help="Engine threads; 0: all cores.")(
+        function
+    )
+
+
+def backend_option(function: F) -> F:
+    """--backend, from the registry."""
+    return click.option(
+        "--backend", type=click.Choice(backend_names()), default=backend_names()[0], help="What runs the engines."
+    )(function)
+
+
+def overwrite_option(function: F) -> F:
+    """--overwrite."""
+    return click.option("--overwrite", is_flag=True, help="Replace what is already there.")(function)
+
+
+def checkpoint_options(function: F) -> F:
+    """Where from, where to, how large: what `build` and `export` take."""
+    decorators = [
+        click.option(
+            "--target", type=click.Path(path_type=Path), required=True, help="A .gguf file or a Hugging Face directory."
+        ),
+        click.option("--drafter", type=click.Path(path_type=Path), required=True, help="A DeepSpec drafter directory."),
+        click.option("--output", type=click.Path(path_type=Path), required=True, help="The bundle to write."),
+        click.option(
+            "--context-length",
+            type=click.IntRange(min=16),
+            default=2048,
+            help="Most tokens of a request, prompt and output together.",
+        ),
+        click.option(
+            "--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."
+        ),
+        overwrite_option,
+        json_option,
+    ]
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function

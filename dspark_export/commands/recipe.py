@@ -1,0 +1,82 @@
+"""Recipes: a deployment's build options in a TOML file, each of which an option of the same name overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from dspark_engines.errors import DsparkError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CheckpointTable(_Table):
+    """[target] or [drafter]."""
+
+    path: str
+
+
+class LimitsTable(_Table):
+    """[limits]."""
+
+    context_length: PositiveInt
+    prefill_chunk: PositiveInt
+    slots: Literal[1] = 1
+
+
+class Recipe(_Table):
+    """A build recipe; paths are relative to the current directory, as on the command line."""
+
+    target: CheckpointTable
+    drafter: CheckpointTable
+    backend: str
+    precision: Literal["fp32"]
+    limits: LimitsTable
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe. Raises `DsparkError` naming the key that is wrong."""
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise DsparkError(f"{path}: {error.strerror}", hint="--recipe takes a TOML file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DsparkError(f"{path}: {where}: {first['msg']}", hint="see engines/recipes/ for examples") from None
+    except ValueError as error:  # tomllib's, and a file that is not text
+        raise DsparkError(f"{path}: not TOML: {error}", hint="see engines/recipes/ for examples") from None
+
+
+def recipe_option(function: F) -> F:
+    """--recipe FILE: its values become the defaults of the other options."""
+    return click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_apply,
+        help="Build recipe (TOML); options given here override it.",
+    )(function)
+
+
+def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    recipe = read_recipe(path)
+    context.default_map = {
+        "target": recipe.target.path,
+        "drafter": recipe.drafter.path,
+        "backend": recipe.backend,
+        "context_length": recipe.limits.context_length,
+        "prefill_chunk": recipe.limits.prefill_chunk,
+    }

@@ -1,0 +1,125 @@
+"""`dspark-export verify`: is this bundle whole, and does it do what it should?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dspark_calibration import accepted_length
+from dspark_engines import Bundle, open_bundle
+from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.bundle import check_hash
+from dspark_engines.text import TextCodec
+from dspark_export.bundling.progress import Reporter
+from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.verification import (
+    BUILT_IN,
+    Comparison,
+    IdentityReport,
+    check_identity,
+    compare_engines,
+    read_prompts,
+)
+
+FAILED = 1
+
+
+@click.command("verify")
+@bundle_argument
+@click.option("--prompts", type=click.Path(path_type=Path), help="JSON Lines of prompts; a few built-in ones without.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=32, help="Tokens a prompt.")
+@threads_option
+@backend_option
+@json_option
+def command(
+    bundle: Path,
+    prompts: Path | None,
+    limit: int | None,
+    max_new_tokens: int,
+    threads: int,
+    backend: str,
+    as_json: bool,
+) -> int:
+    """Check BUNDLE: every hash, engines against exported graphs, greedy output against plain decoding.
+
+    Exit code 0 when everything holds, 1 when a comparison fails, 2 when the bundle is damaged.
+    """
+    opened = open_bundle(bundle)
+    texts = list(BUILT_IN)[:limit] if prompts is None else read_prompts(prompts, limit)
+    token_ids = [TextCodec(opened).prompt_ids(text) for text in texts]
+    with reporting() as reporter:
+        _check_hashes(opened, reporter)
+        with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
+            reporter.step("engines against exported graphs")
+            parity = worst_by_output(compare_engines(opened, engines))
+            step = reporter.step("speculative against plain")
+            identity = check_identity(engines, opened.manifest, token_ids, max_new_tokens, step)
+    passed = identity.passed and all(comparison.passed for comparison in parity)
+    if as_json:
+        print_json(_report(opened, parity, identity, passed))
+    else:
+        _show(opened, parity, identity, passed)
+    return 0 if passed else FAILED
+
+
+def worst_by_output(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The worst step of every output."""
+    worst: dict[str, Comparison] = {}
+    for comparison in comparisons:
+        known = worst.get(comparison.what)
+        if known is None or comparison.worst > known.worst:
+            worst[comparison.what] = comparison
+    return list(worst.values())
+
+
+def _check_hashes(bundle: Bundle, reporter: Reporter) -> None:
+    step, done = reporter.step("hashes"), 0
+    total = sum(record.bytes for record in bundle.manifest.files)
+    for record in bundle.manifest.files:
+        check_hash(bundle, record)
+        done += record.bytes
+        step(done, total)
+
+
+def _report(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport, passed: bool) -> dict[str, Any]:
+    return {
+        "passed": passed,
+        "files": len(bundle.manifest.files),
+        "parity": [{**c._asdict(), "passed": c.passed} for c in parity],
+        "identity": {
+            "prompts": len(identity.results),
+            "tokens": identity.tokens,
+            "differences": [{**d._asdict(), "tie": d.tie} for d in identity.differences],
+            "ties": len(identity.ties),
+            "accepted_length": accepted_length([r for result in identity.results for r in result.rounds]),
+        },
+    }
+
+
+def _show(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport, passed: bool) -> None:
+    table = Table("check", "outcome", "")
+    table.add_row("hashes", f"{len(bundle.manifest.files)} files", "ok")
+    for c in parity:
+        error = f"max error {c.max_error:.2g}, rms {c.rms_error:.2g}, {c.worst:.0%} of tolerance"
+        table.add_row(f"parity: {c.what}", error, "ok" if c.passed else "FAILED")
+    real = len(identity.differences) - len(identity.ties)
+    outcome = (
+        f"{len(identity.results)} prompts, {identity.tokens} tokens: {real} differ, {len(identity.ties)} ties; "
+        f"accepted length {accepted_length([r for result in identity.results for r in result.rounds]):.2f}"
+    )
+    table.add_row("greedy identity", outcome, "ok" if identity.passed else "FAILED")
+    console = Console()
+    console.print(table)
+    for d in identity.differences:
+        kind = "tie" if d.tie else "DIFFERENCE"
+        console.print(
+            f"{kind}: prompt {d.prompt}, token {d.position}: plain {d.plain}, speculative {d.speculative}, gap {d.gap:.2g}"
+        )
+    console.print("the bundle holds" if passed else "the bundle does NOT hold")

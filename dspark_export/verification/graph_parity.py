@@ -1,0 +1,69 @@
+"""Do the compiled engines compute what the exported graphs say, over steps with rollback?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dspark_engines.backends import Engines, Ints
+from dspark_engines.bundle import Bundle
+from dspark_export.verification.reference import ReferenceGraph
+from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare
+
+# (tokens, cache used before): a prompt, a block, a rollback of five tokens, one token alone
+STEPS = ((33, 0), (8, 33), (8, 36), (1, 44))
+
+
+def compare_engines(bundle: Bundle, engines: Engines, seed: int = 0) -> list[Comparison]:
+    """Run both engines and both exported graphs on the same random tokens; one comparison an output a step."""
+    random = np.random.default_rng(seed)
+    capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
+    results = list(_target(bundle, engines, random, capacity))
+    return results + list(_drafter(bundle, engines, random, capacity))
+
+
+def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
+    reference = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, capacity)
+    slot = engines.verify.new_slot()
+    for count, used in STEPS:
+        feeds = {
+            "token_ids": random.integers(0, bundle.manifest.target.vocab_size, count),
+            "row_lengths": np.array([count]),
+            "used": np.array([used]),
+            "logit_rows": np.arange(count),
+        }
+        expected, actual = reference.step(**feeds), engines.verify.step([slot], **feeds)
+        yield compare("target.logits", actual.logits, expected["logits"])
+        yield compare("target.features", actual.features, expected["features"])
+
+
+def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
+    reference = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, capacity)
+    slot, info = engines.draft.new_slot(), bundle.manifest.drafter
+    for round_number, (count, used) in enumerate(STEPS):
+        feeds = {
+            "features": random.standard_normal((count, info.feature_size), np.float32),
+            "feature_lengths": np.array([count]),
+            "used": np.array([used]),
+            "anchor_ids": random.integers(0, bundle.manifest.target.vocab_size, 1),
+            "temperature": np.full(1, round_number % 2, np.float32),
+            "uniforms": random.random((1, info.block_size), np.float32),
+        }
+        expected, actual = reference.step(**feeds), engines.draft.step([slot], **feeds)
+        same = _agreeing(actual.draft_ids[0], expected["draft_ids"][0], expected["draft_logits"][0])
+        wrong = 0 if same else int((actual.draft_ids != expected["draft_ids"]).sum())
+        yield Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
+        for name, value in (("draft_logits", actual.draft_logits), ("confidence_logits", actual.confidence_logits)):
+            yield compare(f"drafter.{name}", value[:, :same], expected[name][:, :same])
+
+
+def _agreeing(actual: Ints, expected: Ints, logits: npt.NDArray[Any]) -> int:
+    """Positions to compare: all; up to and including a tie that fell the other way; none if no tie explains it."""
+    different = np.flatnonzero(actual != expected)
+    if not different.size:
+        return len(expected)
+    second, best = np.sort(logits[different[0]])[-2:]
+    return int(different[0]) + 1 if best - second <= TIE_GAP else 0
