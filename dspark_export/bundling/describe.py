@@ -29,9 +29,7 @@ from dspark_export.bundling.progress import Step
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 
 
-def describe_bundle(
-    pair: Pair, root: Path, limits: Limits, backends: list[BackendInfo], step: Step
-) -> Manifest:
+def describe_bundle(pair: Pair, root: Path, limits: Limits, backends: list[BackendInfo], step: Step) -> Manifest:
     """The manifest of everything under `root`; hashes are taken here."""
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,7 +88,8 @@ def _is_cache(value: ir.Value) -> bool:
 
 
 def _tensor(value: ir.Value) -> TensorInfo:
-    assert value.shape is not None and value.dtype is not None, "exported graphs declare their interface"
+    assert value.shape is not None, "exported graphs declare their interface"
+    assert value.dtype is not None, "exported graphs declare their interface"
     shape = [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape]
     return TensorInfo(name=value.name or "", dtype=value.dtype.name.lower(), shape=shape)
 

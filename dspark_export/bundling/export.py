@@ -27,11 +27,7 @@ def export_graphs(pair: Pair, folder: Path, limits: Limits, reporter: Reporter) 
     graph = build_target_graph(target.spec, target.weights, drafter.spec.target_layer_ids, positions)
     written = save_graph(graph, folder / "target.onnx", reporter.step("exporting the target"))
     embedding, head = (written.get(name, written[TABLES[0]]) for name in TABLES)
-    shared = {
-        name: table
-        for name, table in zip(TABLES, (embedding, head), strict=True)
-        if name not in drafter.weights
-    }
+    shared = {name: table for name, table in zip(TABLES, (embedding, head), strict=True) if name not in drafter.weights}
     graph = build_drafter_graph(drafter.spec, drafter.weights, shared, positions)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
 

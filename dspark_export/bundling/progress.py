@@ -27,5 +27,3 @@ class Silent:
             del done, total
 
         return ignore
-
-

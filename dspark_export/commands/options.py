@@ -56,9 +56,7 @@ def checkpoint_options(function: F) -> F:
             default=2048,
             help="Most tokens of a request, prompt and output together.",
         ),
-        click.option(
-            "--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."
-        ),
+        click.option("--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."),
         overwrite_option,
         json_option,
     ]

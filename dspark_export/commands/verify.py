@@ -13,7 +13,8 @@ from rich.table import Table
 from dspark_calibration import accepted_length
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
-from dspark_engines.bundle import check_hash
+from dspark_engines.bundle import FileRecord, check_hash, record_file
+from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TextCodec
 from dspark_export.bundling.progress import Reporter
 from dspark_export.commands.console import print_json, reporting
@@ -35,6 +36,8 @@ FAILED = 1
 @click.option("--prompts", type=click.Path(path_type=Path), help="JSON Lines of prompts; a few built-in ones without.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=32, help="Tokens a prompt.")
+@click.option("--target", type=click.Path(path_type=Path), help="Also hold the graphs against torch: the target…")
+@click.option("--drafter", type=click.Path(path_type=Path), help="…and the drafter; needs the extra [parity].")
 @threads_option
 @backend_option
 @json_option
@@ -43,6 +46,8 @@ def command(
     prompts: Path | None,
     limit: int | None,
     max_new_tokens: int,
+    target: Path | None,
+    drafter: Path | None,
     threads: int,
     backend: str,
     as_json: bool,
@@ -58,9 +63,10 @@ def command(
         _check_hashes(opened, reporter)
         with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
             reporter.step("engines against exported graphs")
-            parity = worst_by_output(compare_engines(opened, engines))
+            parity = _labelled("engine", compare_engines(opened, engines))
             step = reporter.step("speculative against plain")
             identity = check_identity(engines, opened.manifest, token_ids, max_new_tokens, step)
+        parity += _against_torch(opened, target, drafter, reporter)
     passed = identity.passed and all(comparison.passed for comparison in parity)
     if as_json:
         print_json(_report(opened, parity, identity, passed))
@@ -69,14 +75,39 @@ def command(
     return 0 if passed else FAILED
 
 
-def worst_by_output(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """The worst step of every output."""
+def _labelled(form: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The worst step of every output, named after what was held against the exported graph."""
     worst: dict[str, Comparison] = {}
     for comparison in comparisons:
         known = worst.get(comparison.what)
         if known is None or comparison.worst > known.worst:
             worst[comparison.what] = comparison
-    return list(worst.values())
+    return [comparison._replace(what=f"{form}: {comparison.what}") for comparison in worst.values()]
+
+
+def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, reporter: Reporter) -> list[Comparison]:
+    """Exported graphs against torch, when both checkpoints were named. Raises `CheckpointError` for others."""
+    if target is None and drafter is None:
+        return []
+    if target is None or drafter is None:
+        raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
+    from dspark_export.checkpoints import open_drafter, open_target
+    from dspark_export.parity.check import compare_with_torch
+
+    reporter.step("exported graphs against torch")
+    opened = open_target(target)
+    draft = open_drafter(drafter, opened.spec)
+    _check_origin(target, opened.files, bundle.manifest.target.files)
+    _check_origin(drafter, draft.files, bundle.manifest.drafter.files)
+    return _labelled("torch", compare_with_torch(bundle, opened, draft))
+
+
+def _check_origin(path: Path, files: Sequence[Path], recorded: Sequence[FileRecord]) -> None:
+    if [record_file(file, file.parent) for file in files] != list(recorded):
+        raise CheckpointError(
+            f"{path}: not the checkpoint that this bundle was built from",
+            hint="the manifest names each file with its sha256: dspark-export inspect --json",
+        )
 
 
 def _check_hashes(bundle: Bundle, reporter: Reporter) -> None:
@@ -108,7 +139,7 @@ def _show(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport
     table.add_row("hashes", f"{len(bundle.manifest.files)} files", "ok")
     for c in parity:
         error = f"max error {c.max_error:.2g}, rms {c.rms_error:.2g}, {c.worst:.0%} of tolerance"
-        table.add_row(f"parity: {c.what}", error, "ok" if c.passed else "FAILED")
+        table.add_row(f"parity, {c.what}", error, "ok" if c.passed else "FAILED")
     real = len(identity.differences) - len(identity.ties)
     outcome = (
         f"{len(identity.results)} prompts, {identity.tokens} tokens: {real} differ, {len(identity.ties)} ties; "
@@ -119,7 +150,6 @@ def _show(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport
     console.print(table)
     for d in identity.differences:
         kind = "tie" if d.tie else "DIFFERENCE"
-        console.print(
-            f"{kind}: prompt {d.prompt}, token {d.position}: plain {d.plain}, speculative {d.speculative}, gap {d.gap:.2g}"
-        )
+        where = f"prompt {d.prompt}, token {d.position}"
+        console.print(f"{kind}: {where}: plain {d.plain}, speculative {d.speculative}, gap {d.gap:.2g}")
     console.print("the bundle holds" if passed else "the bundle does NOT hold")

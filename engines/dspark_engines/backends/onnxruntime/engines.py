@@ -15,7 +15,7 @@ from dspark_engines.backends.base import (
     VerifyEngine,
     VerifyOutput,
 )
-from dspark_engines.backends.onnxruntime.program import OrtProgram
+from dspark_engines.backends.onnxruntime.program import Feeds, OrtProgram
 from dspark_plugins.markov_head import OUTPUTS as DRAFT_OUTPUTS
 
 VERIFY_OUTPUTS = ("logits", "features")
@@ -64,7 +64,7 @@ class OrtDraftEngine(DraftEngine):
         temperature: Floats,
         uniforms: Floats,
     ) -> DraftOutput:
-        feeds = {
+        feeds: Feeds = {
             "features": features,
             "feature_lengths": feature_lengths,
             "used": used,

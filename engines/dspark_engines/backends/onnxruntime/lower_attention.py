@@ -22,7 +22,7 @@ HEAD_DIM_MULTIPLE = 16  # what GroupQueryAttention's rotary kernel asks for
 
 def lower_cached_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::CachedAttention` node."""
-    query, key, value, _, _, cos, sin, *stacked = node.inputs
+    query, key, value, _, _, cos, sin, *stacked = _inputs(node)
     keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
     rows = _query_rows(low, query, key, value)
     outputs, new_keys, new_values = [], [], []
@@ -51,9 +51,9 @@ def lower_cached_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) ->
 
 def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::BlockAttention` node."""
-    query, key, value, _, _, cos, sin, *stacked = node.inputs
+    query, key, value, _, _, cos, sin, *stacked = _inputs(node)
     keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
-    q_positions, k_positions = _block_positions(low, spec.block_size)
+    q_positions, k_positions = low.once("block positions", lambda: _block_positions(low, spec.block_size))
     q = _rotate(low, query, q_positions, cos, sin, spec.num_heads)
     k = _rotate(low, key, k_positions, cos, sin, spec.num_kv_heads)
     q_rows = low.per_row(low.op.Reshape(q, [low.slots, spec.block_size, spec.num_heads * spec.head_dim]))
@@ -66,6 +66,11 @@ def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> 
         visible = [low.op.Slice(cache[-1], [0], stop, [2]) for cache in (new_keys, new_values)]
         outputs.append(_attend(low, q_rows[slot], visible[0], visible[1], spec))
     _finish(low, node, low.join_rows(outputs), new_keys, new_values)
+
+
+def _inputs(node: ir.Node) -> list[ir.Value]:
+    """The node's inputs; the attention ops have no optional ones."""
+    return [value for value in node.inputs if value is not None]
 
 
 def _query_rows(low: Lowering, query: ir.Value, key: ir.Value, value: ir.Value) -> list[list[ir.Value | None]]:
@@ -81,26 +86,19 @@ def _query_rows(low: Lowering, query: ir.Value, key: ir.Value, value: ir.Value) 
 
 
 def _block_positions(low: Lowering, block: int) -> tuple[ir.Value, ir.Value]:
-    """Positions of the queries [R*block], and of the keys: all contexts, then all blocks."""
-    if "block_positions" not in low.__dict__:
-        op, scalar = low.op, [0]
-        contexts, blocks = [], []
-        for used, end in zip(low.used_rows, low.end_rows, strict=True):
-            start, middle = op.Squeeze(used, scalar), op.Squeeze(end, scalar)
-            contexts.append(op.Range(start, middle, 1))
-            blocks.append(op.Range(middle, op.Add(middle, block), 1))
-        keys = op.Unsqueeze(op.Concat(*contexts, *blocks, axis=0), [0])
-        low.__dict__["block_positions"] = op.Unsqueeze(low.join_rows(blocks), [0]), keys
-    positions: tuple[ir.Value, ir.Value] = low.__dict__["block_positions"]
-    return positions
+    """Positions [1, n] of the queries, and of the keys: all contexts, then all blocks."""
+    op, contexts, blocks = low.op, [], []
+    for used, end in zip(low.used_rows, low.end_rows, strict=True):
+        start, middle = op.Squeeze(used, [0]), op.Squeeze(end, [0])
+        contexts.append(op.Range(start, middle, 1))
+        blocks.append(op.Range(middle, op.Add(middle, block), 1))
+    keys = op.Concat(*contexts, *blocks, axis=0)
+    return op.Unsqueeze(low.join_rows(blocks), [0]), op.Unsqueeze(keys, [0])
 
 
-def _rotate(
-    low: Lowering, x: ir.Value, positions: ir.Value, cos: ir.Value, sin: ir.Value, heads: int
-) -> ir.Value:
+def _rotate(low: Lowering, x: ir.Value, positions: ir.Value, cos: ir.Value, sin: ir.Value, heads: int) -> ir.Value:
     rotated = low.op.RotaryEmbedding(low.op.Unsqueeze(x, [0]), cos, sin, positions, num_heads=heads)
-    squeezed: ir.Value = low.op.Squeeze(rotated, [0])
-    return squeezed
+    return low.op.Squeeze(rotated, [0])
 
 
 def _new_cells(low: Lowering, x: ir.Value, spec: AttentionSpec) -> list[ir.Value]:
@@ -118,8 +116,7 @@ def _new_cells(low: Lowering, x: ir.Value, spec: AttentionSpec) -> list[ir.Value
 
 
 def _scatter(low: Lowering, cache: ir.Value, cells: ir.Value, slot: int) -> ir.Value:
-    updated: ir.Value = low.op.TensorScatter(cache, cells, low.used_rows[slot], axis=2)
-    return updated
+    return low.op.TensorScatter(cache, cells, low.used_rows[slot], axis=2)
 
 
 def _attend(low: Lowering, q: ir.Value, keys: ir.Value, values: ir.Value, spec: AttentionSpec) -> ir.Value:
@@ -130,8 +127,7 @@ def _attend(low: Lowering, q: ir.Value, keys: ir.Value, values: ir.Value, spec: 
     queries = op.Mul(op.Reshape(by_group, [1, kv, group * block, width]), float(width) ** -0.5)
     weights = op.Softmax(op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 2])), axis=-1)
     mixed = op.Reshape(op.MatMul(weights, values), [kv, group, block, width])
-    output: ir.Value = op.Reshape(op.Transpose(mixed, perm=[2, 0, 1, 3]), [block, spec.num_heads * width])
-    return output
+    return op.Reshape(op.Transpose(mixed, perm=[2, 0, 1, 3]), [block, spec.num_heads * width])
 
 
 def _finish(

@@ -13,6 +13,9 @@ import onnxruntime
 from dspark_engines.backends.base import Slot
 from dspark_engines.errors import BackendError
 
+Feeds = Mapping[str, npt.NDArray[Any]]
+"""Inputs of one step, by name; caches are bound, not fed."""
+
 
 class OrtSlot:
     """One request's caches: a buffer for every layer's keys and values, [1, Hkv, C, D] float32 each.
@@ -22,17 +25,14 @@ class OrtSlot:
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.buffers = {
-            name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
-            for name, shape in shapes.items()
+            name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()
         }
 
 
 class OrtProgram:
     """One compiled engine. Outputs called `names` are allocated anew by every run."""
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, names: Sequence[str], slots: int, capacity: int
-    ) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, names: Sequence[str], slots: int, capacity: int) -> None:
         self._session, self._names, self._slots = session, tuple(names), slots
         self._shapes = _cache_shapes(session, capacity)
         self._bound: tuple[int, ...] = ()
@@ -43,7 +43,7 @@ class OrtProgram:
         """Fresh caches."""
         return OrtSlot(self._shapes)
 
-    def run(self, slots: Sequence[Slot], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run(self, slots: Sequence[Slot], feeds: Feeds) -> list[npt.NDArray[Any]]:
         """Run one step; returns the outputs called `names`, in that order."""
         binding = self._bind(slots)
         for name, array in feeds.items():
@@ -82,7 +82,7 @@ class OrtProgram:
 
 def _cache_shapes(session: onnxruntime.InferenceSession, capacity: int) -> dict[str, tuple[int, ...]]:
     """Shape of every cache of one slot, by `key_cache.LAYER` / `value_cache.LAYER`."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for value in session.get_inputs():
         kind, _, rest = value.name.partition(".")
         if kind.endswith("_cache") and rest.endswith(".0"):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any, TypeVar
 
 import onnx_ir as ir
 from onnxscript import GraphBuilder
+
+T = TypeVar("T")
 
 MICROSOFT = "com.microsoft"
 INT32 = ir.DataType.INT32
@@ -30,6 +33,7 @@ class Lowering:
         self.op = self.builder.op
         inputs = {value.name: value for value in graph.inputs}
         self.lengths, self.used = inputs[lengths], inputs["used"]
+        self._made: dict[str, Any] = {}
 
     def run(self, lower: Callable[[ir.Node], bool]) -> None:
         """Put every node back, or what `lower` wrote instead of it (it then returns True)."""
@@ -39,15 +43,17 @@ class Lowering:
             if not lower(node):
                 self.graph.append(node)
 
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` wrote into the graph when the first layer asked for `name`."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
     @cached_property
     def used_rows(self) -> Sequence[ir.Value]:
         """used of every row, [1] int64 each."""
         return self.per_row(self.used)
-
-    @cached_property
-    def length_rows(self) -> Sequence[ir.Value]:
-        """Row length of every row, [1] int64 each."""
-        return self.per_row(self.lengths)
 
     @cached_property
     def ends(self) -> ir.Value:
@@ -73,13 +79,11 @@ class Lowering:
         """Packed [n, ...] to one value per row, cut by `sizes` (the row lengths by default)."""
         if self.slots == 1:
             return [x]
-        parts: Sequence[ir.Value] = self.op.Split(x, sizes or self.lengths, axis=0, _outputs=self.slots)
-        return parts
+        return self.op.Split(x, sizes or self.lengths, axis=0, _outputs=self.slots)
 
     def join_rows(self, rows: Sequence[ir.Value]) -> ir.Value:
         """One value per row back to packed [n, ...]."""
-        joined: ir.Value = rows[0] if len(rows) == 1 else self.op.Concat(*rows, axis=0)
-        return joined
+        return rows[0] if len(rows) == 1 else self.op.Concat(*rows, axis=0)
 
     def slot_caches(self, stacked: ir.Value) -> list[ir.Value]:
         """Replace a stacked cache input by one input per slot."""
@@ -104,8 +108,7 @@ class Lowering:
         """[R] to R values [1]."""
         if self.slots == 1:
             return [x]
-        parts: Sequence[ir.Value] = self.op.Split(x, axis=0, num_outputs=self.slots, _outputs=self.slots)
-        return parts
+        return self.op.Split(x, axis=0, num_outputs=self.slots, _outputs=self.slots)
 
 
 def _free_constant_names(graph: ir.Graph) -> None:
