@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
 
 Model = TypeVar("Model", bound=BaseModel)
+
+SCALING_KEYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
 
 
 class RopeConfig(BaseModel):
@@ -19,18 +35,40 @@ class RopeConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    rope_type: Literal["default", "linear", "llama3"] = "default"
+    rope_type: Literal["default", "linear", "llama3"] = Field(
+        default="default",
+        validation_alias=AliasChoices("rope_type", "type"),  # `type` in the oldest configs
+    )
     rope_theta: PositiveFloat | None = None
+    partial_rotary_factor: float = Field(default=1.0, ge=1.0, le=1.0)
     factor: PositiveFloat = 1.0
     low_freq_factor: PositiveFloat = 1.0
     high_freq_factor: PositiveFloat = 4.0
     original_max_position_embeddings: PositiveInt = 8192
 
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [key for key in SCALING_KEYS[self.rope_type] if key not in self.model_fields_set]
+        if missing:
+            raise ValueError(f"rope_type '{self.rope_type}' needs the key '{missing[0]}'")
+        return self
 
-class DecoderConfig(BaseModel):
-    """The keys that Llama, Qwen3 and DeepSpec's drafters share, under Hugging Face's names."""
+
+class GenerationConfig(BaseModel):
+    """What generation_config.json and config.json may both say: which tokens end a sequence."""
 
     model_config = ConfigDict(extra="ignore")
+
+    eos_token_id: NonNegativeInt | list[NonNegativeInt] | None = None
+
+    def eos_ids(self) -> tuple[int, ...]:
+        """End-of-sequence ids as a tuple; empty when the config names none."""
+        eos = self.eos_token_id
+        return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+
+
+class DecoderConfig(GenerationConfig):
+    """The keys that Llama, Qwen3 and DeepSpec's drafters share, under Hugging Face's names."""
 
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
@@ -49,13 +87,7 @@ class DecoderConfig(BaseModel):
     mlp_bias: Literal[False] = False
     use_sliding_window: Literal[False] = False
     bos_token_id: NonNegativeInt | None = None
-    eos_token_id: NonNegativeInt | list[NonNegativeInt] | None = None
     tie_word_embeddings: bool = Field(default=False)
-
-    def eos_ids(self) -> tuple[int, ...]:
-        """End-of-sequence ids as a tuple; empty when the config names none."""
-        eos = self.eos_token_id
-        return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
 
     def decoder_shape(self, path: Path, *, qk_norm: bool) -> DecoderShape:
         """The normalised shape. Raises `CheckpointError` when heads do not divide or rope has no base."""

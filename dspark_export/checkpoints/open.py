@@ -15,6 +15,7 @@ from dspark_export.checkpoints.target_gguf import GgufFile, read_gguf_target
 from dspark_export.checkpoints.target_hf import read_hf_target
 from dspark_export.checkpoints.tensors import Entry, Weights, check_tensors
 from dspark_export.checkpoints.tokenizer_gguf import read_gguf_tokenizer
+from dspark_export.checkpoints.tokenizer_hf import read_hf_chat_template, read_hf_tokenizer
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def open_drafter(path: Path, target: TargetSpec) -> DrafterCheckpoint:
 def _open_gguf(path: Path) -> TargetCheckpoint:
     file = GgufFile(path)
     spec, weights = read_gguf_target(file)
+    _check_control_tokens(path, spec)
     return TargetCheckpoint(
         path=path,
         spec=spec,
@@ -97,20 +99,24 @@ def _open_gguf(path: Path) -> TargetCheckpoint:
 
 def _open_hf(path: Path) -> TargetCheckpoint:
     spec, weights = read_hf_target(path)
-    tokenizer = path / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise CheckpointError(f"{tokenizer}: no such file", hint="save the fast tokenizer beside the model")
-    config_path, template_path = path / "tokenizer_config.json", path / "chat_template.jinja"
-    config = read_json(config_path) if config_path.exists() else {}
-    template = template_path.read_text("utf-8") if template_path.exists() else config.get("chat_template")
+    _check_control_tokens(path / "config.json", spec)
     return TargetCheckpoint(
         path=path,
         spec=spec,
         weights=weights,
-        tokenizer_json=tokenizer.read_text("utf-8"),
-        chat_template=template,
+        tokenizer_json=read_hf_tokenizer(path, spec.vocab_size),
+        chat_template=read_hf_chat_template(path),
         add_bos=False,  # tokenizer.json's own post-processor adds it where the model wants one
     )
+
+
+def _check_control_tokens(path: Path, spec: TargetSpec) -> None:
+    for name, token_id in (*(("eos", eos) for eos in spec.eos_token_ids), ("bos", spec.bos_token_id or 0)):
+        if token_id >= spec.vocab_size:
+            raise CheckpointError(
+                f"{path}: {name}_token_id {token_id} lies outside the vocabulary of {spec.vocab_size}",
+                hint="correct the token id; generation would never end where it should",
+            )
 
 
 def _check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:

@@ -57,8 +57,8 @@ def _shards(directory: Path) -> list[Path]:
     if not index.exists():
         return [directory / "model.safetensors"]
     weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise CheckpointError(f"{index}: missing key 'weight_map'", hint="fetch the index again")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index}: no 'weight_map' from tensors to files", hint="fetch the index again")
     return [directory / name for name in sorted(set(weight_map.values()))]
 
 

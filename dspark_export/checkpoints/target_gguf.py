@@ -18,6 +18,7 @@ from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource,
 
 T = TypeVar("T")
 
+CONVERT_AGAIN = "convert the model to GGUF again with a current converter"
 TOP = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 LAYER = {
     "attn_norm": "input_layernorm",
@@ -58,18 +59,29 @@ class GgufFile(TensorSource):
         return np.asarray(array, dtype=np.float32).reshape(self._shapes[name])
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value, or `default`."""
+        """A metadata value, or `default`. Raises `CheckpointError` when it is damaged."""
         field = self._reader.fields.get(key)
-        return default if field is None else field.contents()
+        try:
+            return default if field is None else field.contents()
+        except ValueError as error:  # bytes that are no text
+            raise CheckpointError(f"{self.path}: {key}: {error}", hint="fetch the file again") from None
 
     def require(self, key: str, kind: Callable[[Any], T]) -> T:
-        """A metadata value converted by `kind`. Raises `CheckpointError` when the key is missing."""
+        """A metadata value converted by `kind`. Raises `CheckpointError` when it is missing or of another type."""
         value = self.get(key)
         if value is None:
-            raise CheckpointError(
-                f"{self.path}: missing key '{key}'", hint="convert the model to GGUF again with a current converter"
-            )
-        return kind(value)
+            raise CheckpointError(f"{self.path}: missing key '{key}'", hint=CONVERT_AGAIN)
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            raise CheckpointError(f"{self.path}: {key} is {value!r:.60}", hint=CONVERT_AGAIN) from None
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A metadata value that must be positive. Raises `CheckpointError` when it is not."""
+        value = default if default is not None and self.get(key) is None else self.require(key, int)
+        if value < 1:
+            raise CheckpointError(f"{self.path}: {key} is {value}", hint=CONVERT_AGAIN)
+        return value
 
 
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
@@ -87,27 +99,42 @@ def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
 
 
 def _spec(file: GgufFile) -> TargetSpec:
-    heads = file.require("llama.attention.head_count", int)
-    hidden = file.require("llama.embedding_length", int)
-    shape = DecoderShape(
-        hidden_size=hidden,
-        intermediate_size=file.require("llama.feed_forward_length", int),
-        num_layers=file.require("llama.block_count", int),
-        num_heads=heads,
-        num_kv_heads=int(file.get("llama.attention.head_count_kv", heads)),
-        head_dim=int(file.get("llama.attention.key_length", hidden // heads)),
-        rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
-        rope=_rope(file),
-        qk_norm=False,
-    )
     return TargetSpec(
         architecture="llama",
-        shape=shape,
+        shape=_shape(file),
         vocab_size=len(file.require("tokenizer.ggml.tokens", list)),
-        max_positions=file.require("llama.context_length", int),
+        max_positions=file.count("llama.context_length"),
         tied_embeddings="output.weight" not in file.shapes,
         eos_token_ids=(file.require("tokenizer.ggml.eos_token_id", int),),
         bos_token_id=file.get("tokenizer.ggml.bos_token_id"),
+    )
+
+
+def _shape(file: GgufFile) -> DecoderShape:
+    heads, hidden = file.count("llama.attention.head_count"), file.count("llama.embedding_length")
+    kv_heads = file.count("llama.attention.head_count_kv", heads)
+    if heads % kv_heads:
+        raise CheckpointError(
+            f"{file.path}: llama.attention.head_count {heads} is not a multiple of head_count_kv {kv_heads}",
+            hint=CONVERT_AGAIN,
+        )
+    head_dim = file.count("llama.attention.key_length", hidden // heads)
+    rotary = file.count("llama.rope.dimension_count", head_dim)
+    if rotary != head_dim:
+        raise CheckpointError(
+            f"{file.path}: llama.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
+            hint="models with partial rotary embedding are not supported",
+        )
+    return DecoderShape(
+        hidden_size=hidden,
+        intermediate_size=file.count("llama.feed_forward_length"),
+        num_layers=file.count("llama.block_count"),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
+        rope=_rope(file),
+        qk_norm=False,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.config_file import DecoderConfig, parse_config, read_json
+from dspark_export.checkpoints.config_file import DecoderConfig, GenerationConfig, parse_config, read_json
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
@@ -18,10 +18,10 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
     """Spec and (unloaded) weights. Raises `CheckpointError` naming the key or tensor that is wrong."""
     path = directory / "config.json"
     data = read_json(path)
-    names = data.get("architectures") or [None]
-    if names[0] not in ARCHITECTURES:
+    names = data.get("architectures")
+    if not isinstance(names, list) or names[:1] not in [[name] for name in ARCHITECTURES]:
         raise CheckpointError(
-            f"{path}: architectures is {data.get('architectures')!r:.80}, not a target that this version reads",
+            f"{path}: architectures is {names!r:.80}, not a target that this version reads",
             hint=f"supported: {', '.join(ARCHITECTURES)}, or a Llama GGUF",
         )
     config = parse_config(DecoderConfig, path, data)
@@ -46,9 +46,9 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
     """generation_config.json knows the ids that end a turn; config.json is the fallback."""
     path = directory / "generation_config.json"
     if path.exists():
-        eos = read_json(path).get("eos_token_id")
-        if eos is not None:
-            return tuple(eos) if isinstance(eos, list) else (int(eos),)
+        ids = parse_config(GenerationConfig, path).eos_ids()
+        if ids:
+            return ids
     return config.eos_ids()
 
 

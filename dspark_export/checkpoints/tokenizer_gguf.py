@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.target_gguf import GgufFile
+from dspark_export.checkpoints.target_gguf import CONVERT_AGAIN, GgufFile
 
 CONTROL, USER_DEFINED = 3, 4
 
@@ -48,10 +48,15 @@ def read_gguf_tokenizer(file: GgufFile) -> str:
         )
     tokens = file.require("tokenizer.ggml.tokens", list)
     merges = [tuple(line.split(" ", 1)) for line in file.require("tokenizer.ggml.merges", list)]
-    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
-    tokenizer.decoder = decoders.ByteLevel()
-    _add_special(tokenizer, tokens, file.require("tokenizer.ggml.token_type", list))
+    whole_words = pre == "llama-bpe"  # Llama 3 takes a word that is in the vocabulary before it tries merges
+    vocab, kinds = {token: index for index, token in enumerate(tokens)}, file.require("tokenizer.ggml.token_type", list)
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole_words))
+        tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
+        tokenizer.decoder = decoders.ByteLevel()
+        _add_special(tokenizer, tokens, kinds)
+    except Exception as error:  # the library raises plain Exception
+        raise CheckpointError(f"{file.path}: its tokenizer is not consistent: {error}", hint=CONVERT_AGAIN) from error
     return str(tokenizer.to_str())
 
 

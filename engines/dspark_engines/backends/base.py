@@ -25,18 +25,26 @@ Slot = Any
 
 
 class VerifyOutput(NamedTuple):
-    """logits [K, V] of the asked rows, features [N, L*H]. Valid until the engine's next step."""
+    """logits [K, V] of the asked rows, features [N, L*H]. Valid until the engine's next step.
+
+    `seconds` is the time spent inside the backend.
+    """
 
     logits: Floats
     features: Floats
+    seconds: float = 0.0
 
 
 class DraftOutput(NamedTuple):
-    """draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V]. Valid until the next step."""
+    """draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V]. Valid until the next step.
+
+    `seconds` is the time spent inside the backend.
+    """
 
     draft_ids: Ints
     confidence_logits: Floats
     draft_logits: Floats
+    seconds: float = 0.0
 
 
 class Engine(ABC):
@@ -44,12 +52,16 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def busy_seconds(self) -> float:
-        """Time spent inside the backend since the engine was opened."""
+    def max_rows(self) -> int:
+        """Most rows of one step."""
 
     @abstractmethod
     def new_slot(self) -> Slot:
         """Empty caches for one request, of the bundle's full context length."""
+
+    def preload(self, rows: int) -> None:
+        """Load now whatever steps of up to `rows` rows need; engines may otherwise load at the first one."""
+        del rows
 
 
 class VerifyEngine(Engine):

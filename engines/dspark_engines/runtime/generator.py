@@ -49,14 +49,12 @@ class Generator:
         state = RequestState(request, result, self._verify.new_slot(), self._draft.new_slot())
         started = time.perf_counter()
         first = self._prefill(state)
-        begun, draft, verify = time.perf_counter(), self._draft.busy_seconds, self._verify.busy_seconds
+        begun, seconds = time.perf_counter(), result.seconds
+        seconds.verify = 0.0  # what prefill spent there is in `prefill`
         yield first
         while not self._finished(state):
             yield self._round(state)
-        seconds = result.seconds
         seconds.prefill = begun - started
-        seconds.draft = self._draft.busy_seconds - draft
-        seconds.verify = self._verify.busy_seconds - verify
         seconds.other = time.perf_counter() - begun - seconds.draft - seconds.verify
 
     def _prefill(self, state: RequestState) -> list[int]:
@@ -97,12 +95,15 @@ class Generator:
             temperature=np.zeros(1, np.float32),
             uniforms=np.zeros((1, self._block), np.float32),
         )
+        state.result.seconds.draft += output.seconds
         state.drafted += len(features)
         return output.draft_ids[0, :length]
 
     def _step(self, state: RequestState, tokens: Ints, logit_rows: Ints) -> VerifyOutput:
         lengths, used = np.array([len(tokens)]), np.array([state.used])
-        return self._verify.step([state.verify_slot], tokens, lengths, used, logit_rows)
+        output = self._verify.step([state.verify_slot], tokens, lengths, used, logit_rows)
+        state.result.seconds.verify += output.seconds
+        return output
 
     def _keep(self, state: RequestState, output: VerifyOutput, count: int) -> None:
         """Advance past the first `count` tokens of the step; the rest is thereby rolled back."""

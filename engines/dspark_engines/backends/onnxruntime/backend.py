@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
 
 from dspark_engines.backends.base import Backend, CompiledEngine, EngineOptions, Engines
-from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
+from dspark_engines.backends.onnxruntime.buckets import Buckets
+from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
+from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.session import open_session
-from dspark_engines.bundle import Bundle, Limits, Role
+from dspark_engines.bundle import Bundle, EngineInfo, Limits, Role
 from dspark_engines.errors import BackendError
 
 ROLES: tuple[tuple[Role, str, str], ...] = (
@@ -21,7 +24,7 @@ ROLES: tuple[tuple[Role, str, str], ...] = (
 
 
 class OnnxRuntimeBackend(Backend):
-    """One engine file a role; weights stay in onnx/ and are mapped from there."""
+    """One engine file a role and bucket of rows; weights stay in onnx/ and are mapped from there."""
 
     name = "onnxruntime"
 
@@ -34,9 +37,10 @@ class OnnxRuntimeBackend(Backend):
 
         engines = []
         for role, source, lengths in ROLES:
-            file = f"{role}.{limits.slots}.onnx"
-            compile_graph(onnx / source, output / file, lengths=lengths, slots=limits.slots)
-            engines.append(CompiledEngine(role, limits.slots, file, source))
+            for slots in bucket_sizes(limits.slots):
+                file = f"{role}.{slots}.onnx"
+                compile_graph(onnx / source, output / file, lengths=lengths, slots=slots)
+                engines.append(CompiledEngine(role, slots, file, source))
         return engines
 
     @contextmanager
@@ -47,11 +51,20 @@ class OnnxRuntimeBackend(Backend):
                 f"{bundle.path}: no engines of backend '{self.name}'",
                 hint=f"compile them with: dspark-export compile {bundle.path} --backend {self.name}",
             )
-        limits, drafter = bundle.manifest.limits, bundle.manifest.drafter
-        capacity = limits.context_length + drafter.block_size  # a block is written behind the context
-        by_role = {engine.role: engine for engine in info.engines}
-        sessions = {role: open_session(bundle, engine, options) for role, engine in by_role.items()}
-        yield Engines(
-            OrtVerifyEngine(sessions["verify"], limits.slots, capacity),
-            OrtDraftEngine(sessions["draft"], limits.slots, capacity),
-        )
+        capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size  # contract of the ops
+
+        def load(engine: EngineInfo) -> OrtProgram:
+            return OrtProgram(open_session(bundle, engine, options), ROLE_OUTPUTS[engine.role], capacity)
+
+        roles: dict[Role, dict[int, Callable[[], OrtProgram]]] = {"verify": {}, "draft": {}}
+        for engine in info.engines:
+            roles[engine.role][engine.slots] = partial(load, engine)
+        engines = Engines(OrtVerifyEngine(Buckets(roles["verify"])), OrtDraftEngine(Buckets(roles["draft"])))
+        engines.verify.preload(1)
+        engines.draft.preload(1)
+        yield engines
+
+
+def bucket_sizes(slots: int) -> list[int]:
+    """Rows of the programs that serve up to `slots` requests: powers of two, and `slots` itself."""
+    return sorted({min(1 << power, slots) for power in range(slots.bit_length() + 1)})

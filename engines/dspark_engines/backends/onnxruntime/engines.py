@@ -1,10 +1,11 @@
-"""Both engines on ONNX Runtime."""
+"""Both engines on ONNX Runtime: they fill a step up to the bucket that runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import onnxruntime
+import numpy as np
 
 from dspark_engines.backends.base import (
     DraftEngine,
@@ -15,44 +16,59 @@ from dspark_engines.backends.base import (
     VerifyEngine,
     VerifyOutput,
 )
-from dspark_engines.backends.onnxruntime.program import Feeds, OrtProgram
+from dspark_engines.backends.onnxruntime.buckets import Buckets
+from dspark_engines.backends.onnxruntime.program import Feeds
 from dspark_plugins.markov_head import OUTPUTS as DRAFT_OUTPUTS
 
 VERIFY_OUTPUTS = ("logits", "features")
+ROLE_OUTPUTS = {"verify": VERIFY_OUTPUTS, "draft": DRAFT_OUTPUTS}
 
 
 class OrtVerifyEngine(VerifyEngine):
-    """`VerifyEngine` on ONNX Runtime."""
+    """`VerifyEngine` on ONNX Runtime. A filling row is one token on an empty cache."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, slots: int, capacity: int) -> None:
-        self._program = OrtProgram(session, VERIFY_OUTPUTS, slots, capacity)
-
-    def new_slot(self) -> Slot:
-        return self._program.new_slot()
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
 
     @property
-    def busy_seconds(self) -> float:
-        return self._program.busy_seconds
+    def max_rows(self) -> int:
+        return self._buckets.max_rows
+
+    def new_slot(self) -> Slot:
+        return self._buckets.new_slot()
+
+    def preload(self, rows: int) -> None:
+        self._buckets.preload(rows)
 
     def step(
         self, slots: Sequence[Slot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
     ) -> VerifyOutput:
-        feeds = {"token_ids": token_ids, "row_lengths": row_lengths, "used": used, "logit_rows": logit_rows}
-        return VerifyOutput(*self._program.run(slots, feeds))
+        rows = self._buckets.size_for(len(slots)) - len(slots)
+        feeds = {
+            "token_ids": fill(token_ids, rows),
+            "row_lengths": fill(row_lengths, rows, value=1),
+            "used": fill(used, rows),
+            "logit_rows": logit_rows,
+        }
+        (logits, features), seconds = self._buckets.run(slots, feeds)
+        return VerifyOutput(logits, features[: len(token_ids)], seconds)
 
 
 class OrtDraftEngine(DraftEngine):
-    """`DraftEngine` on ONNX Runtime."""
+    """`DraftEngine` on ONNX Runtime. A filling row is a block without context."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, slots: int, capacity: int) -> None:
-        self._program = OrtProgram(session, DRAFT_OUTPUTS, slots, capacity)
-
-    def new_slot(self) -> Slot:
-        return self._program.new_slot()
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
 
     @property
-    def busy_seconds(self) -> float:
-        return self._program.busy_seconds
+    def max_rows(self) -> int:
+        return self._buckets.max_rows
+
+    def new_slot(self) -> Slot:
+        return self._buckets.new_slot()
+
+    def preload(self, rows: int) -> None:
+        self._buckets.preload(rows)
 
     def step(
         self,
@@ -64,12 +80,21 @@ class OrtDraftEngine(DraftEngine):
         temperature: Floats,
         uniforms: Floats,
     ) -> DraftOutput:
+        rows, count = self._buckets.size_for(len(slots)) - len(slots), len(slots)
         feeds: Feeds = {
             "features": features,
-            "feature_lengths": feature_lengths,
-            "used": used,
-            "anchor_ids": anchor_ids,
-            "temperature": temperature,
-            "uniforms": uniforms,
+            "feature_lengths": fill(feature_lengths, rows),
+            "used": fill(used, rows),
+            "anchor_ids": fill(anchor_ids, rows),
+            "temperature": fill(temperature, rows),
+            "uniforms": fill(uniforms, rows),
         }
-        return DraftOutput(*self._program.run(slots, feeds))
+        (ids, confidence, logits), seconds = self._buckets.run(slots, feeds)
+        return DraftOutput(ids[:count], confidence[:count], logits[:count], seconds)
+
+
+def fill(array: Any, rows: int, value: int = 0) -> Any:
+    """`array` with `rows` more entries along its first axis, all `value`."""
+    if not rows:
+        return array
+    return np.concatenate([array, np.full((rows, *array.shape[1:]), value, array.dtype)])

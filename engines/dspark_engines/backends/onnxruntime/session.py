@@ -18,7 +18,7 @@ ERRORS_ONLY = 3
 def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.InferenceSession:
     """Load one engine. Raises `BackendError` with ONNX Runtime's own words when it cannot."""
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads or os.cpu_count() or 1
+    settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.inter_op_num_threads = 1
     # Two sessions take turns: idle threads of one that spin would take the cores of the other (twice as slow).
     settings.add_session_config_entry(SPINNING, "0")
