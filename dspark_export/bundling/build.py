@@ -10,6 +10,7 @@ from dspark_engines.bundle import (
     MANIFEST,
     BackendInfo,
     Bundle,
+    FileRecord,
     Limits,
     Manifest,
     atomic_directory,
@@ -43,11 +44,16 @@ def compile_bundle(path: Path, backend_name: str, reporter: Reporter, *, overwri
             f"{path}: already holds engines of backend '{backend.name}'", hint="pass --overwrite to replace them"
         )
     folder = path / "engines" / backend.name
+    step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
         compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits)
-    info = describe_backend(backend, compiled, path)
-    manifest = _with_backend(bundle, info, reporter)
-    write_manifest(manifest, path)
+        step(1, 1)
+        records = record_tree(partial, reporter.step("hashing"))
+    manifest = _with_backend(bundle, describe_backend(backend, compiled, path), records)
+    try:
+        write_manifest(manifest, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}", hint="run the command again") from error
     return manifest
 
 
@@ -67,7 +73,11 @@ def _compile(backend: Backend, root: Path, home: Path, limits: Limits, reporter:
     return describe_backend(backend, compiled, home)
 
 
-def _with_backend(bundle: Bundle, info: BackendInfo, reporter: Reporter) -> Manifest:
+def _with_backend(bundle: Bundle, info: BackendInfo, records: list[FileRecord]) -> Manifest:
+    """The manifest with one backend's engines put in or replaced; what else it vouches for stays as it was."""
+    prefix = f"engines/{info.name}/"
     others = [backend for backend in bundle.manifest.backends if backend.name != info.name]
-    files = record_tree(bundle.path, reporter.step("hashing"))
+    kept = [record for record in bundle.manifest.files if not record.path.startswith(prefix)]
+    new = [record.model_copy(update={"path": prefix + record.path}) for record in records]
+    files = sorted([*kept, *new], key=lambda record: record.path)
     return bundle.manifest.model_copy(update={"backends": [*others, info], "files": files})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from gguf import GGUFReader, dequantize
 
 from dspark_engines.errors import CheckpointError
@@ -33,13 +34,28 @@ LAYER = {
 }
 
 
+class CheckedReader(GGUFReader):
+    """The library's reader, made to stop at the end of the file and to be fast.
+
+    The library reads past the end as nothing, so a damaged array length keeps it busy for ever; and it slices a
+    memory map a few hundred thousand times, which a plain view of the same memory does in a fraction of the time.
+    """
+
+    def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Any = None) -> npt.NDArray[Any]:
+        kind = np.dtype(dtype).newbyteorder(override_order or self.byte_order)
+        end = int(offset) + kind.itemsize * int(count)
+        if end > self.data.size:
+            raise ValueError(f"it ends at byte {self.data.size}, before the {end} that it announces")
+        return self.data.view(np.ndarray)[int(offset) : end].view(kind)
+
+
 class GgufFile(TensorSource):
     """A GGUF file's metadata and tensors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._reader = GGUFReader(path)
+            self._reader = CheckedReader(path)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such file", hint="check the path of the GGUF file") from None
         except (ValueError, IndexError, KeyError, OSError) as error:

@@ -39,13 +39,22 @@ class ProgressReporter:
             self._progress.update(self._current, completed=total, total=total)
 
 
+class _Bars(Progress):
+    def stop(self) -> None:
+        self.live.stop()  # the library adds an empty line on a pipe
+
+
 @contextmanager
 def reporting() -> Iterator[ProgressReporter]:
-    """Progress bars on standard error; on a pipe only their final state is written."""
+    """Progress bars on standard error; on a pipe only their final state is written, and nothing on failure."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _Bars(*columns, console=Console(stderr=True)) as progress:
         reporter = ProgressReporter(progress)
-        yield reporter
+        try:
+            yield reporter
+        except BaseException:
+            progress.live.transient = True  # the error's line shall stand alone
+            raise
         reporter.finish()
 
 

@@ -54,6 +54,15 @@ def command(
 
 def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
     """The prompt from the option, the file or standard input. Raises `RequestError`."""
+    try:
+        text = _prompt_text(prompt, prompt_file)
+        text.encode("utf-8")  # bytes of another encoding come as lone surrogates
+    except UnicodeError as error:
+        raise RequestError(f"the prompt is not UTF-8 text: {error}", hint="pass UTF-8 text") from None
+    return text
+
+
+def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
     if prompt is not None and prompt_file is not None:
         raise RequestError("both --prompt and --prompt-file are given", hint="pass one of them")
     if prompt is not None:

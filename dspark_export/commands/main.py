@@ -32,10 +32,19 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="dspark-export")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> int | None:
     """Take a language model and its DSpark drafter from checkpoint to compiled, verified deployment."""
+    if context.invoked_subcommand is not None:
+        return None
+    click.echo(context.get_help(), err=True)
+    return USER_ERROR
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -56,9 +56,12 @@ def command(
 
     Exit code 0 when everything holds, 1 when a comparison fails, 2 when the bundle is damaged.
     """
+    if (target is None) != (drafter is None):
+        raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
     opened = open_bundle(bundle)
+    codec = TextCodec(opened)
     texts = list(BUILT_IN)[:limit] if prompts is None else read_prompts(prompts, limit)
-    token_ids = [TextCodec(opened).prompt_ids(text) for text in texts]
+    token_ids = [codec.prompt_ids(text) for text in texts]
     with reporting() as reporter:
         _check_hashes(opened, reporter)
         with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
@@ -87,10 +90,8 @@ def _labelled(form: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, reporter: Reporter) -> list[Comparison]:
     """Exported graphs against torch, when both checkpoints were named. Raises `CheckpointError` for others."""
-    if target is None and drafter is None:
-        return []
     if target is None or drafter is None:
-        raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
+        return []
     from dspark_export.checkpoints import open_drafter, open_target
     from dspark_export.parity.check import compare_with_torch
 

@@ -13,8 +13,13 @@ from dspark_engines.bundle import Bundle
 from dspark_export.verification.reference import ReferenceGraph
 from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare
 
-# (tokens, cache used before): a prompt, a block, a rollback of five tokens, one token alone
-STEPS = ((33, 0), (8, 33), (8, 36), (1, 44))
+PROMPT = 33
+
+
+def steps_within(context_length: int) -> tuple[tuple[int, int], ...]:
+    """(tokens, cache used before): a prompt, a block, a rollback of five tokens, one token alone."""
+    prompt = min(PROMPT, context_length - 12)
+    return (prompt, 0), (8, prompt), (8, prompt + 3), (1, prompt + 11)
 
 
 def compare_engines(bundle: Bundle, engines: Engines, seed: int = 0) -> list[Comparison]:
@@ -28,7 +33,7 @@ def compare_engines(bundle: Bundle, engines: Engines, seed: int = 0) -> list[Com
 def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
     reference = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, capacity)
     slot = engines.verify.new_slot()
-    for count, used in STEPS:
+    for count, used in steps_within(bundle.manifest.limits.context_length):
         feeds = {
             "token_ids": random.integers(0, bundle.manifest.target.vocab_size, count),
             "row_lengths": np.array([count]),
@@ -43,7 +48,7 @@ def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capac
 def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
     reference = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, capacity)
     slot, info = engines.draft.new_slot(), bundle.manifest.drafter
-    for round_number, (count, used) in enumerate(STEPS):
+    for round_number, (count, used) in enumerate(steps_within(bundle.manifest.limits.context_length)):
         feeds = {
             "features": random.standard_normal((count, info.feature_size), np.float32),
             "feature_lengths": np.array([count]),

@@ -23,6 +23,7 @@ def one_node_model(function: ir.Function, attributes: Mapping[str, Any], inputs:
     w = GraphWriter("one_node", {})
     values = [w.input(name, shape, dtype(name)) for name, shape in inputs.items()]
     results = w.op.call(function, *values, _outputs=[f"node.{name}" for name in outputs], **attributes)
+    results = [w.op.Identity(results[0]), *results[1:]]  # in real graphs other nodes follow the first output
     for value, (name, shape) in zip(results, outputs.items(), strict=True):
         w.output(value, name, shape, dtype(name))
     return w.model()

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dspark_engines.errors import OutputError
@@ -15,6 +15,19 @@ from dspark_engines.errors import OutputError
 
 def check_destination(path: Path, *, overwrite: bool, needed_bytes: int = 0) -> None:
     """Refuse an output that cannot be written, before any heavy work. Raises `OutputError`."""
+    try:
+        _check_place(path, overwrite=overwrite)
+        free = shutil.disk_usage(_existing_parent(path)).free
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise _output_error(error, path) from error
+    if free < needed_bytes:
+        raise OutputError(
+            f"{_existing_parent(path)}: {needed_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on this disk",
+            hint="free some room, or choose an --output on another disk",
+        )
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: already exists", hint="choose another --output, or pass --overwrite")
     if path.exists() and not (path / "manifest.json").is_file() and (path.is_file() or any(path.iterdir())):
@@ -24,12 +37,6 @@ def check_destination(path: Path, *, overwrite: bool, needed_bytes: int = 0) -> 
         raise OutputError(f"{parent}: is not a directory", hint="choose another --output")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{parent}: not writable", hint="choose another --output, or change its permissions")
-    free = shutil.disk_usage(parent).free
-    if free < needed_bytes:
-        raise OutputError(
-            f"{parent}: {needed_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on this disk",
-            hint="free some room, or choose an --output on another disk",
-        )
 
 
 @contextmanager
@@ -40,6 +47,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises `OutputError` when the disk fills up or refuses to be written.
     """
     temporary: Path | None = None
+    new_parents = [parent for parent in path.absolute().parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -51,6 +59,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        for parent in new_parents:  # nearest first; those that now hold something stay
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def _swap(temporary: Path, path: Path) -> None:
@@ -58,9 +69,16 @@ def _swap(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    path.rename(old / path.name)
-    temporary.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    kept = old / path.name
+    try:
+        path.rename(kept)
+        temporary.rename(path)
+    except BaseException:
+        if kept.exists() and not path.exists():
+            kept.rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _existing_parent(path: Path) -> Path:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dspark_engines.bundle import Manifest
 from dspark_engines.errors import RequestError
+from dspark_engines.sampling import SamplingParams
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A prompt as token ids and how far to go; `speculate` False decodes plainly with the same engine."""
+    """A prompt as token ids and how far to go; `speculate` False decodes plainly with the same engine.
+
+    What is drawn depends on `sampling` and its seed, never on other requests.
+    """
 
     prompt_ids: Sequence[int]
     max_new_tokens: int
     speculate: bool = True
+    sampling: SamplingParams = field(default_factory=SamplingParams)
 
 
 def check_request(request: GenerationRequest, manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dspark_calibration import Round, accepted_length, accepted_per_position
 
-StopReason = Literal["eos", "length", "context"]
+StopReason = Literal["eos", "length", "context", "cancelled"]
 
 
 @dataclass

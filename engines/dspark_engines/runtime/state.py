@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
 
 import numpy as np
 
-from dspark_engines.backends import Floats, Slot
+from dspark_engines.backends import Floats, Ints, Slot
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
+from dspark_engines.sampling import SamplingParams
+
+_ids = count()
 
 
-@dataclass
+@dataclass(eq=False)
 class RequestState:
     """`used` target cache entries are valid, `drafted` of them are in the drafter's cache as well; the
     features between are pending. Rolling back a round is not advancing `used`."""
@@ -20,10 +25,28 @@ class RequestState:
     result: GenerationResult
     verify_slot: Slot
     draft_slot: Slot
+    speculating: bool
     used: int = 0
     drafted: int = 0
     anchor: int = -1
     pending: list[Floats] = field(default_factory=list)
+    id: int = field(default_factory=lambda: next(_ids))
+    """Unique in this process: what a scheduler remembers a request by."""
+
+    @cached_property
+    def prompt(self) -> Ints:
+        """The prompt, [n] int64."""
+        return np.asarray(self.request.prompt_ids, np.int64)
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How tokens are drawn."""
+        return self.request.sampling
+
+    @property
+    def reading(self) -> bool:
+        """The prompt is not in the cache yet."""
+        return self.used < len(self.prompt)
 
     @property
     def remaining(self) -> int:
@@ -35,3 +58,7 @@ class RequestState:
         features = self.pending[0] if len(self.pending) == 1 else np.concatenate(self.pending)
         self.pending = []
         return features
+
+    def stop_speculating(self) -> None:
+        """Decode plainly from here on."""
+        self.speculating, self.pending = False, []

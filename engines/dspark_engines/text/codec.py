@@ -33,7 +33,7 @@ class TextCodec:
             return self.tokenizer.encode(prompt)
         if self._chat is None:
             raise RequestError("this bundle has no chat template", hint="use --raw to send the prompt as it is")
-        return self.tokenizer.encode(self._chat.render(prompt))
+        return self.tokenizer.encode(self._chat.render(prompt), complete=True)
 
     def stream(self) -> TextStream:
         """A fresh incremental detokenizer."""

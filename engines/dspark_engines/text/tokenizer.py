@@ -24,10 +24,13 @@ class BundleTokenizer:
             raise BundleError(f"{path}: not a tokenizer: {error}", hint="build the bundle again") from error
         self._bos = bos_token_id
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text`; control tokens written out in it are recognised."""
-        ids: list[int] = self._tokenizer.encode(text).ids
-        return ids if self._bos is None or ids[:1] == [self._bos] else [self._bos, *ids]
+    def encode(self, text: str, *, complete: bool = False) -> list[int]:
+        """Token ids of `text`; control tokens written out in it are recognised.
+
+        `complete` text (a chat template's) holds every control token already: none is put in front or behind.
+        """
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+        return ids if complete or self._bos is None or ids[:1] == [self._bos] else [self._bos, *ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without control tokens."""

@@ -88,7 +88,7 @@ def block_attention(
 
 
 def _heads(x: Array, heads: int) -> Array:
-    return x.reshape(x.shape[0], heads, -1)
+    return x.reshape(x.shape[0], heads, x.shape[1] // heads)  # -1 would be ambiguous for no tokens
 
 
 def _attend(q: Array, keys: Array, values: Array, visible: npt.NDArray[np.bool_]) -> Array:

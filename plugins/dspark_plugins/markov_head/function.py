@@ -84,8 +84,10 @@ class _Body:
         builder = self.op.builder
         greedy = self.op.ArgMax(logits, axis=-1, keepdims=0)
         result = _int64(f"chosen_{j}")
+        builder.push_module(f"draw_{j}")  # a branch counts its values from zero too: keep their names apart
         then = builder.subgraph(lambda op: self._sample(op, logits, uniform, greedy), [], [_int64(f"sampled_{j}")])
         other = builder.subgraph(lambda op: op.Identity(greedy), [], [_int64(f"greedy_{j}")])
+        builder.pop_module()
         return self.op.If(sampling, then_branch=then, else_branch=other, _outputs=[result.name])
 
     def _sample(self, op: OpBuilder, logits: ir.Value, uniform: ir.Value, greedy: ir.Value) -> ir.Value:

@@ -1,0 +1,91 @@
+"""The drafting half of a round: blocks, confidences, and what the rejection test will need of q."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dspark_engines.backends import DraftEngine, Floats, Ints
+from dspark_engines.runtime.state import RequestState
+from dspark_engines.sampling import draft_uniforms
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """Blocks of the rows that drafted, row r belonging to states[r].
+
+    `survival` [R, g] float64 is the cumulative product of the confidences, 0 behind a drafted end of
+    sequence; `caps` [R] is how much of its block a row may verify at all (length limit, context).
+    """
+
+    states: Sequence[RequestState]
+    draft_ids: Ints
+    draft_logits: Floats
+    survival: npt.NDArray[np.float64]
+    caps: Ints
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+@dataclass(frozen=True)
+class DraftRules:
+    """What decides how much of a block is of use."""
+
+    block_size: int
+    context_length: int
+    eos: frozenset[int]
+
+    def cap(self, state: RequestState) -> int:
+        """How many draft tokens are worth having: none when plain, no more than may become output."""
+        if not state.speculating or state.reading:
+            return 0
+        room = self.context_length - state.used - 2  # beside the anchor and the target's own next token
+        return max(0, min(self.block_size, state.remaining - 1, room))
+
+    def nothing(self) -> Drafts:
+        """Drafts of no row."""
+        g = self.block_size
+        ids, logits = np.empty((0, g), np.int64), np.empty((0, g, 0), np.float32)
+        return Drafts([], ids, logits, np.empty((0, g)), np.empty(0, np.int64))
+
+
+def draft_blocks(engine: DraftEngine, states: Sequence[RequestState], rules: DraftRules) -> Drafts:
+    """Draft for every state that wants it; their pending features are consumed."""
+    caps = {state: cap for state in states if (cap := rules.cap(state))}
+    chosen = list(caps)
+    if not chosen:
+        return rules.nothing()
+    features = [state.take_pending() for state in chosen]
+    lengths = np.array([len(part) for part in features])
+    seeds = np.array([state.sampling.seed for state in chosen], np.uint64)
+    anchors = np.array([state.used for state in chosen])
+    output = engine.step(
+        [state.draft_slot for state in chosen],
+        features[0] if len(features) == 1 else np.concatenate(features),
+        feature_lengths=lengths,
+        used=np.array([state.drafted for state in chosen]),
+        anchor_ids=np.array([state.anchor for state in chosen]),
+        temperature=np.array([state.sampling.temperature for state in chosen], np.float32),
+        uniforms=draft_uniforms(seeds, anchors, rules.block_size),
+    )
+    for state, count in zip(chosen, lengths, strict=True):
+        state.drafted += int(count)
+        state.result.seconds.draft += output.seconds
+    survival = prefix_survival(output.confidence_logits) * _alive(output.draft_ids, rules.eos)
+    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, np.array(list(caps.values())))
+
+
+def prefix_survival(confidence_logits: Floats) -> npt.NDArray[np.float64]:
+    """Cumulative product of sigmoid(c) along the block, [R, g] float64 (design: prefix survival)."""
+    logits = confidence_logits.astype(np.float64)
+    return np.asarray(np.cumprod(0.5 * (1.0 + np.tanh(0.5 * logits)), axis=1))
+
+
+def _alive(draft_ids: Ints, eos: frozenset[int]) -> npt.NDArray[np.bool_]:
+    """False behind a drafted end of sequence: nothing there can become output."""
+    ended = np.logical_or.accumulate(np.isin(draft_ids, list(eos)), axis=1)
+    return np.concatenate([np.ones((len(draft_ids), 1), bool), ~ended[:, :-1]], axis=1)

@@ -1,0 +1,71 @@
+"""What a request's stream says."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dspark_engines.errors import DsparkError
+from dspark_engines.runtime.request import GenerationRequest
+from dspark_engines.runtime.result import GenerationResult
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """New token ids, in order."""
+
+    token_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a request that ended by itself or was cancelled."""
+
+    result: GenerationResult
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The last event of a request that the runtime could not finish."""
+
+    error: Exception
+
+
+Event = Tokens | Finished | Failed
+
+
+class RequestStream:
+    """Events of one request, in order, from the runtime's thread to the caller's."""
+
+    def __init__(self, request: GenerationRequest, wake: Callable[[], None]) -> None:
+        self.request = request
+        self.cancelled = False
+        self._wake = wake
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Block for each event; ends after `Finished` or `Failed`."""
+        while True:
+            event = self._events.get()
+            yield event
+            if not isinstance(event, Tokens):
+                return
+
+    def cancel(self) -> None:
+        """Stop after the current round; what was produced by then is the result (`stop` "cancelled")."""
+        self.cancelled = True
+        self._wake()
+
+    def result(self) -> GenerationResult:
+        """Wait for the end. Raises `DsparkError` when the runtime failed."""
+        for event in self:
+            if isinstance(event, Finished):
+                return event.result
+            if isinstance(event, Failed):
+                raise DsparkError(f"generation failed: {event.error}", hint="see the log") from event.error
+        raise AssertionError("a stream ends with Finished or Failed")
+
+    def put(self, event: Event) -> None:
+        """For the runtime."""
+        self._events.put(event)

@@ -1,0 +1,86 @@
+"""The runtime: many requests at once on one bundle's engines.
+
+with Runtime(open_bundle(path)) as runtime:
+    for event in runtime.submit(request): ...
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.bundle import Bundle
+from dspark_engines.errors import RequestError
+from dspark_engines.runtime.cohort import Cohort, WaitingRoom
+from dspark_engines.runtime.events import RequestStream
+from dspark_engines.runtime.request import GenerationRequest, check_request
+from dspark_engines.runtime.result import GenerationResult
+from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How a runtime serves. `max_batch` 0 means as many requests at once as the bundle was built for."""
+
+    backend: str = "onnxruntime"
+    engines: EngineOptions = field(default_factory=EngineOptions)
+    max_batch: int = 0
+    max_queue: int = 1024
+    scheduler: SchedulerSpec = field(default_factory=FixedSpec)
+    speculate: bool = True
+
+
+class Runtime:
+    """Opens a bundle's engines and serves requests from a thread of its own until the `with` block ends.
+
+    Leaving the block waits for what was submitted; an exception in the block cancels it.
+    """
+
+    def __init__(self, bundle: Bundle, options: RuntimeOptions | None = None) -> None:
+        self.bundle, self.options = bundle, options or RuntimeOptions()
+        self._room = WaitingRoom(self.options.max_queue)
+        self._stack = ExitStack()
+        self._streams: list[RequestStream] = []
+
+    def __enter__(self) -> Self:
+        options, slots = self.options, self.bundle.manifest.limits.slots
+        places = options.max_batch or slots
+        if places > slots:
+            raise RequestError(
+                f"{places} requests at once, the bundle was built for {slots}", hint="build it with more --slots"
+            )
+        engines = self._stack.enter_context(get_backend(options.backend).open(self.bundle, options.engines))
+        engines.verify.preload(places)
+        engines.draft.preload(places)
+        runner = RoundRunner(engines, self.bundle.manifest, get_scheduler(options.scheduler))
+        cohort = Cohort(runner, self._room, places)
+        self._thread = threading.Thread(target=cohort.run, name="dspark-runtime", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            for stream in self._streams:
+                stream.cancel()
+        self._room.close()
+        self._thread.join()
+        self._stack.close()
+
+    def submit(self, request: GenerationRequest) -> RequestStream:
+        """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""
+        check_request(request, self.bundle.manifest)
+        stream = RequestStream(request, self._room.wake)
+        self._room.put(stream)
+        return stream
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> list[GenerationResult]:
+        """Serve all and wait; results in the order of the requests."""
+        return [stream.result() for stream in [self.submit(request) for request in requests]]

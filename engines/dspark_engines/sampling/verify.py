@@ -1,0 +1,138 @@
+"""`dspark::Verify` for a CPU: a row is walked up to its first rejection, and nothing behind it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dspark_engines.backends import Floats, Ints
+from dspark_engines.sampling.params import SamplingParams
+from dspark_engines.sampling.truncate import TINY, truncate
+from dspark_plugins.verify import RESIDUAL_FLOOR
+
+TILE = 128  # weights are summed in float32 within a tile, in float64 over the tiles
+
+
+class Verified(NamedTuple):
+    """accepted [R], next_ids [R]."""
+
+    accepted: Ints
+    next_ids: Ints
+
+
+def verify_rows(
+    logits: Floats,
+    draft_ids: Ints,
+    draft_logits: Floats,
+    verify_lengths: Ints,
+    temperature: Floats,
+    uniforms: Floats,
+    params: Sequence[SamplingParams] | None = None,
+) -> Verified:
+    """What the op's contract (dspark_plugins/verify/contract.py) says, input for input.
+
+    With `params`, one for each request, `logits` are not truncated yet: the rows that are looked at will be. Greedy
+    requests do not look at draft_logits and uniforms. No input is changed.
+    """
+    ends = np.cumsum(verify_lengths + 1)
+    result = Verified(np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64))
+    for r, (length, end) in enumerate(zip(verify_lengths.tolist(), ends.tolist(), strict=True)):
+        target, ids = logits[end - length - 1 : end], draft_ids[r, :length].tolist()
+        if temperature[r] == 0:
+            outcome = _greedy_row(target, ids)
+        else:
+            truncation = params[r] if params else None
+            outcome = _sampling_row(target, ids, draft_logits[r], temperature[r], uniforms[r], truncation)
+        result.accepted[r], result.next_ids[r] = outcome
+    return result
+
+
+def sample_rows(
+    logits: Floats, temperature: Floats, uniforms: Floats, params: Sequence[SamplingParams] | None = None
+) -> Ints:
+    """[R]: one token from each of logits [R, V]; with uniforms [R] bit for bit `verify_rows` at verify_length 0."""
+    ids = np.zeros(len(logits), np.int64)
+    for r, row in enumerate(logits):
+        if temperature[r] == 0:
+            ids[r] = np.argmax(row)
+        else:
+            ids[r] = _draw(_softmax(_truncated(row, params[r] if params else None), temperature[r]), uniforms[r])
+    return ids
+
+
+def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:
+    for j, token in enumerate(draft_ids):
+        choice = int(np.argmax(logits[j]))
+        if token != choice:
+            return j, choice
+    return len(draft_ids), int(np.argmax(logits[len(draft_ids)]))
+
+
+def _sampling_row(
+    logits: Floats,
+    draft_ids: list[int],
+    draft_logits: Floats,
+    temperature: np.float32,
+    uniforms: Floats,
+    params: SamplingParams | None,
+) -> tuple[int, int]:
+    for j, token in enumerate(draft_ids):
+        p = _softmax(_truncated(logits[j], params), temperature)
+        q = _softmax(draft_logits[j], temperature)
+        ours = p.probability(token)
+        if ours <= 0 or float(uniforms[j, 0]) * q.probability(token) > ours:
+            return j, _draw(_residual(p, q), uniforms[j, 1])
+    length = len(draft_ids)
+    return length, _draw(_softmax(_truncated(logits[length], params), temperature), uniforms[length, 1])
+
+
+class _Weights(NamedTuple):
+    """Probabilities before they are normalised: values [V], and the running sum [n] over tiles of them."""
+
+    values: Floats
+    ends: npt.NDArray[np.float64]
+
+    @property
+    def total(self) -> float:
+        return float(self.ends[-1])
+
+    def probability(self, token: int) -> float:
+        return float(self.values[token]) / self.total
+
+
+def _truncated(logits: Floats, params: SamplingParams | None) -> Floats:
+    return truncate(logits[None], params)[0] if params else logits
+
+
+def _softmax(logits: Floats, temperature: np.float32) -> _Weights:
+    values = logits - logits.max()
+    if temperature != 1:
+        values /= max(temperature, TINY)
+    return _weigh(np.exp(values, out=values))
+
+
+def _weigh(values: Floats) -> _Weights:
+    tiles = np.add.reduceat(values, np.arange(0, len(values), TILE))
+    return _Weights(values, np.cumsum(tiles, dtype=np.float64))
+
+
+def _residual(p: _Weights, q: _Weights) -> _Weights:
+    """max(p - q, 0) in units of p's weights, or p where nothing is left of it."""
+    left = q.values * np.float32(-p.total / q.total)
+    left += p.values
+    residual = _weigh(np.maximum(left, 0, out=left))
+    return residual if residual.total > RESIDUAL_FLOOR * p.total else p
+
+
+def _draw(weights: _Weights, uniform: np.float32) -> int:
+    """The first token whose cumulative weight exceeds uniform * total: its tile first, then the token in it."""
+    threshold = float(uniform) * weights.total
+    tile = int(np.searchsorted(weights.ends, threshold, side="right"))
+    before = float(weights.ends[tile - 1]) if tile else 0.0
+    inside = np.cumsum(weights.values[tile * TILE : (tile + 1) * TILE], dtype=np.float64)
+    # The tile's two sums may differ in the last digit; beyond its last weight there is nothing to draw.
+    last = np.searchsorted(inside, inside[-1])
+    return tile * TILE + int(min(np.searchsorted(inside, threshold - before, side="right"), last))

@@ -1,0 +1,20 @@
+"""How much of each draft is verified: schedulers, and the cost table that they read."""
+
+from dspark_engines.scheduler.arrays import algorithm1_array
+from dspark_engines.scheduler.base import Scheduler
+from dspark_engines.scheduler.cost import StepCost
+from dspark_engines.scheduler.registry import get_scheduler, scheduler_names
+from dspark_engines.scheduler.spec import Algorithm1Spec, AsyncSpec, FixedSpec, SchedulerSpec, ThresholdSpec
+
+__all__ = [
+    "Algorithm1Spec",
+    "AsyncSpec",
+    "FixedSpec",
+    "Scheduler",
+    "SchedulerSpec",
+    "StepCost",
+    "ThresholdSpec",
+    "algorithm1_array",
+    "get_scheduler",
+    "scheduler_names",
+]

@@ -1,0 +1,135 @@
+"""`dspark::Verify` as an ONNX local function in standard ops, for any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+from onnxscript import OpBuilder, build_function
+
+from dspark_plugins.domain import DOMAIN, OPSET
+from dspark_plugins.verify.contract import INPUTS, OUTPUTS, RESIDUAL_FLOOR, VERIFY, VerifySpec
+
+TILE = 256  # about the square root of a vocabulary
+
+
+def verify_function(spec: VerifySpec) -> ir.Function:
+    """The function body for `spec`; see the contract for inputs and outputs."""
+    return build_function(
+        lambda op, *values: _Body(op, spec, dict(zip(INPUTS, values, strict=True))).trace(),
+        [ir.Value(name=name) for name in INPUTS],
+        domain=DOMAIN,
+        name=VERIFY,
+        attributes=[ir.Attr(k, ir.AttributeType.INT, v) for k, v in spec.attributes().items()],
+        opset_imports={"": OPSET},
+    )
+
+
+class _Body:
+    """Traces one body. Nothing V wide is padded: p stays packed, and only the row that a request stops at is kept."""
+
+    def __init__(self, op: OpBuilder, spec: VerifySpec, inputs: dict[str, ir.Value]) -> None:
+        self.op, self.block, self.inputs = op, spec.block_size, inputs
+        lengths = inputs["verify_lengths"]
+        self.starts = op.CumSum(op.Add(lengths, 1), 0, exclusive=1)  # [R]: a request's first packed row
+        steps, ends = op.Constant(value_ints=list(range(self.block))), op.Unsqueeze(lengths, [1])
+        self.on_trial = op.Less(steps, ends)  # [R, g]
+        # Positions that are not on trial look at the row of the last token, which always exists.
+        self.rows = op.Add(op.Unsqueeze(self.starts, [1]), op.Min(steps, ends))  # [R, g]
+        self.choices = op.ArgMax(inputs["logits"], axis=-1, keepdims=0)  # [K]
+        self.agrees = op.Equal(op.Gather(self.choices, self.rows), inputs["draft_ids"])  # [R, g]
+
+    def trace(self) -> Sequence[ir.Value]:
+        """(accepted, next_ids); an all-greedy batch pays for the arg-max alone."""
+        builder = self.op.builder
+        sampling = self.op.Greater(self.op.ReduceMax(self.inputs["temperature"], keepdims=0), 0.0)
+        branches = []
+        for name, body in (("sampling", self._sampling), ("greedy", self._greedy)):
+            builder.push_module(name)  # a branch counts its values from zero too: keep their names apart
+            branches.append(builder.subgraph(body, [], [_int64(f"{name}_{output}") for output in OUTPUTS]))
+            builder.pop_module()
+        return self.op.If(sampling, then_branch=branches[0], else_branch=branches[1], _outputs=[*OUTPUTS])
+
+    def _greedy(self, op: OpBuilder) -> Sequence[ir.Value]:
+        accepted = self._accepted(op, self.agrees)
+        return accepted, op.Gather(self.choices, op.Add(self.starts, accepted))
+
+    def _sampling(self, op: OpBuilder) -> Sequence[ir.Value]:
+        hot = op.Greater(self.inputs["temperature"], 0.0)
+        temperature = op.Where(hot, self.inputs["temperature"], 1.0)
+        p = _softmax(op, self.inputs["logits"], op.Unsqueeze(op.Gather(temperature, self._request_of(op)), [1]))
+        q = _softmax(op, self.inputs["draft_logits"], op.Unsqueeze(temperature, [1, 2]))
+        sampled = op.Unsqueeze(hot, [1])
+        fair, equal = op.And(sampled, self._stands(op, p, q)), op.And(op.Not(sampled), self.agrees)
+        accepted = self._accepted(op, op.Or(fair, equal))
+        stop = op.Add(self.starts, accepted)
+        drawn = _draw(op, self._weights(op, p, q, accepted, stop), self._uniform(op, accepted))
+        return accepted, op.Where(hot, drawn, op.Gather(self.choices, stop))
+
+    def _request_of(self, op: OpBuilder) -> ir.Value:
+        """[K]: whose row a packed row is."""
+        zeros = op.ConstantOfShape(op.Shape(self.inputs["logits"], start=0, end=1), value=ir.tensor([0]))
+        ones = op.ConstantOfShape(op.Shape(self.starts), value=ir.tensor([1]))
+        return op.Sub(op.CumSum(op.ScatterElements(zeros, self.starts, ones, axis=0), 0), 1)
+
+    def _stands(self, op: OpBuilder, p: ir.Value, q: ir.Value) -> ir.Value:
+        """[R, g]: whether the rejection test passes."""
+        ids = op.Unsqueeze(self.inputs["draft_ids"], [2])
+        p_x = op.GatherND(p, op.Concat(op.Unsqueeze(self.rows, [2]), ids, axis=2))
+        q_x = op.Squeeze(op.GatherElements(q, ids, axis=2), [2])
+        uniform = op.Slice(op.Gather(self.inputs["uniforms"], 0, axis=2), [0], [self.block], [1])
+        return op.And(op.LessOrEqual(op.Mul(uniform, q_x), p_x), op.Greater(p_x, 0.0))
+
+    def _accepted(self, op: OpBuilder, good: ir.Value) -> ir.Value:
+        """[R]: good [R, g] up to the first that is not, or not on trial."""
+        bad = op.Not(op.And(good, self.on_trial))
+        unbroken = op.Equal(op.CumSum(op.Cast(bad, to=ir.DataType.INT64), 1), 0)
+        return op.ReduceSum(op.Cast(unbroken, to=ir.DataType.INT64), [1], keepdims=0)
+
+    def _weights(self, op: OpBuilder, p: ir.Value, q: ir.Value, accepted: ir.Value, stop: ir.Value) -> ir.Value:
+        """[R, V]: what the next token is drawn from."""
+        target = op.Gather(p, stop)
+        draft = op.GatherND(q, op.Unsqueeze(op.Min(accepted, self.block - 1), [1]), batch_dims=1)
+        residual = op.Max(op.Sub(target, draft), 0.0)
+        rejected = op.Unsqueeze(op.Less(accepted, self.inputs["verify_lengths"]), [1])
+        worth = op.Greater(op.ReduceSum(residual, [1], keepdims=1), RESIDUAL_FLOOR)
+        return op.Where(op.And(rejected, worth), residual, target)
+
+    def _uniform(self, op: OpBuilder, accepted: ir.Value) -> ir.Value:
+        """[R, 1]: the uniform that draws the token of the position where the row stops."""
+        drawing = op.Gather(self.inputs["uniforms"], 1, axis=2)
+        return op.GatherElements(drawing, op.Unsqueeze(accepted, [1]), axis=1)
+
+
+def _softmax(op: OpBuilder, logits: ir.Value, temperature: ir.Value) -> ir.Value:
+    """The maximum goes first: dividing first loses digits, and overflows at a tiny temperature."""
+    return op.Softmax(op.Div(op.Sub(logits, op.ReduceMax(logits, [-1])), temperature), axis=-1)
+
+
+def _draw(op: OpBuilder, weights: ir.Value, uniform: ir.Value) -> ir.Value:
+    """[R] from weights [R, V] and uniform [R, 1]: the tile first, then the token in it.
+
+    One float32 sum running over the whole vocabulary would swallow the weights of its tail.
+    """
+    short = op.Mod(op.Neg(op.Shape(weights, start=1, end=2)), [TILE])
+    tiles = op.Reshape(op.Pad(weights, op.Concat([0, 0, 0], short, axis=0)), [0, -1, TILE])  # [R, n, TILE]
+    ends = op.CumSum(op.ReduceSum(tiles, [2], keepdims=0), 1)
+    threshold = op.Mul(uniform, op.Slice(ends, [-1], [2**62], [1]))
+    tile, before = _first_above(op, ends, threshold)
+    inside = op.CumSum(op.GatherND(tiles, tile, batch_dims=1), 1)
+    token, _ = _first_above(op, inside, op.Sub(threshold, before))
+    return op.Squeeze(op.Add(op.Mul(tile, TILE), token), [1])
+
+
+def _first_above(op: OpBuilder, cdf: ir.Value, threshold: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """[R, 1] each: the first index of cdf [R, n] above the threshold, and the mass before it.
+
+    Never beyond the first index that reaches the whole sum, so that no rounding draws a token of weight zero.
+    """
+    below = op.And(op.LessOrEqual(cdf, threshold), op.Less(cdf, op.Slice(cdf, [-1], [2**62], [1])))
+    index = op.ReduceSum(op.Cast(below, to=ir.DataType.INT64), [1], keepdims=1)
+    return index, op.ReduceMax(op.Where(below, cdf, 0.0), [1], keepdims=1)
+
+
+def _int64(name: str) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64))
