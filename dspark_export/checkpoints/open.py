@@ -13,7 +13,7 @@ from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.target_gguf import GgufFile, read_gguf_target
 from dspark_export.checkpoints.target_hf import read_hf_target
-from dspark_export.checkpoints.tensors import Entry, Weights, check_tensors
+from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.tokenizer_gguf import read_gguf_tokenizer
 from dspark_export.checkpoints.tokenizer_hf import read_hf_chat_template, read_hf_tokenizer
 
@@ -79,6 +79,7 @@ def open_drafter(path: Path, target: TargetSpec) -> DrafterCheckpoint:
     spec = read_deepspec_spec(path, frozenset(source.shapes))
     weights = Weights(path, source, {name: Entry(name) for name in source.shapes})
     _check_pair(path, spec, target)
+    check_depth(path, weights.shapes, spec.shape.num_layers)
     check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
     return DrafterCheckpoint(path, spec, weights)
 

@@ -15,7 +15,7 @@ from gguf import GGUFReader, dequantize
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec, TargetSpec
-from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource, Weights, check_tensors
+from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource, Weights, check_depth, check_tensors
 
 T = TypeVar("T")
 
@@ -110,6 +110,7 @@ def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
         )
     spec = _spec(file)
     weights = Weights(file.path, file, _entries(file, spec.shape))
+    check_depth(file.path, weights.shapes, spec.shape.num_layers)
     check_tensors(file.path, weights.shapes, target_tensors(spec))
     return spec, weights
 

@@ -9,7 +9,7 @@ from dspark_export.checkpoints.config_file import DecoderConfig, GenerationConfi
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
-from dspark_export.checkpoints.tensors import Entry, Weights, check_tensors
+from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors
 
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}
 
@@ -62,5 +62,6 @@ def _weights(directory: Path, spec: TargetSpec) -> Weights:
     if spec.tied_embeddings:
         entries.pop("lm_head.weight", None)  # some exporters write the tied table twice
     weights = Weights(directory, source, entries)
+    check_depth(directory, weights.shapes, spec.shape.num_layers)
     check_tensors(directory, weights.shapes, target_tensors(spec))
     return weights

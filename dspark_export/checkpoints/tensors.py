@@ -62,6 +62,15 @@ class Weights(Mapping[str, Array]):
         return {name: self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
 
 
+def check_depth(path: Path, found: Mapping[str, Shape], layers: int) -> None:
+    """Refuse a number of layers that these tensors cannot make up, before their names are listed."""
+    if layers > len(found):
+        raise CheckpointError(
+            f"{path}: {layers} layers announced, and {len(found)} tensors in all",
+            hint="config and weights do not belong together",
+        )
+
+
 def check_tensors(
     path: Path,
     found: Mapping[str, Shape],

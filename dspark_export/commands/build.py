@@ -20,7 +20,7 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
     limits = Limits(
         context_length=options["context_length"],
         prefill_chunk=min(options["prefill_chunk"], options["context_length"]),
-        slots=1,
+        slots=options["slots"],
     )
     output: Path = options["output"]
     plan = BuildPlan(options["target"], options["drafter"], output, backend, limits, options["overwrite"])

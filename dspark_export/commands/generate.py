@@ -1,28 +1,37 @@
-"""`dspark-export generate`: text from a bundle, streamed."""
+"""`dspark-export generate`: text from a bundle, streamed, or a file of requests at once."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from dspark_engines import Bundle, GenerationRequest, GenerationResult, Generator, open_bundle
-from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
+from dspark_engines.backends import EngineOptions
 from dspark_engines.errors import RequestError
-from dspark_engines.runtime import check_request
+from dspark_engines.runtime import Failed, Finished, Tokens, check_request
 from dspark_engines.text import TextCodec
-from dspark_export.commands.console import print_json
+from dspark_export.commands.batch import Defaults, read_lines, results, submit_lines
+from dspark_export.commands.console import print_error, print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
+
+USER_ERROR = 2
 
 
 @click.command("generate")
 @bundle_argument
-@click.option("--prompt", help="The prompt; without it and --prompt-file, standard input is read.")
+@click.option("--prompt", help="The prompt; without it, a file or standard input is read.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="Read the prompt from a file.")
+@click.option("--batch-file", type=click.Path(path_type=Path), help="JSON Lines of requests; a JSON result a line.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Stop after so many tokens.")
 @click.option("--speculation/--no-speculation", default=True, help="Draft and verify, or decode plainly.")
 @click.option("--raw", is_flag=True, help="Send the prompt as it is, without the chat template.")
+@sampling_options
+@scheduler_option
 @threads_option
 @backend_option
 @json_option
@@ -30,23 +39,52 @@ def command(
     bundle: Path,
     prompt: str | None,
     prompt_file: Path | None,
-    max_new_tokens: int,
-    speculation: bool,
-    raw: bool,
+    batch_file: Path | None,
+    scheduler: str,
     threads: int,
     backend: str,
     as_json: bool,
-) -> None:
-    """Generate greedily from BUNDLE. Text goes to standard output as it comes, figures to standard error."""
+    **options: Any,
+) -> int:
+    """Generate from BUNDLE. Text goes to standard output as it comes, figures to standard error."""
+    defaults = Defaults(options["max_new_tokens"], options["raw"], options["speculation"], take_sampling(options))
     opened = open_bundle(bundle)
-    codec = TextCodec(opened)
-    ids = codec.prompt_ids(read_prompt(prompt, prompt_file), raw=raw)
-    request = GenerationRequest(ids, max_new_tokens, speculation)
-    check_request(request, opened.manifest)  # before the engines are loaded
-    result = _generate(opened, codec, request, get_backend(backend).name, threads, echo=not as_json)
-    report = result.report(codec.tokenizer.decode(result.token_ids))
+    settings = RuntimeOptions(backend, EngineOptions(threads), max_batch=1, scheduler=scheduler)
+    if batch_file is not None:
+        if prompt is not None or prompt_file is not None:
+            raise RequestError("both a prompt and --batch-file are given", hint="pass one of them")
+        return _batch(opened, batch_file, settings, defaults)
+    _single(opened, read_prompt(prompt, prompt_file), settings, defaults, as_json)
+    return 0
+
+
+def _batch(bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defaults) -> int:
+    """Results in the file's order; lines that were wrong are named on standard error, and the exit code is 2."""
+    lines = read_lines(path)
+    places = min(len(lines), bundle.manifest.limits.slots)
+    codec, wrong = TextCodec(bundle), 0
+    with reporting() as reporter, Runtime(bundle, replace(settings, max_batch=places, max_queue=len(lines))) as runtime:
+        step = reporter.step("generating")
+        submitted = submit_lines(path, lines, runtime, codec, defaults)
+        for done, (entry, report) in enumerate(zip(submitted, results(submitted, codec), strict=True), 1):
+            print_json(report)
+            wrong += entry.error is not None
+            step(done, len(lines))
+    for entry in submitted:
+        if entry.error is not None:
+            print_error(entry.error)
+    return USER_ERROR if wrong else 0
+
+
+def _single(bundle: Bundle, prompt: str, settings: RuntimeOptions, defaults: Defaults, as_json: bool) -> None:
+    codec = TextCodec(bundle)
+    ids = codec.prompt_ids(prompt, raw=defaults.raw)
+    request = GenerationRequest(ids, defaults.max_new_tokens, defaults.speculate, defaults.sampling)
+    check_request(request, bundle.manifest)  # before the engines are loaded
+    with Runtime(bundle, settings) as runtime:
+        result = _stream(runtime, codec, request, echo=not as_json)
     if as_json:
-        print_json(report)
+        print_json(result.report(codec.tokenizer.decode(result.token_ids)))
     else:
         click.echo()
         click.echo(_summary(result), err=True)
@@ -77,18 +115,18 @@ def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
         raise RequestError(f"{prompt_file}: not readable: {error}", hint="pass a UTF-8 text file") from None
 
 
-def _generate(
-    bundle: Bundle, codec: TextCodec, request: GenerationRequest, backend: str, threads: int, *, echo: bool
-) -> GenerationResult:
-    with get_backend(backend).open(bundle, EngineOptions(threads)) as engines:
-        generator = Generator(engines, bundle.manifest)
-        result, text = generator.new_result(), codec.stream()
-        for token_ids in generator.stream(request, result):
+def _stream(runtime: Runtime, codec: TextCodec, request: GenerationRequest, *, echo: bool) -> GenerationResult:
+    text, stream = codec.stream(), runtime.submit(request)
+    for event in stream:
+        if isinstance(event, Tokens) and echo:
+            click.echo(text.push(event.token_ids), nl=False)
+        elif isinstance(event, Failed):
+            raise event.error
+        elif isinstance(event, Finished):
             if echo:
-                click.echo(text.push(token_ids), nl=False)
-        if echo:
-            click.echo(text.finish(), nl=False)
-        return result
+                click.echo(text.finish(), nl=False)
+            return event.result
+    raise AssertionError("a stream ends with Finished or Failed")
 
 
 def _summary(result: GenerationResult) -> str:

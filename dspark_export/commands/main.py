@@ -15,7 +15,7 @@ import click
 from dspark_engines.errors import DsparkError
 from dspark_export.commands.console import print_error
 
-COMMANDS = ("build", "export", "compile", "generate", "inspect", "verify")
+COMMANDS = ("build", "export", "compile", "generate", "inspect", "profile", "verify")
 USER_ERROR = 2
 
 

@@ -57,6 +57,7 @@ def checkpoint_options(function: F) -> F:
             help="Most tokens of a request, prompt and output together.",
         ),
         click.option("--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."),
+        click.option("--slots", type=click.IntRange(min=1, max=64), default=8, help="Most requests at once."),
         overwrite_option,
         json_option,
     ]

@@ -30,7 +30,7 @@ class LimitsTable(_Table):
 
     context_length: PositiveInt
     prefill_chunk: PositiveInt
-    slots: Literal[1] = 1
+    slots: PositiveInt
 
 
 class Recipe(_Table):
@@ -79,4 +79,5 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "backend": recipe.backend,
         "context_length": recipe.limits.context_length,
         "prefill_chunk": recipe.limits.prefill_chunk,
+        "slots": recipe.limits.slots,
     }

@@ -1,6 +1,6 @@
 """Is what comes out of speculative rounds distributed as the target says? Counted on a model small enough to know.
 
-A few tiny servers run side by side, each with its own scheduler and a few rows: requests join as others leave.
+Many tiny servers run side by side, each with a few rows of its own: requests join as others leave.
 A round drafts a block from a Markov drafter, takes confidences that depend on the drafted tokens (and mislead),
 lets the scheduler decide the lengths of all rows at once, and accepts, resamples or draws the bonus token. The
 first tokens of every request are tallied against the product of the target's conditionals.
@@ -20,7 +20,7 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 VOCABULARY, BLOCK, TOKENS = 3, 3, 5
-SERVERS, ROWS = 250, 4
+SERVERS, ROWS = 1000, 4
 FEWEST_ROUNDS = -(-TOKENS // (BLOCK + 1))
 """No request is through in fewer."""
 
@@ -40,8 +40,8 @@ COSTS = (
     StepCost([(4, 1.0), (8, 1.5), (9, 2.3), (12, 2.4), (13, 3.2), (16, 3.3)]),
     StepCost([(4, 1.0), (5, 1.8), (8, 1.85), (16, 2.0)]),
 )
-"""Servers take them in turn. The first makes Algorithm 1 choose and then stop at a cliff, the second has the
-cliff at once; with these confidences a search on live ones fails by a wide margin."""
+"""Half of the servers take one, half the other. The first makes Algorithm 1 choose and then stop at a cliff, the
+second has the cliff at once; with these confidences a search on live ones fails by a wide margin."""
 
 
 class AuditResult(NamedTuple):
@@ -77,14 +77,13 @@ def audit(
     seed: int,
     progress: Callable[[float], None] | None = None,
 ) -> AuditResult:
-    """The same for any scheduler; `make` is called once a server.
+    """The same for any scheduler; `make` is called for every cost table.
 
     A fixed number of requests of every row is tallied, to the last one: stopping the clock instead would favour
     requests whose tokens were accepted quickly.
     """
-    quota = -(-rounds // (SERVERS * ROWS * FEWEST_ROUNDS))
-    schedulers = [make(COSTS[server % len(COSTS)]) for server in range(SERVERS)]
-    servers = Servers(schedulers, quota, np.random.default_rng(seed))
+    quota = max(1, -(-rounds // (SERVERS * ROWS * FEWEST_ROUNDS)))
+    servers = Servers([make(cost) for cost in COSTS], quota, np.random.default_rng(seed))
     while servers.step():
         if progress:
             progress(servers.done)
@@ -114,7 +113,7 @@ class Servers:
 
     def __init__(self, schedulers: list[Scheduler], quota: int, random: np.random.Generator) -> None:
         self._schedulers, self._quota, self._random = schedulers, quota, random
-        shape = (len(schedulers), ROWS)
+        shape = (SERVERS, ROWS)
         self._anchor = np.zeros(shape, np.int64)
         self._sequence = np.zeros(shape, np.int64)  # the tokens so far as digits
         self._produced = np.zeros(shape, np.int64)
@@ -150,8 +149,9 @@ class Servers:
     def _plan(self, before: Ints) -> Ints:
         survival = np.cumprod(CONFIDENCE[np.arange(BLOCK), before], axis=-1)
         caps = TOKENS - 1 - self._produced
-        plans = zip(self._schedulers, survival, self._ids, caps, strict=True)
-        return np.stack([scheduler.plan(*question) for scheduler, *question in plans])
+        shares = zip(*(np.array_split(a, len(COSTS)) for a in (survival, self._ids, caps)), strict=True)
+        plans = zip(self._schedulers, shares, strict=True)
+        return np.concatenate([scheduler.plan(*share) for scheduler, share in plans])
 
     def _judge(self, tokens: Ints, lengths: Ints) -> None:
         """Accept a prefix of each row's first `lengths` draft tokens and add the target's own token."""

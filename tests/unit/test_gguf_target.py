@@ -134,6 +134,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "heads that do not divide": ({"llama.attention.head_count_kv": 3}, "head_count_kv 3"),
     "fewer layers": ({"llama.block_count": 3}, "unknown tensor 'layers.3.input_layernorm.weight' (and 8 more)"),
     "more layers": ({"llama.block_count": 5}, "missing tensor 'layers.4.input_layernorm.weight' (and 8 more)"),
+    "no end of layers": ({"llama.block_count": 2**31}, "2147483648 layers announced, and 38 tensors in all"),
     "another width": ({"llama.feed_forward_length": 65}, "layers.0.mlp.down_proj.weight has shape [48, 64]"),
     "eos outside": ({"tokenizer.ggml.eos_token_id": 128}, "128"),
 }

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("DSPARK_TEST_GGUF", ROOT / "build" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
 TEXTS = (
     "What is the capital of France?",
-    "It's 1st of May, 2024: 3.14159 + 1,000,000 = ½",
+    "It's 1st of May, 2024: 3.14159 + 1,000,000",
     "don't WE'LL they'Ve I'm",
     "Grüße, 世界! नमस्ते दुनिया 🙂👩‍👩‍👧 ﷽ e\u0301 \u00a0nbsp",
     "def f(x):\n\treturn {'a': [x ** 2, -1]}  # comment\n\n\nprint(f(3))\r\n",
@@ -31,7 +31,9 @@ TEXTS = (
     "\x00\x01\x7f\ufffd\u200b",
     "",
 )
-NO_SURROGATES = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+# Bytes that the model's vocabulary does not hold: six control characters, lead bytes of unassigned planes.
+UNKNOWN_BYTES = frozenset(b"\x04\x06\x13\x14\x16\x1d\xf1\xf2")
+KNOWN = st.characters(exclude_categories=("Cs",)).filter(lambda char: not UNKNOWN_BYTES & set(char.encode()))
 CODE_LIKE = st.text("  \n\t0123456789abcdefXYZ_'(){}.,;é世🙂", max_size=60)
 
 
@@ -80,6 +82,7 @@ def test_special_tokens_are_dropped_as_in_transformers(tokenizer: Tokenizer, con
     [
         ("x  12", ["x", "ĠĠ", "1", "2"]),  # every digit is cut off first, so the spaces before it stay together
         ("2024", ["2", "0", "2", "4"]),
+        (" ½", ["Ġ", "Â½"]),
         ("a ٣", ["a", "Ġ", "Ù", "£"]),
     ],
 )
@@ -88,7 +91,7 @@ def test_digits_stand_alone(tokenizer: Tokenizer, text: str, tokens: list[str]) 
     assert tokenizer.encode(text).tokens == tokens
 
 
-@given(text=NO_SURROGATES | CODE_LIKE)
+@given(text=st.text(KNOWN, max_size=60) | CODE_LIKE)
 @settings(max_examples=300, deadline=None)
 def test_there_and_back(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text

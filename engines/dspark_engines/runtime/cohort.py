@@ -20,6 +20,7 @@ class WaitingRoom:
         self._limit, self._queue = limit, deque[RequestStream]()
         self.changed = threading.Condition()
         self.closed = False
+        self.abandoned = False
 
     def put(self, stream: RequestStream) -> None:
         """Raises `RequestError` at once when the room is full or closed."""
@@ -44,10 +45,10 @@ class WaitingRoom:
         with self.changed:
             self.changed.notify_all()
 
-    def close(self) -> None:
-        """No more requests; threads leave when all is done."""
+    def close(self, *, abandon: bool) -> None:
+        """No more requests; threads leave when all is done, or after the current round if it is abandoned."""
         with self.changed:
-            self.closed = True
+            self.closed, self.abandoned = True, abandon
             self.changed.notify_all()
 
     def wait(self) -> bool:
@@ -108,7 +109,7 @@ class Cohort:
 
     def _admit(self) -> None:
         while len(self.members) < self._places and (stream := self._room.take()) is not None:
-            if stream.cancelled:
+            if stream.cancelled or self._room.abandoned:
                 stream.put(Finished(replace(self._runner.new_result(), stop="cancelled")))
                 continue
             member = Member(stream, self._runner.start(stream.request))
@@ -116,7 +117,7 @@ class Cohort:
 
     def _drop_cancelled(self) -> None:
         for member in list(self.members.values()):
-            if member.stream.cancelled:
+            if member.stream.cancelled or self._room.abandoned:
                 member.state.result.stop = "cancelled"
                 self._leave(member)
 

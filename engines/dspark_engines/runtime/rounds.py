@@ -17,6 +17,7 @@ import numpy as np
 
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Manifest
+from dspark_engines.costs import CostTable
 from dspark_engines.runtime.drafting import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
@@ -31,8 +32,10 @@ Gained = list[tuple[RequestState, list[int]]]
 class RoundRunner:
     """Advances requests on opened engines. Holds no request itself."""
 
-    def __init__(self, engines: Engines, manifest: Manifest, scheduler: Scheduler) -> None:
-        self._engines, self._scheduler, self._limits = engines, scheduler, manifest.limits
+    def __init__(
+        self, engines: Engines, manifest: Manifest, scheduler: Scheduler, costs: CostTable | None = None
+    ) -> None:
+        self._engines, self._scheduler, self._limits, self._costs = engines, scheduler, manifest.limits, costs
         self._rules = DraftRules(
             manifest.drafter.block_size, manifest.limits.context_length, frozenset(manifest.target.eos_token_ids)
         )
@@ -67,7 +70,7 @@ class RoundRunner:
 
     def verify(self, states: Sequence[RequestState], drafts: Drafts) -> Gained:
         """The verifying half: schedule, run one step, accept."""
-        lengths = self._schedule(drafts, len(states) - len(drafts))
+        lengths = self._schedule(states, drafts)
         rows = plan_rows(states, drafts, lengths, self._limits.prefill_chunk)
         logits, features = run_rows(self._engines.verify, rows)
         outcomes = decide(rows, logits, drafts, lengths)
@@ -88,9 +91,16 @@ class RoundRunner:
             return False
         return True
 
-    def _schedule(self, drafts: Drafts, others: int) -> Ints:
+    def _schedule(self, states: Sequence[RequestState], drafts: Drafts) -> Ints:
+        """How much of every block is verified, given what else is in the step."""
         ids = np.array([state.id for state in drafts.states], np.int64)
-        return self._scheduler.plan(drafts.survival, ids, drafts.caps, other_tokens=others)
+        plain = sum(not state.reading for state in states) - len(drafts)
+        unread = sum(len(state.prompt) - state.used for state in states if state.reading)
+        others = plain + min(unread, self._limits.prefill_chunk)
+        cost = None
+        if self._costs is not None:
+            cost = self._costs.step_cost(len(states), max(state.used for state in states))
+        return self._scheduler.plan(drafts.survival, ids, drafts.caps, other_tokens=others, cost=cost)
 
     def _give_up(self, states: Sequence[RequestState], error: Exception) -> None:
         self.speculation_failed = f"{type(error).__name__}: {error}".splitlines()[0]

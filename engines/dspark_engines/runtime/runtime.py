@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
+from dspark_engines.costs import CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime.cohort import Cohort, WaitingRoom
 from dspark_engines.runtime.events import RequestStream
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
-from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler
+from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_cost
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RuntimeOptions:
     engines: EngineOptions = field(default_factory=EngineOptions)
     max_batch: int = 0
     max_queue: int = 1024
-    scheduler: SchedulerSpec = field(default_factory=FixedSpec)
+    scheduler: SchedulerSpec | str = field(default_factory=FixedSpec)
     speculate: bool = True
 
 
@@ -46,7 +47,6 @@ class Runtime:
         self.bundle, self.options = bundle, options or RuntimeOptions()
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
-        self._streams: list[RequestStream] = []
 
     def __enter__(self) -> Self:
         options, slots = self.options, self.bundle.manifest.limits.slots
@@ -58,8 +58,7 @@ class Runtime:
         engines = self._stack.enter_context(get_backend(options.backend).open(self.bundle, options.engines))
         engines.verify.preload(places)
         engines.draft.preload(places)
-        runner = RoundRunner(engines, self.bundle.manifest, get_scheduler(options.scheduler))
-        cohort = Cohort(runner, self._room, places)
+        cohort = Cohort(self._runner(engines), self._room, places)
         self._thread = threading.Thread(target=cohort.run, name="dspark-runtime", daemon=True)
         self._thread.start()
         return self
@@ -67,12 +66,25 @@ class Runtime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            for stream in self._streams:
-                stream.cancel()
-        self._room.close()
+        self._room.close(abandon=error is not None)
         self._thread.join()
         self._stack.close()
+
+    def _costs(self) -> CostTable | None:
+        """The bundle's cost table, if the scheduler needs one and it was measured here."""
+        options = self.options
+        if not needs_cost(options.scheduler):
+            return None
+        return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, options.engines))
+
+    def _runner(self, engines: Engines) -> RoundRunner:
+        """Without the cost table that its scheduler needs, a runner verifies whole blocks."""
+        costs, spec = self._costs(), self.options.scheduler
+        if costs is not None:
+            scheduler = get_scheduler(spec, costs.step_cost(1, 0))
+        else:
+            scheduler = get_scheduler(FixedSpec() if needs_cost(spec) else spec)
+        return RoundRunner(engines, self.bundle.manifest, scheduler, costs)
 
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""

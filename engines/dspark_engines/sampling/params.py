@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dspark_engines.errors import RequestError
 
-SEEDS = 2**63
-"""Seeds are below this, so that arrays of them are int64; the counter-based stream takes them as its key."""
+SEEDS = 2**64
+"""Seeds are below this: they are the 64-bit key of the counter-based stream."""
 
 
 @dataclass(frozen=True)

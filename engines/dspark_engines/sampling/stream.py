@@ -18,36 +18,39 @@ import numpy as np
 from dspark_engines.backends import Floats, Ints
 from dspark_engines.sampling.philox import Vector, philox4x32
 
+Seeds = int | Ints | Vector
+"""One seed for all, or one each."""
+
 DRAFT, ACCEPT, NEXT = 0, 1, 2
 """Purposes: drawing a draft token, deciding about it, drawing the token that ends a round (or a plain step)."""
 
 
-def uniforms(seed: int | Ints, positions: Ints, purpose: int) -> Floats:
+def uniforms(seed: Seeds, positions: Ints, purpose: int) -> Floats:
     """float32 in [0, 1), of the shape of `positions`; `seed` is one for all, or an array to broadcast to it.
 
-    24 bits each, exactly representable: 1 never comes out. Seeds and positions are not negative.
+    24 bits each, exactly representable: 1 never comes out. Seeds are in 0 .. 2^64-1, positions not negative.
     """
     return _fractions(_words(seed, positions, 0)[purpose])
 
 
-def draft_uniforms(seeds: int | Ints, anchor_positions: Ints, block_size: int) -> Floats:
+def draft_uniforms(seeds: Seeds, anchor_positions: Ints, block_size: int) -> Floats:
     """[R, block_size] for the draft engine: the blocks behind anchors at anchor_positions [R]; seeds one or [R]."""
     positions = np.repeat(anchor_positions[:, None], block_size, axis=1)
     return _fractions(_words(_column(seeds), positions, np.arange(block_size))[DRAFT])
 
 
-def verify_uniforms(seeds: int | Ints, anchor_positions: Ints, block_size: int) -> Floats:
+def verify_uniforms(seeds: Seeds, anchor_positions: Ints, block_size: int) -> Floats:
     """[R, block_size + 1, 2] for `verify_rows`: (ACCEPT, NEXT) of every position behind anchor_positions [R]."""
     positions = anchor_positions[:, None] + np.arange(1, block_size + 2)
     words = _words(_column(seeds), positions, 0)
     return _fractions(np.stack([words[ACCEPT], words[NEXT]], axis=-1))
 
 
-def _column(seeds: int | Ints) -> int | Ints:
+def _column(seeds: Seeds) -> Seeds:
     return seeds[:, None] if isinstance(seeds, np.ndarray) else seeds
 
 
-def _words(seed: int | Ints, positions: Ints, index: int | Ints) -> Vector:
+def _words(seed: Seeds, positions: Ints, index: int | Ints) -> Vector:
     """[4, *shape of positions], to which `seed` and `index` broadcast."""
     vectors = [np.empty(positions.shape, np.uint64) for _ in range(3)]
     for vector, value in zip(vectors, (positions, index, seed), strict=True):

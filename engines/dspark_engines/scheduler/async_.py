@@ -55,7 +55,7 @@ class AsyncScheduler(Scheduler):
         budget = self._budget(step)  # of the past: nothing of this step's survival goes into it
         self._records.append(_Record.of(step))
         ranked = rank(np, step.survival)
-        candidates = np.count_nonzero(ranked, axis=-1) - 1
+        candidates = (ranked > 0).sum(axis=-1) - 1
         return np.asarray(admit(np, step.survival, ranked, np.minimum(budget, candidates)), np.int64)
 
     def _budget(self, step: Step) -> Ints:
@@ -64,8 +64,7 @@ class AsyncScheduler(Scheduler):
             earlier = np.ones(step.survival.shape)
         else:
             earlier = self._records[0].recall(step.request_ids)
-        within = np.arange(earlier.shape[-2])[:, None] < step.caps[..., None, :]
-        theta = throughput(np, rank(np, np.where(within, earlier, 0.0)), step.sps)
+        theta = throughput(np, rank(np, np.where(step.within, earlier, 0.0)), step.sps)
         return np.asarray(np.argmax(theta, axis=-1))
 
 

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dspark_engines.scheduler.arrays import Doubles, Ints
 from dspark_engines.scheduler.cost import StepCost
@@ -29,6 +30,8 @@ class Step(NamedTuple):
     """0 wherever nothing may be admitted."""
     original: Doubles
     """As it was passed: without regard to caps."""
+    within: npt.NDArray[np.bool_]
+    """Where caps allow admission."""
     caps: Ints
     request_ids: Ints
     sps: Doubles
@@ -36,7 +39,19 @@ class Step(NamedTuple):
 
 
 class Scheduler(ABC):
-    """Decides how many draft tokens of each row the next verify step takes."""
+    """Decides how many draft tokens of each row the next verify step takes. `plan` is asked with
+
+    survival: float64 [R, γ], prefix survival: the cumulative product of calibrated confidences, in [0, 1], not
+        rising along a row. A 0 is never admitted: pass 0 for positions behind a drafted end of sequence.
+    request_ids: int64 [R], who the rows are; a scheduler with a memory finds them again by it.
+    caps: int64 [R], the most that each row may verify (its room to the length limits; 0 for a row that does not
+        speculate, whose survival is then of no account but valid). None: the whole block. Caps must not depend
+        on tokens drafted in this step; that is what the zeros in `survival` are for.
+    other_tokens: tokens that the verify step carries besides, such as a newcomer's chunk of prompt.
+    cost: the table for this step (its context band, its number of rows) instead of the scheduler's own.
+
+    Leading axes, […, R, γ] and […, R], are independent steps decided in one call: servers in lock step.
+    """
 
     uses_confidence: ClassVar[bool] = True
     """False: the plan is the same whatever `survival` says, zeros excepted."""
@@ -57,18 +72,8 @@ class Scheduler(ABC):
     ) -> Ints:
         """Lengths int64 [R]: row r verifies its anchor and its first lengths[r] draft tokens.
 
-        survival: float64 [R, γ], prefix survival: the cumulative product of calibrated confidences, in [0, 1],
-            not rising along a row. A 0 is never admitted: pass 0 for positions behind a drafted end of sequence.
-        request_ids: int64 [R], who the rows are; a scheduler with a memory finds them again by it.
-        caps: int64 [R], the most that each row may verify (its room to the length limits; 0 for a row that
-            does not speculate, whose survival is then of no account but valid). None: the whole block. Caps
-            must not depend on tokens drafted in this step; that is what the zeros in `survival` are for.
-        other_tokens: tokens that the verify step carries besides, such as a newcomer's chunk of prompt.
-        cost: the table for this step (its context band, its number of rows) instead of the scheduler's own.
-
-        Leading axes, […, R, γ] and […, R], are independent steps decided in one call: servers in lock step.
-        Raises `ValueError` when shapes disagree or survival is NaN, outside [0, 1] or rising, and remembers
-        nothing of such a step.
+        Raises `ValueError` when shapes disagree, survival is NaN, outside [0, 1] or rising, or a needed cost
+        table is missing, and remembers nothing of such a step.
         """
         rows, block = survival.shape[-2:]
         caps = np.full(survival.shape[:-1], block, np.int64) if caps is None else caps
@@ -76,9 +81,10 @@ class Scheduler(ABC):
         _check(by_position, request_ids, caps)
         if not survival.size:
             return np.zeros(survival.shape[:-1], np.int64)
-        usable = np.where(np.arange(block)[:, None] < caps[..., None, :], by_position, 0.0)
+        within = np.arange(block)[:, None] < caps[..., None, :]
+        usable = np.where(within, by_position, 0.0)
         sps = self._window(self._cost if cost is None else cost, rows + other_tokens, rows * block)
-        return self._lengths(Step(usable, by_position, caps, request_ids, sps))
+        return self._lengths(Step(usable, by_position, within, caps, request_ids, sps))
 
     @abstractmethod
     def _lengths(self, step: Step) -> Ints:
@@ -89,7 +95,7 @@ class Scheduler(ABC):
             return np.empty(0)
         if cost is None:
             raise ValueError("this scheduler needs a cost table")
-        return cost.window(tokens, candidates + 1)
+        return cost.window(tokens, 1 + candidates)
 
 
 def _check(survival: Doubles, request_ids: Ints, caps: Ints) -> None:
@@ -98,7 +104,7 @@ def _check(survival: Doubles, request_ids: Ints, caps: Ints) -> None:
     if request_ids.shape != rows or caps.shape != rows:
         raise ValueError(f"{rows} rows of survival, request_ids {request_ids.shape}, caps {caps.shape}")
     if caps.size and caps.min() < 0:
-        raise ValueError("caps are not negative")
+        raise ValueError("caps must not be negative")
     if not survival.size:
         return
     falling = (survival[..., 1:, :] <= survival[..., :-1, :]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from dspark_engines.errors import DsparkError
 from dspark_engines.scheduler.base import Scheduler
@@ -25,17 +26,20 @@ def scheduler_names() -> tuple[str, ...]:
     return tuple(SCHEDULERS)
 
 
+def needs_cost(spec: SchedulerSpec | str) -> bool:
+    """Whether this scheduler reads a cost table."""
+    return _kind(spec if isinstance(spec, str) else spec.name).uses_cost
+
+
 def get_scheduler(spec: SchedulerSpec | str, cost: StepCost | None = None) -> Scheduler:
     """A new scheduler; a name stands for its spec with the defaults.
 
     Raises `DsparkError` when the name is unknown or the scheduler needs a cost table and there is none.
     """
     if isinstance(spec, str):
-        if spec not in SPECS:
-            raise DsparkError(f"no scheduler called '{spec}'", hint=f"available: {', '.join(SCHEDULERS)}")
+        _kind(spec)
         spec = SPECS[spec]()
-    module, _, attribute = SCHEDULERS[spec.name].partition(":")
-    kind = getattr(import_module(module), attribute)
+    kind: Any = _kind(spec.name)
     if kind.uses_cost and cost is None:
         raise DsparkError(
             f"scheduler '{spec.name}' needs a cost table",
@@ -43,3 +47,11 @@ def get_scheduler(spec: SchedulerSpec | str, cost: StepCost | None = None) -> Sc
         )
     scheduler: Scheduler = kind(spec, cost)
     return scheduler
+
+
+def _kind(name: str) -> type[Scheduler]:
+    if name not in SCHEDULERS:
+        raise DsparkError(f"no scheduler called '{name}'", hint=f"available: {', '.join(SCHEDULERS)}")
+    module, _, attribute = SCHEDULERS[name].partition(":")
+    kind: type[Scheduler] = getattr(import_module(module), attribute)
+    return kind

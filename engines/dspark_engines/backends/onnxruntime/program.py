@@ -22,8 +22,7 @@ class OrtSlot:
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.buffers = {
-            name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
-            for name, shape in shapes.items()
+            name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()
         }
 
 

@@ -1,0 +1,18 @@
+"""The cost table of a bundle on one machine: its file, whose it is, what it says about speculation."""
+
+from dspark_engines.costs.breakeven import BreakEven, break_even, is_flat
+from dspark_engines.costs.fingerprint import Fingerprint, take_fingerprint
+from dspark_engines.costs.table import COST_TABLE, CostTable, Timing, load_cost_table, save_cost_table
+
+__all__ = [
+    "COST_TABLE",
+    "BreakEven",
+    "CostTable",
+    "Fingerprint",
+    "Timing",
+    "break_even",
+    "is_flat",
+    "load_cost_table",
+    "save_cost_table",
+    "take_fingerprint",
+]
