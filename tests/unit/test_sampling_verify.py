@@ -62,12 +62,13 @@ def test_excluded_tokens_never_come_out(vocab: int) -> None:
 
 def test_nothing_left_of_p_falls_back_to_p() -> None:
     logits = np.array([[-np.inf, 0.3, 1.0, -0.5]], np.float32)
-    for shift in (0.0, 0.1):
+    for change in (0.0, 0.1, [0, 0, 0, 5e-7]):  # exactly nothing, and roundings
+        lines = logits + np.array(change, np.float32)
         for uniform in (ZERO, 0.2, 0.5, 0.9, LAST):
             feeds = random_case(1, 1, 4, 0, temperatures=(1.0,), lengths=[1])
-            feeds |= {"logits": np.repeat(logits + np.float32(shift), 2, 0), "draft_logits": logits[None]}
+            feeds |= {"logits": np.repeat(lines, 2, 0), "draft_logits": logits[None]}
             feeds |= {"draft_ids": np.array([[0]]), "uniforms": np.full((1, 2, 2), uniform, np.float32)}
-            assert both(feeds) == (0, draw(probabilities(logits[0], 1.0), uniform))
+            assert both(feeds) == (0, draw(probabilities(lines[0], 1.0), uniform))
 
 
 def test_greedy_rows_take_the_first_of_equal_logits() -> None:

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspark_engines.scheduler import StepCost, get_scheduler
@@ -59,6 +59,7 @@ def test_a_measured_cliff_stands_where_it_was_measured() -> None:
 
 
 @given(POINTS)
+@settings(deadline=None)
 def test_a_line_is_never_steeper_than_the_measurements(points: list[tuple[int, float]]) -> None:
     cost = StepCost(points)
     slopes = [(t2 - t1) / (b2 - b1) for (b1, t1), (b2, t2) in itertools.pairwise(cost.points)]
@@ -67,6 +68,7 @@ def test_a_line_is_never_steeper_than_the_measurements(points: list[tuple[int, f
 
 
 @given(POINTS, BETWEEN, st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
 def test_more_tokens_never_cost_less(points: list[tuple[int, float]], between: str, draft: float, other: float) -> None:
     cost = StepCost(points, between=between, draft_seconds=draft, overhead_seconds=other)
     tokens = np.arange(1, 1000)
@@ -77,6 +79,7 @@ def test_more_tokens_never_cost_less(points: list[tuple[int, float]], between: s
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=9))
+@settings(deadline=None)
 def test_isotonic_is_the_min_max_formula(values: list[float]) -> None:
     """Least squares at i: of the runs that hold i, the largest over starts of the smallest over ends of the mean."""
     n = len(values)

@@ -107,7 +107,7 @@ def codec(folder: Path, tokenizer: Tokenizer, template: str | None, *, add_bos: 
 def test_template_writes_the_turn(tmp_path: Path) -> None:
     text = codec(tmp_path, every_byte_tokenizer(), "{{ bos_token }}" + tiny.TEMPLATE + "{{ eos_token }}")
     ids = text.prompt_ids("Hé")
-    assert ids == [BOS, *"user: H".encode(), 258 + 1, *b"\nassistant:", EOS]
+    assert ids == [BOS, *b"user: H", 258 + 1, *b"\nassistant:", EOS]
     assert text.prompt_ids("Hé", raw=True) == [*b"H", 258 + 1]
 
 
@@ -138,11 +138,10 @@ def test_begin_token_comes_once(tmp_path: Path, own: bool) -> None:
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.__class__.__base__.__subclasses__() }}", "unsafe"),
         ("{{ messages.append(1) }}", "append"),
-        ("{{ raise_exception.__globals__ }}", "unsafe"),
+        ("{{ raise_exception.__globals__.keys() }}", "unsafe"),
         ("{% include '/etc/passwd' %}", "loader"),
         ("{{ 1 / 0 }}", "division"),
         ("{{ 1 + 'a' }}", "unsupported operand"),
-        ("{{ 'x' * 10 ** 12 }}", ""),
         ("{% for i in range(10 ** 9) %}{% endfor %}", "Range too big"),
     ],
 )  # fmt: skip
@@ -153,9 +152,12 @@ def test_template_that_fails_is_a_users_error(template: str, fragment: str) -> N
     assert "--raw" in caught.value.hint
 
 
-def test_template_that_is_none() -> None:
-    with pytest.raises(BundleError, match=r"chat template: .*endfor"):
-        ChatTemplate("{% for m in messages %}")
+def test_template_that_is_no_jinja(tmp_path: Path) -> None:
+    text = codec(tmp_path, every_byte_tokenizer(), "{% for m in messages %}")
+    with pytest.raises(BundleError, match=r"chat template: .*endfor") as caught:
+        text.prompt_ids("hello")
+    assert "--raw" in caught.value.hint
+    assert text.prompt_ids("hello", raw=True) == [*b"hello"]
 
 
 def test_prompts_that_are_refused(tmp_path: Path) -> None:

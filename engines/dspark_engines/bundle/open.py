@@ -64,7 +64,9 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{path}: not a bundle (no {MANIFEST})", hint="make one with: dspark-export build")
     data = _parse(file)
     version = data.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if not isinstance(version, int):
+        raise BundleError(f"{file}: no schema_version", hint=REBUILD)
+    if version > SCHEMA_VERSION:
         raise BundleError(
             f"{file}: schema version {version} is newer than {SCHEMA_VERSION}, the newest this version reads",
             hint="upgrade dspark-export on this machine",

@@ -69,7 +69,7 @@ class AsyncScheduler(Scheduler):
 
 
 class _Record(NamedTuple):
-    """Who was there, and with what survival, […, γ, R]."""
+    """Who was there, […, R], and with what survival, [γ, … R]: all rows of all steps side by side."""
 
     request_ids: Ints
     survival: Doubles
@@ -77,15 +77,16 @@ class _Record(NamedTuple):
     @classmethod
     def of(cls, step: Step) -> _Record:
         """Copies; rows that did not speculate are recorded as unknown, that is 1."""
-        return cls(step.request_ids.copy(), np.where(step.caps[..., None, :] > 0, step.original, 1.0))
+        by_position = np.moveaxis(step.original, -2, 0)
+        return cls(step.request_ids.copy(), np.where(step.caps > 0, by_position, 1.0).reshape(len(by_position), -1))
 
     def recall(self, request_ids: Ints) -> Doubles:
         """Survival […, γ, R] of these requests; 1 for those that were not there."""
-        if np.array_equal(self.request_ids, request_ids):
-            return self.survival
-        recorded = self.request_ids.reshape(-1)
-        order = np.argsort(recorded)
-        place = np.searchsorted(recorded, request_ids, sorter=order)
-        row = order[np.minimum(place, len(order) - 1)]
-        by_row = self.survival.swapaxes(-1, -2).reshape(len(recorded), -1)
-        return np.where((recorded[row] == request_ids)[..., None], by_row[row], 1.0).swapaxes(-1, -2)
+        survival = self.survival
+        if not np.array_equal(self.request_ids, request_ids):
+            recorded, asked = self.request_ids.reshape(-1), request_ids.reshape(-1)
+            order = np.argsort(recorded)
+            place = np.searchsorted(recorded, asked, sorter=order)
+            column = order.take(place, mode="clip")
+            survival = np.where(recorded.take(column) == asked, survival.take(column, axis=-1), 1.0)
+        return np.moveaxis(survival.reshape(-1, *request_ids.shape), 0, -2)

@@ -15,7 +15,9 @@ class ChatTemplate:
     """Renders a conversation the way the target was trained to read it."""
 
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals.update(raise_exception=_refuse, strftime_now=lambda f: datetime.now().strftime(f))
         try:
             self._template = environment.from_string(source)
@@ -28,9 +30,10 @@ class ChatTemplate:
         messages = [{"role": "user", "content": prompt}]
         try:
             return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
-        except TemplateError as error:
+        except Exception as error:  # the template is outside code: it may divide by zero as well
             raise RequestError(
-                f"the chat template refuses this prompt: {error}", hint="use --raw to send it as it is"
+                f"the chat template refuses this prompt: {error or type(error).__name__}",
+                hint="use --raw to send it as it is",
             ) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import RequestError
 from dspark_engines.text.chat import ChatTemplate
@@ -15,18 +17,25 @@ class TextCodec:
     def __init__(self, bundle: Bundle) -> None:
         folder, target = bundle.file("tokenizer"), bundle.manifest.target
         self.tokenizer = BundleTokenizer(folder, target.bos_token_id if target.add_bos else None)
-        template = folder / TEMPLATE_FILE
-        self._chat: ChatTemplate | None = None
-        if template.is_file():
-            eos = target.eos_token_ids[0] if target.eos_token_ids else None
-            self._chat = ChatTemplate(
-                template.read_text("utf-8"),
-                bos_token=self.tokenizer.token(target.bos_token_id),
-                eos_token=self.tokenizer.token(eos),
-            )
+        self._template, self._target = folder / TEMPLATE_FILE, target
+
+    @cached_property
+    def _chat(self) -> ChatTemplate | None:
+        """The bundle's template, compiled when first needed: raw prompts do without a good one."""
+        if not self._template.is_file():
+            return None
+        eos = self._target.eos_token_ids[0] if self._target.eos_token_ids else None
+        return ChatTemplate(
+            self._template.read_text("utf-8"),
+            bos_token=self.tokenizer.token(self._target.bos_token_id),
+            eos_token=self.tokenizer.token(eos),
+        )
 
     def prompt_ids(self, prompt: str, *, raw: bool = False) -> list[int]:
-        """Token ids of a prompt: through the chat template, unless `raw`. Raises `RequestError`."""
+        """Token ids of a prompt: through the chat template, unless `raw`.
+
+        Raises `RequestError`, or `BundleError` when the template is not Jinja.
+        """
         if not prompt.strip():
             raise RequestError("the prompt is empty", hint="pass --prompt TEXT, or text on standard input")
         if raw:

@@ -86,8 +86,9 @@ class _Body:
     def _rotate(
         self, op: OpBuilder, x: ir.Value, position: ir.Value, cos: ir.Value, sin: ir.Value, heads: int
     ) -> ir.Value:
-        batched = op.RotaryEmbedding(op.Unsqueeze(x, [0]), cos, sin, op.Unsqueeze(position, [0]), num_heads=heads)
-        return op.Squeeze(batched, [0])
+        # Gathered angles: with position ids ONNX Runtime wants no more packed tokens than the tables have rows.
+        angles = [op.Unsqueeze(op.Gather(table, position), [0]) for table in (cos, sin)]
+        return op.Squeeze(op.RotaryEmbedding(op.Unsqueeze(x, [0]), *angles, num_heads=heads), [0])
 
     def _write(self, op: OpBuilder, cache: ir.Value, x: ir.Value, rows: _Rows) -> ir.Value:
         """Write x [n, Hkv*D] at (row, position) of cache [R, Hkv, C, D]."""

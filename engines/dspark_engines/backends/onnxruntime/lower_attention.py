@@ -53,9 +53,9 @@ def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> 
     """Replace a `dspark::BlockAttention` node."""
     query, key, value, _, _, cos, sin, *stacked = _inputs(node)
     keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
-    q_positions, k_positions = low.once("block positions", lambda: _block_positions(low, spec.block_size))
-    q = _rotate(low, query, q_positions, cos, sin, spec.num_heads)
-    k = _rotate(low, key, k_positions, cos, sin, spec.num_kv_heads)
+    q_angles, k_angles = low.once("block angles", lambda: _block_angles(low, spec.block_size, cos, sin))
+    q = _rotate(low, query, q_angles, spec.num_heads)
+    k = _rotate(low, key, k_angles, spec.num_kv_heads)
     q_rows = low.per_row(low.op.Reshape(q, [low.slots, spec.block_size, spec.num_heads * spec.head_dim]))
     k_rows, v_rows = _new_cells(low, k, spec), _new_cells(low, value, spec)
     outputs, new_keys, new_values = [], [], []
@@ -85,19 +85,26 @@ def _query_rows(low: Lowering, query: ir.Value, key: ir.Value, value: ir.Value) 
     return [[low.op.Unsqueeze(row, [0]) for row in rows] for rows in zip(*parts, strict=True)]
 
 
-def _block_positions(low: Lowering, block: int) -> tuple[ir.Value, ir.Value]:
-    """Positions [1, n] of the queries, and of the keys: all contexts, then all blocks."""
+def _block_angles(low: Lowering, block: int, cos: ir.Value, sin: ir.Value) -> tuple[list[ir.Value], list[ir.Value]]:
+    """(cos, sin) [1, n, D/2] of the queries, and of the keys: all contexts, then all blocks.
+
+    Gathered, since with position ids the kernel wants no more packed tokens than the tables have rows.
+    """
     op, contexts, blocks = low.op, [], []
     for used, end in zip(low.used_rows, low.end_rows, strict=True):
         start, middle = op.Squeeze(used, [0]), op.Squeeze(end, [0])
         contexts.append(op.Range(start, middle, 1))
         blocks.append(op.Range(middle, op.Add(middle, block), 1))
-    keys = op.Concat(*contexts, *blocks, axis=0)
-    return op.Unsqueeze(low.join_rows(blocks), [0]), op.Unsqueeze(keys, [0])
+    queries, keys = low.join_rows(blocks), op.Concat(*contexts, *blocks, axis=0)
+
+    def angles(positions: ir.Value) -> list[ir.Value]:
+        return [op.Unsqueeze(op.Gather(table, positions), [0]) for table in (cos, sin)]
+
+    return angles(queries), angles(keys)
 
 
-def _rotate(low: Lowering, x: ir.Value, positions: ir.Value, cos: ir.Value, sin: ir.Value, heads: int) -> ir.Value:
-    rotated = low.op.RotaryEmbedding(low.op.Unsqueeze(x, [0]), cos, sin, positions, num_heads=heads)
+def _rotate(low: Lowering, x: ir.Value, angles: list[ir.Value], heads: int) -> ir.Value:
+    rotated = low.op.RotaryEmbedding(low.op.Unsqueeze(x, [0]), *angles, num_heads=heads)
     return low.op.Squeeze(rotated, [0])
 
 

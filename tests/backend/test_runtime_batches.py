@@ -1,0 +1,181 @@
+"""Requests in company: what they get alone, whatever joins, leaves, fails or is cancelled beside them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dspark_engines import DsparkError, GenerationRequest, Generator, Runtime, RuntimeOptions, SamplingParams
+from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.bundle import Bundle, Limits, open_bundle
+from dspark_engines.costs import CostTable, Timing, save_cost_table, take_fingerprint
+from dspark_engines.errors import RequestError
+from dspark_engines.runtime import Finished, Tokens
+from dspark_engines.scheduler import scheduler_names
+from dspark_export.bundling import BuildPlan, Silent, build_bundle
+
+REQUESTS, OPTIONS = 64, EngineOptions(threads=1)
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny bundle for eight requests, with a cost table whose steps get dearer."""
+    path = tmp_path_factory.mktemp("batches") / "bundle"
+    limits = Limits(context_length=96, prefill_chunk=16, slots=8)
+    build_bundle(BuildPlan(*tiny_pair, path, "onnxruntime", limits), Silent())
+    opened = open_bundle(path)
+    save_cost_table(made_up_costs(opened), opened)
+    return opened
+
+
+def made_up_costs(bundle: Bundle) -> CostTable:
+    """Steps of 1 ms and 0.1 ms more a token: enough to make schedulers choose, and no measurement."""
+    times = {"low": 1e-3, "high": 1e-3, "samples": 3, "context": 32}
+    verify = [
+        Timing(rows=rows, tokens=rows * n, seconds=1e-3 + 1e-4 * rows * n, **times)
+        for rows in (1, 2, 4, 8)
+        for n in range(1, 7)
+    ]
+    draft = [Timing(rows=rows, tokens=rows * 5, seconds=5e-4, **times) for rows in (1, 2, 4, 8)]
+    here = take_fingerprint(bundle, "onnxruntime", OPTIONS)
+    return CostTable(fingerprint=here, verify=verify, draft=draft, overhead_seconds=1e-4)
+
+
+def greedy_requests(seed: int = 0) -> list[GenerationRequest]:
+    """Prompts of 1 to 60 tokens, 1 to 36 new tokens; a fifth of them plain."""
+    rng = random.Random(seed)
+    return [
+        GenerationRequest(
+            [rng.randrange(4, 100) for _ in range(rng.randrange(1, 61))], rng.randrange(1, 37), rng.random() < 0.8
+        )
+        for _ in range(REQUESTS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(bundle: Bundle) -> list[list[int]]:
+    """Every request alone and without speculation."""
+    with get_backend("onnxruntime").open(bundle, OPTIONS) as engines:
+        generator = Generator(engines, bundle.manifest)
+        return [generator.run(replace(request, speculate=False)).token_ids for request in greedy_requests()]
+
+
+def options(max_batch: int, scheduler: str = "fixed") -> RuntimeOptions:
+    return RuntimeOptions(engines=OPTIONS, max_batch=max_batch, scheduler=scheduler)
+
+
+@pytest.mark.parametrize("scheduler", scheduler_names())
+@pytest.mark.parametrize("max_batch", [1, 4, 8])
+def test_greedy_output_is_that_of_the_request_alone(
+    bundle: Bundle, alone: list[list[int]], max_batch: int, scheduler: str
+) -> None:
+    with Runtime(bundle, options(max_batch, scheduler)) as runtime:
+        results = runtime.generate(greedy_requests())
+    assert [result.token_ids for result in results] == alone
+    assert any(r.accepted for result in results for r in result.rounds), "nothing was ever accepted"
+
+
+@pytest.mark.parametrize("speculate", [True, False])
+def test_sampled_output_depends_on_the_seed_alone(bundle: Bundle, speculate: bool) -> None:
+    requests = [
+        replace(request, speculate=speculate, sampling=SamplingParams(temperature=0.9, top_p=0.95, seed=seed))
+        for seed, request in enumerate(greedy_requests(1)[:24])
+    ]
+    with get_backend("onnxruntime").open(bundle, OPTIONS) as engines:
+        generator = Generator(engines, bundle.manifest)
+        expected = [generator.run(request).token_ids for request in requests]
+    with Runtime(bundle, options(8)) as runtime:
+        assert [result.token_ids for result in runtime.generate(requests)] == expected
+        other = runtime.generate([replace(r, sampling=replace(r.sampling, seed=99)) for r in requests])
+    assert [result.token_ids for result in other] != expected
+
+
+def test_streams_say_everything_once_and_in_order(bundle: Bundle, alone: list[list[int]]) -> None:
+    with Runtime(bundle, options(4)) as runtime:
+        streams = [runtime.submit(request) for request in greedy_requests()[:12]]
+        for stream, expected in zip(streams, alone, strict=False):
+            *tokens, last = list(stream)
+            assert isinstance(last, Finished)
+            assert all(isinstance(event, Tokens) and event.token_ids for event in tokens)
+            assert [token for event in tokens for token in event.token_ids] == expected == last.result.token_ids
+
+
+def test_cancelled_requests_end_and_disturb_nobody(bundle: Bundle, alone: list[list[int]]) -> None:
+    requests, rng = greedy_requests(), random.Random(3)
+    with Runtime(bundle, options(4)) as runtime:
+        streams = [runtime.submit(request) for request in requests]
+        for stream in rng.sample(streams, 20):
+            stream.cancel()
+        results = [stream.result() for stream in streams]
+    cancelled = [r for r, stream in zip(results, streams, strict=True) if stream.cancelled and r.stop == "cancelled"]
+    assert cancelled
+    for result, stream, expected in zip(results, streams, alone, strict=True):
+        if stream.cancelled:
+            assert result.token_ids == expected[: len(result.token_ids)]
+        else:
+            assert result.token_ids == expected
+
+
+def test_a_full_queue_refuses_at_once(bundle: Bundle) -> None:
+    request = greedy_requests()[0]
+    with Runtime(bundle, replace(options(1), max_queue=2)) as runtime:
+        with pytest.raises(RequestError, match="queue is full: 2 requests"):
+            for _ in range(50):
+                runtime.submit(request)
+
+
+def test_leaving_with_an_error_abandons_the_rest(bundle: Bundle) -> None:
+    streams = []
+    with pytest.raises(KeyError), Runtime(bundle, options(2)) as runtime:  # noqa: PT012
+        streams = [runtime.submit(request) for request in greedy_requests()]
+        raise KeyError("something of the caller's")
+    stops = [stream.result().stop for stream in streams]
+    assert "cancelled" in stops
+    with pytest.raises(RequestError, match="closed"):
+        runtime.submit(greedy_requests()[0])
+
+
+def test_more_at_once_than_built_for_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(RequestError, match="9 requests at once, the bundle was built for 8"), Runtime(bundle, options(9)):
+        pass
+
+
+@pytest.fixture
+def broken_drafter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A draft engine that fails from its third step on."""
+    from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine
+
+    step, calls = OrtDraftEngine.step, iter(range(10**6))
+
+    def fail(self: OrtDraftEngine, *args: object, **kwargs: object) -> object:
+        if next(calls) >= 2:
+            raise RuntimeError("the device is gone")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(OrtDraftEngine, "step", fail)
+    yield
+
+
+@pytest.mark.usefixtures("broken_drafter")
+def test_a_failing_drafter_loses_nothing(bundle: Bundle, alone: list[list[int]]) -> None:
+    with pytest.warns(RuntimeWarning, match="draft engine failed.*device is gone.*plain decoding"):
+        with Runtime(bundle, options(4)) as runtime:
+            results = runtime.generate(greedy_requests())
+    assert [result.token_ids for result in results] == alone
+
+
+def test_a_failing_verifier_is_reported_to_everyone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dspark_engines.backends.onnxruntime.engines import OrtVerifyEngine
+
+    def fail(*args: object, **kwargs: object) -> object:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(OrtVerifyEngine, "step", fail)
+    with Runtime(bundle, options(2)) as runtime:
+        for stream in [runtime.submit(request) for request in greedy_requests()[:3]]:
+            with pytest.raises(DsparkError, match="out of memory"):
+                stream.result()

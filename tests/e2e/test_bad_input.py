@@ -1,0 +1,126 @@
+"""Everything that a user can get wrong: one line that names it, one hint, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dspark_export.commands import main as command_line
+from tests.support.bad_checkpoints import DRAFTERS, TARGETS
+from tests.support.bad_options import OPTIONS
+from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
+from tests.support.command_line import Place, run
+
+CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS}
+SLOW_BUILD = """
+import sys, time
+from dspark_export.bundling import export
+from dspark_export.commands.main import main
+
+original = export.export_text
+def slow(*arguments):  # inside the temporary directory, graphs written, nothing else
+    original(*arguments)
+    print("busy", flush=True)
+    time.sleep(60)
+export.export_text = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_pair: tuple[Path, Path], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(tmp_path, tiny_pair, tiny_bundle, monkeypatch)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(place: Place, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    prepare, fragment = CASES[case]
+    arguments = prepare(place)
+    before = place.files()
+    outcome = run(capsys, *arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    error, hint = outcome.err.splitlines()
+    assert error.startswith("error: ")
+    assert fragment in error
+    assert hint.startswith("hint: ")
+    assert len(hint) > len("hint: ")
+    assert place.files() == before
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run(capsys)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("Usage: dspark-export [OPTIONS]")
+
+
+def test_a_failed_replacement_keeps_the_old_bundle(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = CASES["output: disk full at the engines"].prepare(place)
+    arguments = [*arguments, f"--output={place.bundle}", "--overwrite"]  # the last one counts
+    before = place.files()
+    assert run(capsys, *arguments).code == 2
+    assert place.files() == before
+    assert run(capsys, "inspect", place.bundle).code == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "exists"), [(signal.SIGINT, False), (signal.SIGTERM, True)], ids=["SIGINT-new", "SIGTERM-replacing"]
+)
+def test_interrupted_build(place: Place, number: signal.Signals, exists: bool) -> None:
+    """The real program in a process of its own, interrupted while the bundle is half-written."""
+    script = place.root / "build.py"
+    script.write_text(SLOW_BUILD)
+    output = place.bundle if exists else place.root / "deep" / "out"
+    arguments = place.build(output=output, overwrite=True if exists else None)
+    before = place.files()
+    command = [sys.executable, str(script), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "busy\n"
+        assert len(list(output.parent.glob(f".{output.name}.*.partial"))) == 1
+        started = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 2
+    assert out == ""
+    error, hint = [line for line in err.splitlines() if line]  # click ends the terminal's line with ^C on it
+    assert error == "error: interrupted"
+    assert hint.startswith("hint: ")
+    assert place.files() == before
+
+
+def test_a_bug_is_not_swallowed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything but a user's error reaches the interpreter, which shows the traceback and exits with 1."""
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("dspark_export.bundling.build.describe_bundle", broken)
+    arguments = place.build()
+    before = place.files()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        command_line.main(arguments)
+    assert place.files() == before
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("onnxscript", "export"), ("gguf", "export"), ("torch", "parity")], ids=lambda name: name
+)
+def test_a_package_that_is_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    def missing(*arguments: object, **options: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=f"{module}.inner")
+
+    monkeypatch.setattr(command_line.cli, "main", missing)
+    outcome = run(capsys, "build")
+    assert outcome.code == 2
+    assert f"needs the package '{module}'" in outcome.err
+    assert f"pip install 'dspark-export[{extra}]'" in outcome.err

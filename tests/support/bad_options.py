@@ -1,0 +1,75 @@
+"""Options, recipes and prompt sets that must be refused, each with what the error's line says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.bad_requests import request
+from tests.support.command_line import Case, Place
+
+RECIPE = """
+backend = "{backend}"
+precision = "fp32"
+[target]
+path = "{root}/target"
+[drafter]
+path = "{root}/drafter"
+[limits]
+context_length = {context}
+prefill_chunk = 16
+slots = 1
+"""
+
+
+def recipe(text: str, fragment: str, **values: Any) -> Case:
+    """A build from a recipe."""
+
+    def prepare(place: Place) -> list[str]:
+        fields = {"root": place.target.parent, "backend": "onnxruntime", "context": 96} | values
+        (place.drafter.parent / "recipe.toml").write_text(text.format(**fields))
+        return ["build", f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out"]
+
+    return Case(prepare, fragment)
+
+
+def prompts(content: bytes | None, fragment: str) -> Case:
+    """A prompt set for `verify`."""
+
+    def prepare(place: Place) -> list[str]:
+        if content is not None:
+            (place.root / "prompts.jsonl").write_bytes(content)
+        return ["verify", str(place.bundle), f"--prompts={place.root}/prompts.jsonl"]
+
+    return Case(prepare, fragment)
+
+
+OPTIONS = {
+    "option: unknown": request("--promt", "a", fragment="No such option"),
+    "option: without a value": request("--prompt", fragment="Option '--prompt' requires an argument"),
+    "option: unknown backend": request("--backend", "nope", fragment="Invalid value for '--backend': 'nope' is not"),
+    "option: no tokens": request(
+        "--prompt=a", "--max-new-tokens=0", fragment="Invalid value for '--max-new-tokens': 0"
+    ),
+    "option: tokens are text": request("--prompt=a", "--max-new-tokens=x", fragment="'x' is not a valid integer"),
+    "option: threads below 0": request("--prompt=a", "--threads=-1", fragment="Invalid value for '--threads': -1"),
+    "option: one too many": request("again", fragment="Got unexpected extra argument (again)"),
+    "option: no bundle": Case(lambda p: ["generate"], "Missing argument 'BUNDLE'"),
+    "option: no target": Case(lambda p: p.build(target=None), "Missing option '--target'"),
+    "option: context of 0": Case(lambda p: p.build(context_length=0), "Invalid value for '--context-length': 0"),
+    "option: unknown command": Case(lambda p: ["bild"], "No such command 'bild'"),
+    "option: half of a pair": Case(lambda p: ["verify", str(p.bundle), "--target=x"], "only one of --target and --dr"),
+    "recipe: not there": Case(lambda p: ["build", f"--recipe={p.root}/no.toml"], "/no.toml: No such file"),
+    "recipe: no TOML": recipe("backend = ", "recipe.toml: not TOML"),
+    "recipe: not text": Case(lambda p: ["build", f"--recipe={p.bundle}/onnx/target.onnx.data"], "data: not TOML"),
+    "recipe: unknown key": recipe(RECIPE + "wings = 2", "recipe.toml: limits.wings: Extra inputs are not permitted"),
+    "recipe: missing key": recipe(RECIPE.replace("precision", "#"), "recipe.toml: precision: Field required"),
+    "recipe: wrong type": recipe(RECIPE, "recipe.toml: limits.context_length: Input should be", context='"long"'),
+    "recipe: unknown backend": recipe(RECIPE, "Invalid value for '--backend': 'nope'", backend="nope"),
+    "recipe: context too short": recipe(RECIPE, "Invalid value for '--context-length': 8", context=8),
+    "prompts: not there": prompts(None, "prompts.jsonl: not readable"),
+    "prompts: none": prompts(b"\n \n", "prompts.jsonl: holds no prompt"),
+    "prompts: no JSON": prompts(b'{"prompt": "a"}\n\nhello\n', "prompts.jsonl:3: no prompt in this line"),
+    "prompts: no prompt": prompts(b'{"prompt": "a"}\n{"text": "b"}\n', "prompts.jsonl:2: no prompt in this line"),
+    "prompts: empty prompt": prompts(b'{"prompt": " "}', "prompts.jsonl:1: no prompt in this line"),
+    "prompts: not text": prompts(b"\xff\xfe", "prompts.jsonl: not readable"),
+}

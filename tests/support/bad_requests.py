@@ -1,0 +1,144 @@
+"""Outputs, bundles and prompts that must be refused, each with what the error's line says."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dspark_engines.bundle import open as opening
+from dspark_export.graphs import save
+from tests.support.command_line import PROMPT, Case, Place, cut, edit_json, flip
+
+MANIFEST = "manifest.json"
+
+
+def occupied(place: Place) -> list[str]:
+    (place.root / "out").mkdir()
+    (place.root / "out" / "thesis.txt").write_text("years of work")
+    return place.build(overwrite=True)
+
+
+def below_a_file(place: Place) -> list[str]:
+    (place.root / "file").write_text("")
+    return place.build(output=place.root / "file" / "out")
+
+
+def not_writable(place: Place) -> list[str]:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    (place.root / "locked").mkdir(mode=0o500)
+    return place.build(output=place.root / "locked" / "out")
+
+
+def almost_full(place: Place) -> list[str]:
+    place.patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=500_000))
+    return place.build()
+
+
+def full_at(module: Any, name: str, call: int) -> Callable[[Place], list[str]]:
+    """The disk fills up in the `call`-th call of `module.name`."""
+
+    def prepare(place: Place) -> list[str]:
+        original, calls = getattr(module, name), iter(range(1, 99))
+
+        def write(*arguments: Any, **options: Any) -> Any:
+            if next(calls) == call:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original(*arguments, **options)
+
+        place.patch.setattr(module, name, write)
+        return place.build(output=place.root / "deep" / "out")
+
+    return prepare
+
+
+def damaged(damage: Callable[[Path], Any], fragment: str, command: str = "generate") -> Case:
+    """A bundle after `damage`, given to `command`."""
+
+    def prepare(place: Place) -> list[str]:
+        damage(place.bundle)
+        return place.generate(*PROMPT) if command == "generate" else [command, str(place.bundle)]
+
+    return Case(prepare, fragment)
+
+
+def changed_weights(place: Place) -> list[str]:
+    """Too large to be hashed on opening: `verify` reads every byte."""
+    place.patch.setattr(opening, "CHEAP_BYTES", 1000)
+    flip(place.bundle / "onnx" / "target.onnx.data", 5000)
+    return ["verify", str(place.bundle)]
+
+
+def no_engines(bundle: Path) -> None:
+    edit_json(bundle / MANIFEST, lambda manifest: manifest.update(backends=[]))
+
+
+def request(*options: str, fragment: str, stdin: bytes | None = None) -> Case:
+    """A request to a good bundle."""
+
+    def prepare(place: Place) -> list[str]:
+        if stdin is not None:
+            place.patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        return place.generate(*(option.format(root=place.root) for option in options))
+
+    return Case(prepare, fragment)
+
+
+OUTPUTS = {
+    "output: exists": Case(lambda p: p.build(output=p.bundle), "/bundle: already exists"),
+    "output: no bundle to replace": Case(occupied, "/out: exists and is not a bundle"),
+    "output: is the target": Case(lambda p: p.build(output=p.target, overwrite=True), "/target: exists and is not a"),
+    "output: below a file": Case(below_a_file, "/file: is not a directory"),
+    "output: not writable": Case(not_writable, "/locked: not writable"),
+    "output: name too long": Case(lambda p: p.build(output=p.root / ("x" * 300)), "File name too long"),
+    "output: disk almost full": Case(almost_full, "0.00 GB free on this disk"),
+    "output: disk full at the target": Case(full_at(save.external_data, "convert_tensors_to_external", 1), "disk is f"),
+    "output: disk full at the drafter": Case(full_at(save.onnx, "save", 2), "/deep/out: the disk is full"),
+    "output: disk full at the engines": Case(full_at(save.onnx, "save", 3), "/deep/out: the disk is full"),
+    "output: disk full at the manifest": Case(full_at(os, "replace", 1), "/deep/out: the disk is full"),
+    "context: beyond the target's": Case(
+        lambda p: p.build(context_length=257), "--context-length 257 is more than the"
+    ),
+}
+
+BUNDLES = {
+    "bundle: nothing there": Case(lambda p: ["inspect", str(p.root / "no")], "/no: not a bundle (no manifest.json)"),
+    "bundle: is a file": Case(lambda p: ["verify", str(p.bundle / MANIFEST)], "manifest.json: not a bundle"),
+    "bundle: changed byte": damaged(lambda b: flip(b / "onnx/drafter.onnx", 99), "drafter.onnx: content differs from"),
+    "bundle: changed byte, verify": damaged(
+        lambda b: flip(b / "tokenizer/chat_template.jinja", 3), "chat_template.jinja: content differs", "verify"
+    ),
+    "bundle: changed byte of large weights": Case(changed_weights, "onnx/target.onnx.data: content differs from the m"),
+    "bundle: missing file": damaged(lambda b: (b / "onnx/drafter.onnx.data").unlink(), "drafter.onnx.data: missing"),
+    "bundle: missing file, compile": damaged(lambda b: (b / "onnx/target.onnx").unlink(), "t.onnx: missing", "compile"),
+    "bundle: file cut": damaged(lambda b: cut(b / "onnx/target.onnx.data", -1), "target.onnx.data: has "),
+    "bundle: newer schema": damaged(
+        lambda b: edit_json(b / MANIFEST, lambda m: m.update(schema_version=9)), "schema version 9 is newer", "inspect"
+    ),
+    "bundle: manifest cut": damaged(lambda b: cut(b / MANIFEST, 99), "manifest.json: not readable as JSON", "inspect"),
+    "bundle: no engines": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'"),
+    "bundle: no engines, verify": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'", "verify"),
+    "bundle: engines there already": Case(lambda p: ["compile", str(p.bundle)], "already holds engines of backend"),
+}
+
+REQUESTS = {
+    "prompt: beyond the context": request(
+        "--raw", "--prompt", "x" * 96, fragment="96 tokens, the bundle's context hol"
+    ),
+    "prompt: empty": request("--prompt", "", fragment="the prompt is empty"),
+    "prompt: white space": request("--prompt", " \n\t", "--raw", fragment="the prompt is empty"),
+    "prompt: nothing on standard input": request(stdin=b"", fragment="the prompt is empty"),
+    "prompt: bytes on standard input": request(stdin=b"caf\xe9", fragment="the prompt is not UTF-8 text"),
+    "prompt: bytes as an argument": request("--prompt", "caf\udce9", fragment="the prompt is not UTF-8 text"),
+    "prompt: twice": request("--prompt", "a", "--prompt-file", "b", fragment="both --prompt and --prompt-file are"),
+    "prompt: no file": request("--prompt-file", "{root}/no.txt", fragment="/no.txt: not readable: [Errno 2]"),
+    "prompt: file is a folder": request("--prompt-file", "{root}", fragment="not readable: [Errno 21]"),
+}

@@ -1,0 +1,114 @@
+"""Writing a bundle: a directory appears whole or not at all, and nothing that matters is replaced."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dspark_engines.bundle import MANIFEST, atomic_directory, check_destination
+from dspark_engines.errors import BundleError, DsparkError, OutputError
+
+FAILURES: dict[str, tuple[BaseException, type[BaseException], str]] = {
+    "bug": (ZeroDivisionError("bug"), ZeroDivisionError, "bug"),
+    "user's error": (BundleError("bad", hint="mend it"), BundleError, "bad"),
+    "Ctrl-C": (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    "full disk": (OSError(errno.ENOSPC, "No space left on device"), OutputError, "out: the disk is full"),
+    "quota": (OSError(errno.EDQUOT, "Quota exceeded"), OutputError, "out: the disk is full"),
+    "read-only": (OSError(errno.EROFS, "Read-only file system"), OutputError, "cannot be written: Read-only file"),
+}
+
+
+def write_and_fail(output: Path, error: BaseException) -> None:
+    before = sorted(output.parent.glob("*/*"))
+    with atomic_directory(output) as partial:
+        (partial / "new").write_text("new")
+        assert sorted(output.parent.glob("[!.]*/*")) == before
+        raise error
+
+
+@pytest.mark.parametrize("case", FAILURES)
+@pytest.mark.parametrize("exists", [True, False], ids=["replacing", "new"])
+def test_failure_leaves_nothing_behind(tmp_path: Path, case: str, exists: bool) -> None:
+    error, raised, fragment = FAILURES[case]
+    output = tmp_path / "deep" / "down" / "out"
+    if exists:
+        output.mkdir(parents=True)
+        (output / "old").write_text("old")
+    with pytest.raises(raised) as caught:
+        write_and_fail(output, error)
+    assert fragment in str(caught.value)
+    assert not isinstance(caught.value, DsparkError) or caught.value.hint
+    remaining = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert remaining == (["deep", "deep/down", "deep/down/out", "deep/down/out/old"] if exists else [])
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_failure_while_swapping_restores_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Two renames make a replacement: whichever fails, a whole directory is there."""
+    output, calls, rename = tmp_path / "out", [], Path.rename
+    output.mkdir()
+    (output / "old").write_text("old")
+
+    def fail(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == failing:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        try:
+            with atomic_directory(output) as partial:
+                (partial / "new").write_text("new")
+        except KeyboardInterrupt:
+            assert failing < 3
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in output.iterdir()] == ["old" if failing < 3 else "new"]
+
+
+def test_success_appears_whole(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "out"
+    for text in ("first", "second"):
+        with atomic_directory(output) as partial:
+            (partial / text).write_text(text)
+        assert [path.name for path in output.iterdir()] == [text]
+        assert list(output.parent.iterdir()) == [output]
+    assert output.stat().st_mode & 0o777 == 0o755
+
+
+def test_destination_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, other, empty, file = (tmp_path / name for name in ("bundle", "other", "empty", "file"))
+    for folder in (bundle, other, empty):
+        folder.mkdir()
+    (bundle / MANIFEST).write_text("{}")
+    (other / "thesis.txt").write_text("years of work")
+    file.write_text("x")
+    check_destination(tmp_path / "new", overwrite=False)
+    check_destination(tmp_path / "a" / "b" / "new", overwrite=False, needed_bytes=1)
+    check_destination(bundle, overwrite=True)
+    check_destination(empty, overwrite=True)
+
+    def refuses(path: Path, fragment: str, *, overwrite: bool = False, needed_bytes: int = 0) -> None:
+        with pytest.raises(OutputError) as caught:
+            check_destination(path, overwrite=overwrite, needed_bytes=needed_bytes)
+        assert fragment in str(caught.value)
+        assert caught.value.hint
+
+    for path in (bundle, other, empty, file):
+        refuses(path, f"{path}: already exists")
+    refuses(other, "other: exists and is not a bundle", overwrite=True)
+    refuses(file, "file: exists and is not a bundle", overwrite=True)
+    refuses(file / "new", "file: is not a directory")
+    refuses(tmp_path / ("x" * 300), "File name too long")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9 - 1))
+    check_destination(tmp_path / "new", overwrite=False, needed_bytes=10**9 - 1)
+    refuses(tmp_path / "new", "1.00 GB needed, 1.00 GB free", needed_bytes=10**9)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    refuses(tmp_path / "new", f"{tmp_path}: not writable")
