@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from dspark_calibration import accepted_length
-from dspark_engines import Bundle, open_bundle
+from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import FileRecord, check_hash, record_file
 from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TextCodec
 from dspark_export.bundling.progress import Reporter
+from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.verification import (
@@ -38,6 +39,7 @@ FAILED = 1
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=32, help="Tokens a prompt.")
 @click.option("--target", type=click.Path(path_type=Path), help="Also hold the graphs against torch: the target…")
 @click.option("--drafter", type=click.Path(path_type=Path), help="…and the drafter; needs the extra [parity].")
+@click.option("--audit", is_flag=True, help="Also test what is sampled against the target's distribution (minutes).")
 @threads_option
 @backend_option
 @json_option
@@ -48,6 +50,7 @@ def command(
     max_new_tokens: int,
     target: Path | None,
     drafter: Path | None,
+    audit: bool,
     threads: int,
     backend: str,
     as_json: bool,
@@ -70,11 +73,13 @@ def command(
             step = reporter.step("speculative against plain")
             identity = check_identity(engines, opened.manifest, token_ids, max_new_tokens, step)
         parity += _against_torch(opened, target, drafter, reporter)
-    passed = identity.passed and all(comparison.passed for comparison in parity)
+        audited = run_audits(opened, RuntimeOptions(backend, EngineOptions(threads)), reporter) if audit else None
+    passed = identity.passed and all(c.passed for c in parity) and (audited is None or audited.passed)
     if as_json:
-        print_json(_report(opened, parity, identity, passed))
+        extra = {} if audited is None else {"audit": audited.report()}
+        print_json(_report(opened, parity, identity, passed) | extra)
     else:
-        _show(opened, parity, identity, passed)
+        _show(opened, parity, identity, passed, [] if audited is None else audited.rows())
     return 0 if passed else FAILED
 
 
@@ -135,7 +140,13 @@ def _report(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityRepo
     }
 
 
-def _show(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport, passed: bool) -> None:
+def _show(
+    bundle: Bundle,
+    parity: Sequence[Comparison],
+    identity: IdentityReport,
+    passed: bool,
+    audit: Sequence[tuple[str, str, str]],
+) -> None:
     table = Table("check", "outcome", "")
     table.add_row("hashes", f"{len(bundle.manifest.files)} files", "ok")
     for c in parity:
@@ -147,6 +158,8 @@ def _show(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport
         f"accepted length {accepted_length([r for result in identity.results for r in result.rounds]):.2f}"
     )
     table.add_row("greedy identity", outcome, "ok" if identity.passed else "FAILED")
+    for row in audit:
+        table.add_row(*row)
     console = Console()
     console.print(table)
     for d in identity.differences:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -30,11 +29,6 @@ def slow(*arguments):  # inside the temporary directory, graphs written, nothing
 export.export_text = slow
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture
-def place(tmp_path: Path, tiny_pair: tuple[Path, Path], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return Place(tmp_path, tiny_pair, tiny_bundle, monkeypatch)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 from dspark_engines import open_bundle
 from dspark_engines.bundle import Limits
 from dspark_export import bundling
 from dspark_export.bundling import BuildPlan
-from dspark_export.commands.main import COMMANDS
+from dspark_export.commands.main import COMMANDS, cli
 from tests.support import tiny
-from tests.support.command_line import Place, run
+from tests.support.command_line import Place, generate, run
 from tests.support.tiny_gguf import write_gguf_target
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
-REPORT = {
-    "text",
-    "token_ids",
-    "stop",
-    "rounds",
-    "accepted_length",
-    "accepted_per_position",
-    "tokens_per_second",
-    "seconds",
-}
-
-
-@pytest.fixture
-def place(tmp_path: Path, tiny_pair: tuple[Path, Path], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return Place(tmp_path, tiny_pair, tiny_bundle, monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def _restore_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def generate(capsys: Capture, bundle: Path, *options: str) -> dict[str, object]:
-    """The JSON report of a short generation."""
-    outcome = run(capsys, "generate", bundle, "--max-new-tokens=12", "--json", *options)
-    assert outcome.code == 0
-    report: dict[str, object] = outcome.json
-    return report
 
 
 def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
@@ -72,7 +39,7 @@ def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
     assert run(capsys, "inspect", output, "--json").json == json.loads((output / "manifest.json").read_text())
 
     report = generate(capsys, output, "--prompt=hello")
-    assert len(report["token_ids"]) == 12  # type: ignore[arg-type]
+    assert len(report["token_ids"]) == 12
 
     checked = run(capsys, "verify", output, "--limit=1", "--max-new-tokens=8")
     assert (checked.code, checked.out.splitlines()[-1]) == (0, "the bundle holds")
@@ -99,7 +66,7 @@ def test_compile_replaces_engines_when_told_to(place: Place, capsys: Capture) ->
     assert (refused.code, "--overwrite" in refused.err) == (2, True)
     assert run(capsys, "compile", place.bundle, "--overwrite").code == 0
     assert open_bundle(place.bundle).manifest == before
-    assert len(generate(capsys, place.bundle, "--prompt=a")["token_ids"]) == 12  # type: ignore[arg-type]
+    assert len(generate(capsys, place.bundle, "--prompt=a")["token_ids"]) == 12
 
 
 def test_compile_does_not_vouch_for_weights_that_changed(place: Place, capsys: Capture) -> None:
@@ -157,76 +124,18 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
     assert plans[1] == replace(plan, target=Path("x"), limits=limits, overwrite=True)
 
 
-def test_report_keys(tiny_bundle: Path, capsys: Capture) -> None:
-    outcome = run(capsys, "generate", tiny_bundle, "--prompt=hello", "--max-new-tokens=12", "--json")
-    assert len(outcome.out.splitlines()) == 1
-    report = outcome.json
-    assert set(report) == REPORT
-    assert set(report["seconds"]) == {"prefill", "draft", "verify", "other"}
-    assert (report["stop"], len(report["token_ids"])) == ("length", 12)
-    assert len(report["accepted_per_position"]) == tiny.BLOCK
-    assert report["accepted_length"] * report["rounds"] == pytest.approx(11)  # the first token is prefill's
-    assert min(report["seconds"].values()) >= 0
-    assert report["tokens_per_second"] > 0
-
-
-def test_streamed_text_is_the_reports(tiny_bundle: Path, capsys: Capture) -> None:
-    options = ("--prompt=hello", "--max-new-tokens=40")
-    streamed = run(capsys, "generate", tiny_bundle, *options)
-    report = run(capsys, "generate", tiny_bundle, *options, "--json").json
-    assert (streamed.code, streamed.out) == (0, report["text"] + "\n")
-    assert re.search(r"^40 tokens in \d+ rounds, accepted length \d", streamed.err)
-
-
-@pytest.mark.parametrize("options", [(), ("--raw",)], ids=["chat", "raw"])
-def test_without_speculation_the_same_tokens(tiny_bundle: Path, capsys: Capture, options: tuple[str, ...]) -> None:
-    for prompt in ("hello", "x", "def f(x):\n    return"):
-        fast = generate(capsys, tiny_bundle, f"--prompt={prompt}", *options)
-        plain = generate(capsys, tiny_bundle, f"--prompt={prompt}", "--no-speculation", *options)
-        assert fast["token_ids"] == plain["token_ids"]
-        assert (plain["accepted_length"], plain["rounds"]) == (1.0, 11)
-
-
-def test_prompts_from_everywhere(place: Place, tiny_bundle: Path, capsys: Capture) -> None:
-    (place.root / "prompt.txt").write_text("hé llo\n two", "utf-8")
-    place.patch.setattr(sys, "stdin", io.StringIO("hé llo\n two"))
-    sources = [(), ("--prompt", "hé llo\n two"), ("--prompt-file", str(place.root / "prompt.txt"))]
-    assert len({str(generate(capsys, tiny_bundle, *source)["token_ids"]) for source in sources}) == 1
-
-
-def test_raw_leaves_the_template_out(place: Place, capsys: Capture) -> None:
-    written = "user: hello\nassistant:"  # what the template makes of it
-    chat, raw, other = (
-        generate(capsys, place.tiny_bundle, *options)["token_ids"]
-        for options in (("--prompt=hello",), (f"--prompt={written}", "--raw"), ("--prompt=hello", "--raw"))
-    )
-    assert chat == raw != other
-    broken = place.bundle / "tokenizer" / "chat_template.jinja"
-    broken.unlink()
-    manifest = json.loads((place.bundle / "manifest.json").read_text())
-    manifest["files"] = [file for file in manifest["files"] if not file["path"].endswith(".jinja")]
-    (place.bundle / "manifest.json").write_text(json.dumps(manifest))
-    assert generate(capsys, place.bundle, "--prompt=hello", "--raw")["token_ids"] == other
-    refused = run(capsys, "generate", place.bundle, "--prompt=hello")
-    assert (refused.code, "no chat template" in refused.err, "--raw" in refused.err) == (2, True, True)
-
-
-def test_a_bundle_may_be_moved_and_named_relatively(place: Place, capsys: Capture) -> None:
-    expected = generate(capsys, place.tiny_bundle, "--prompt=hello")["token_ids"]
-    shutil.move(place.bundle, place.root / "moved here")
-    place.patch.chdir(place.root)
-    assert generate(capsys, Path("moved here"), "--prompt=hello")["token_ids"] == expected
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_defaults(capsys: Capture, command: str) -> None:
     outcome = run(capsys, command, "--help")
     assert outcome.code == 0
     assert outcome.out.startswith(f"Usage: dspark-export {command} [OPTIONS]")
-    text = " ".join(outcome.out.split())
-    for option, default in (("--backend", "onnxruntime"), ("--context-length", "2048"), ("--max-new-tokens", "")):
-        if option in text and not (command == "profile" and option == "--context-length"):
-            assert re.search(rf"{option} .*?\[default: {default}", text)
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    options = [option for option in found.params if isinstance(option, click.Option)]
+    shown = [option for option in options if isinstance(option.default, int | float | str) and not option.is_flag]
+    assert all(option.opts[0] in outcome.out and option.help for option in options)
+    for option in shown:
+        assert re.search(rf"\[default: {option.default}[;\]]", " ".join(outcome.out.split())), option.name
 
 
 def test_the_script_and_the_module_are_the_command() -> None:

@@ -79,7 +79,7 @@ def checkpoints(real: Opened) -> Any:
 
 @pytest.fixture(scope="module")
 def drafter_module(checkpoints: Any) -> Any:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch").set_num_threads(1)  # several are many times slower where anything else runs
     from dspark_export import parity
 
     target, drafter = checkpoints

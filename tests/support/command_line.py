@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +35,19 @@ class Outcome(NamedTuple):
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
     """`dspark-export ARGUMENTS`."""
     capsys.readouterr()
-    code = main([str(argument) for argument in arguments])
+    handler = signal.getsignal(signal.SIGTERM)  # the command line takes it over, as a process of its own may
+    try:
+        code = main([str(argument) for argument in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     return Outcome(code, *capsys.readouterr())
+
+
+def generate(capsys: pytest.CaptureFixture[str], bundle: Path, *options: str) -> Any:
+    """The JSON report of a short generation."""
+    outcome = run(capsys, "generate", bundle, "--max-new-tokens=12", "--json", *options)
+    assert outcome.code == 0
+    return outcome.json
 
 
 @dataclass(frozen=True)

@@ -74,11 +74,11 @@ def test_a_row_that_did_not_speculate_is_unknown_afterwards() -> None:
 
 
 def test_what_is_remembered_is_a_copy() -> None:
-    cost, ids = StepCost([(1, 1.0), (3, 1.5)]), np.array([7])
-    scheduler, survival = get_scheduler(AsyncSpec(1), cost), np.ones((1, 2))
+    cost, ids, survival = StepCost([(1, 1.0), (3, 1.5)]), np.array([7]), np.array([[0.01, 0.01]])
+    scheduler = get_scheduler(AsyncSpec(1), cost)
     scheduler.plan(survival, ids)
-    survival[:], ids[:] = 0.01, 8
-    assert scheduler.plan(np.ones((1, 2)), np.array([7])).tolist() == [2]
+    survival[:], ids[:] = 1.0, 8
+    assert scheduler.plan(np.ones((1, 2)), np.array([7])).tolist() == [0]
 
 
 def test_a_step_may_have_its_own_cost() -> None:

@@ -83,7 +83,7 @@ class Scheduler(ABC):
             return np.zeros(survival.shape[:-1], np.int64)
         within = np.arange(block)[:, None] < caps[..., None, :]
         usable = np.where(within, by_position, 0.0)
-        sps = self._window(self._cost if cost is None else cost, rows, rows * block)
+        sps = self._window(self._cost if cost is None else cost, rows + other_tokens, rows * block)
         return self._lengths(Step(usable, by_position, within, caps, request_ids, sps))
 
     @abstractmethod
