@@ -20,7 +20,7 @@ from dspark_engines.errors import OutputError
 from dspark_export.bundling.describe import describe_backend, describe_bundle, record_tree
 from dspark_export.bundling.export import export_pair
 from dspark_export.bundling.plan import BuildPlan, open_pair
-from dspark_export.bundling.progress import Reporter
+from dspark_export.progress import Reporter
 
 
 def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:

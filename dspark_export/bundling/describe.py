@@ -24,7 +24,7 @@ from dspark_engines.bundle import (
     record_file,
 )
 from dspark_export.bundling.plan import Pair
-from dspark_export.bundling.progress import Step
+from dspark_export.progress import Step
 
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 

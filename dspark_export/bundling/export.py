@@ -7,8 +7,8 @@ from pathlib import Path
 from dspark_engines.bundle import Limits
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE
 from dspark_export.bundling.plan import Pair
-from dspark_export.bundling.progress import Reporter
 from dspark_export.graphs import build_drafter_graph, build_target_graph, save_graph
+from dspark_export.progress import Reporter
 
 TABLES = ("embed_tokens.weight", "lm_head.weight")
 

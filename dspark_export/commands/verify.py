@@ -16,10 +16,10 @@ from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import FileRecord, check_hash, record_file
 from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TextCodec
-from dspark_export.bundling.progress import Reporter
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.progress import Reporter
 from dspark_export.verification import (
     BUILT_IN,
     Comparison,

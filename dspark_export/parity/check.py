@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from dspark_export.parity.target import TargetModule
 from dspark_export.verification import Comparison, compare
 from dspark_export.verification.reference import ReferenceGraph
 
-TOKENS, CHUNKS = 48, (20, 41)  # a sequence, and where its steps are cut
+TOKENS, CHUNKS = 48, (0.4, 0.85)  # a sequence, and where its steps are cut
 Floats = npt.NDArray[np.float32]
 
 
@@ -24,7 +25,8 @@ def compare_with_torch(
     bundle: Bundle, target: TargetCheckpoint, drafter: DrafterCheckpoint, seed: int = 0
 ) -> list[Comparison]:
     """Run random tokens through both forms of target and drafter; one comparison an output a step."""
-    tokens = np.random.default_rng(seed).integers(0, target.spec.vocab_size, TOKENS)
+    count = min(TOKENS, bundle.manifest.limits.context_length)
+    tokens = np.random.default_rng(seed).integers(0, target.spec.vocab_size, count)
     with torch.inference_mode():
         module = TargetModule(target.spec, target.weights)
         logits, states = module(torch.from_numpy(tokens)[None])
@@ -35,8 +37,8 @@ def compare_with_torch(
 
 
 def _target(bundle: Bundle, tokens: npt.NDArray[np.int64], logits: Floats, features: Floats) -> Iterator[Comparison]:
-    graph, used = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, TOKENS), 0
-    for part in np.split(tokens, CHUNKS):
+    graph, used = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, len(tokens)), 0
+    for part in _steps(tokens):
         rows = slice(used, used + len(part))
         lengths, before = np.array([len(part)]), np.array([used])
         out = graph.step(token_ids=part, row_lengths=lengths, used=before, logit_rows=np.arange(len(part)))
@@ -56,8 +58,8 @@ def _drafter(
     head = embedding if target.spec.tied_embeddings else target.weights["lm_head.weight"]
     module = DrafterModule(drafter.spec, drafter.weights, embedding, head)
     block = drafter.spec.block_size
-    graph, used = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, TOKENS + block), 0
-    for part in np.split(features, CHUNKS):
+    graph, used = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, len(tokens) + block), 0
+    for part in _steps(features):
         out = graph.step(
             features=part,
             feature_lengths=np.array([len(part)]),
@@ -73,3 +75,7 @@ def _drafter(
         yield Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
         yield compare("drafter.draft_logits", out["draft_logits"][0], logits)
         yield compare("drafter.confidence_logits", out["confidence_logits"][0], confidence)
+
+
+def _steps(packed: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    return np.split(packed, [int(share * len(packed)) for share in CHUNKS])

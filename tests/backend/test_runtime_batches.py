@@ -140,7 +140,10 @@ def test_leaving_with_an_error_abandons_the_rest(bundle: Bundle) -> None:
 
 
 def test_more_at_once_than_built_for_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(RequestError, match="9 requests at once, the bundle was built for 8"), Runtime(bundle, options(9)):
+    with (
+        pytest.raises(RequestError, match="9 requests at once, the bundle was built for 8"),
+        Runtime(bundle, options(9)),
+    ):
         pass
 
 

@@ -91,6 +91,16 @@ def test_other_tokens_move_the_cliff_nearer() -> None:
     assert get_scheduler("algorithm1", CLIFF).plan(survival, ids, other_tokens=2).tolist() == [1, 0, 0]
 
 
+def test_a_row_without_a_draft_is_a_row_that_may_verify_nothing() -> None:
+    """And not just a token: the token that it gains whatever happens makes the others' gains smaller."""
+    scheduler = get_scheduler("algorithm1", StepCost([(1, 1.0), (8, 2.4)]))
+    survival, caps = np.array([[0.5, 0.3], [0.5, 0.3], [0.5, 0.3]]), np.array([2, 0, 0])
+    among = scheduler.plan(survival, np.arange(3), caps)
+    beside = scheduler.plan(survival[:1], np.arange(1), plain_rows=2)
+    tokens = scheduler.plan(survival[:1], np.arange(1), other_tokens=2)
+    assert (among.tolist(), beside.tolist(), tokens.tolist()) == ([1, 0, 0], [1], [2])
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize(("rows", "block"), [(0, 7), (3, 0), (0, 0)])
 def test_nothing_to_decide(spec: SchedulerSpec, rows: int, block: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspark_engines.scheduler import AsyncSpec, FixedSpec, Scheduler, SchedulerSpec, StepCost, get_scheduler
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit, rank, throughput
+from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank, throughput
 from dspark_engines.scheduler.base import Step
 from dspark_export.verification.audit import TOKENS, VOCABULARY, AuditResult, audit, run_audit, sampling_bound
 
@@ -26,9 +26,9 @@ class LiveSearch(Scheduler):
     uses_cost = True
 
     def _lengths(self, step: Step) -> Ints:
-        ranked = rank(np, step.survival)
+        ranked = rank(np, step.survival, step.anchors)
         budget = np.argmax(throughput(np, ranked, step.sps), axis=-1)
-        return np.asarray(admit(np, step.survival, ranked, budget), np.int64)
+        return np.asarray(admit(np, step.survival, budget, last_admitted(np, ranked, budget)), np.int64)
 
 
 class Row(NamedTuple):

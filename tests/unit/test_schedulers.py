@@ -21,7 +21,7 @@ from dspark_engines.scheduler import (
     algorithm1_array,
     get_scheduler,
 )
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit, rank
+from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank
 
 SPECS: list[SchedulerSpec] = [FixedSpec(), FixedSpec(2), ThresholdSpec(0.5), Algorithm1Spec(), AsyncSpec()]
 Candidate = tuple[float, int, int]
@@ -44,9 +44,9 @@ def lengths_of(admitted: Sequence[Candidate], rows: int) -> list[int]:
     return [len(js) for js in taken]
 
 
-def algorithm1_loop(survival: Doubles, caps: Ints, sps: Doubles) -> list[int]:
-    """The paper's loop; sps[k] is SPS(R + k)."""
-    tau, admitted = float(len(survival)), list[Candidate]()
+def algorithm1_loop(survival: Doubles, caps: Ints, sps: Doubles, plain: int = 0) -> list[int]:
+    """The paper's loop; sps[k] is SPS(R + k), R including the `plain` rows."""
+    tau, admitted = float(len(survival) + plain), list[Candidate]()
     best = tau * sps[0]
     for candidate in candidates(survival, caps):
         tau -= candidate[0]
@@ -58,9 +58,10 @@ def algorithm1_loop(survival: Doubles, caps: Ints, sps: Doubles) -> list[int]:
     return lengths_of(admitted, len(survival))
 
 
-def budget_loop(survival: Doubles, caps: Ints, sps: Doubles) -> int:
+def budget_loop(survival: Doubles, caps: Ints, sps: Doubles, plain: int) -> int:
     """The smallest of the best numbers of candidates to admit."""
-    tau, best, budget = float(len(survival)), len(survival) * sps[0], 0
+    rows = len(survival) + plain
+    tau, best, budget = float(rows), rows * sps[0], 0
     for count, candidate in enumerate(candidates(survival, caps), 1):
         tau -= candidate[0]
         if tau * sps[count] > best:
@@ -74,11 +75,11 @@ class AsyncLoop:
     def __init__(self, delay: int, cost: StepCost) -> None:
         self.delay, self.cost, self.history = delay, cost, list[dict[int, Doubles]]()
 
-    def plan(self, survival: Doubles, ids: Ints, caps: Ints) -> list[int]:
+    def plan(self, survival: Doubles, ids: Ints, caps: Ints, plain: int) -> list[int]:
         earlier = self.history[-self.delay] if len(self.history) >= self.delay else {}
         old = np.array([earlier.get(int(i), np.ones(survival.shape[1])) for i in ids]).reshape(survival.shape)
-        sps = self.cost.sps(len(survival) + np.arange(1 + survival.size))
-        budget = budget_loop(old, caps, sps)
+        sps = self.cost.sps(len(survival) + plain + np.arange(1 + survival.size))
+        budget = budget_loop(old, caps, sps, plain)
         self.history.append({int(i): row.copy() for i, row, cap in zip(ids, survival, caps, strict=True) if cap > 0})
         return lengths_of(candidates(survival, caps)[:budget], len(survival))
 
@@ -105,14 +106,15 @@ def costs(draw: st.DrawFn) -> StepCost:
     return StepCost(zip(np.cumsum(gaps).tolist(), 1.0 + np.cumsum(rises), strict=True), between=between)
 
 
-@given(steps(), costs(), st.integers(0, 3))
+@given(steps(), costs(), st.integers(0, 3), st.integers(0, 3))
 @settings(max_examples=300, deadline=None)
-def test_algorithm1_is_the_papers_loop(step: tuple[Doubles, Ints], cost: StepCost, others: int) -> None:
+def test_algorithm1_is_the_papers_loop(step: tuple[Doubles, Ints], cost: StepCost, plain: int, others: int) -> None:
     survival, caps = step
     rows = len(survival)
-    sps = cost.sps(rows + others + np.arange(1 + survival.size))
-    plan = get_scheduler("algorithm1", cost).plan(survival, np.arange(rows), caps, other_tokens=others)
-    assert plan.tolist() == algorithm1_loop(survival, caps, sps)
+    sps = cost.sps(rows + plain + others + np.arange(1 + survival.size))
+    scheduler = get_scheduler("algorithm1", cost)
+    plan = scheduler.plan(survival, np.arange(rows), caps, plain_rows=plain, other_tokens=others)
+    assert plan.tolist() == algorithm1_loop(survival, caps, sps, plain)
     assert plan.dtype == np.int64
 
 
@@ -136,7 +138,8 @@ def test_admission_takes_the_first_in_order(step: tuple[Doubles, Ints], budget: 
     order = candidates(survival, np.full(rows, block))
     budget = min(budget, len(order))
     by_position = np.ascontiguousarray(survival.T)
-    plan = admit(np, by_position, rank(np, by_position), np.asarray(budget))
+    edge = last_admitted(np, rank(np, by_position, rows), np.asarray(budget))
+    plan = admit(np, by_position, np.asarray(budget), edge)
     assert plan.tolist() == lengths_of(order[:budget], rows)
 
 
@@ -147,7 +150,9 @@ def test_async_is_its_loop_while_requests_come_and_go(data: st.DataObject, cost:
     for _ in range(data.draw(st.integers(1, 6))):
         survival, caps = data.draw(steps(block=3))
         ids = np.array(data.draw(st.permutations(range(8))))[: len(survival)]
-        assert scheduler.plan(survival, ids, caps).tolist() == loop.plan(survival, ids, caps)
+        plain = data.draw(st.integers(0, 3))
+        plan = scheduler.plan(survival, ids, caps, plain_rows=plain)
+        assert plan.tolist() == loop.plan(survival, ids, caps, plain)
 
 
 @given(steps(), st.floats(0.01, 1.0), st.none() | st.integers(0, 7))

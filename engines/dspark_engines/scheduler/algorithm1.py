@@ -27,4 +27,5 @@ class Algorithm1Scheduler(Scheduler):
         super().__init__(cost)
 
     def _lengths(self, step: Step) -> Ints:
-        return np.asarray(algorithm1_array(np, step.survival.swapaxes(-1, -2), step.sps), np.int64)
+        survival = step.survival.swapaxes(-1, -2)
+        return np.asarray(algorithm1_array(np, survival, step.sps, step.anchors - survival.shape[-2]), np.int64)

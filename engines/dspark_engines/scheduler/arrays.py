@@ -20,21 +20,23 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def algorithm1_array(xp: Any, survival: Any, sps: Any) -> Any:
+def algorithm1_array(xp: Any, survival: Any, sps: Any, plain_rows: int = 0) -> Any:
     """The paper's Algorithm 1: survival [R, γ], sps [1 + R·γ] by draft tokens admitted → lengths [R].
 
-    sps[k] is SPS(B) with k candidates admitted, sps[0] that of the anchors alone; it must not rise with k.
+    sps[k] is SPS(B) with k candidates admitted, sps[0] that of the anchors alone; it must not rise with k. Rows
+    of the step that have no draft count among `plain_rows`.
     """
     by_position = xp.swapaxes(survival, -1, -2)
-    ranked = rank(xp, by_position)
-    return admit(xp, by_position, ranked, early_stop(xp, throughput(xp, ranked, sps)))
+    ranked = rank(xp, by_position, survival.shape[-2] + plain_rows)
+    budget = early_stop(xp, throughput(xp, ranked, sps))
+    return admit(xp, by_position, budget, last_admitted(xp, ranked, budget))
 
 
-def rank(xp: Any, survival: Any) -> Any:
-    """[1 + γ·R]: what τ starts from, which is R, then all values, largest first."""
-    steps, rows = survival.shape[:-2], survival.shape[-1]
-    anchors = xp.full((*steps, 1), rows, dtype=survival.dtype)
-    return xp.concatenate([anchors, -xp.sort(-survival.reshape((*steps, -1)))], axis=-1)
+def rank(xp: Any, survival: Any, anchors: int) -> Any:
+    """[1 + γ·R]: what τ starts from, a token from every anchor, then all values, largest first."""
+    steps = survival.shape[:-2]
+    start = xp.full((*steps, 1), anchors, dtype=survival.dtype)
+    return xp.concatenate([start, -xp.sort(-survival.reshape((*steps, -1)))], axis=-1)
 
 
 def throughput(xp: Any, ranked: Any, sps: Any) -> Any:
@@ -49,15 +51,20 @@ def early_stop(xp: Any, theta: Any) -> Any:
     return xp.argmax(xp.concatenate([stops, end], axis=-1), axis=-1)
 
 
-def admit(xp: Any, survival: Any, ranked: Any, budget: Any) -> Any:
-    """Lengths [R] when the `budget` candidates that come first in (survival descending, j, r) are admitted.
+def last_admitted(xp: Any, ranked: Any, budget: Any) -> Any:
+    """The survival of the last of `budget` candidates; with none, what τ starts from: above all, or with no room."""
+    return xp.take_along_axis(ranked, budget[..., None], axis=-1)[..., 0]
+
+
+def admit(xp: Any, survival: Any, budget: Any, edge: Any) -> Any:
+    """Lengths [R] when the `budget` candidates that come first in (survival descending, j, r) are admitted, the
+    last of which has survival `edge`.
 
     They are prefixes: a row's survival never rises and of equal values the smaller j comes first, so whoever is
-    admitted has all before it in its row admitted. Without budget the edge is R, at which there is no room.
+    admitted has all before it in its row admitted.
     """
-    budget = budget[..., None]
-    edge = xp.take_along_axis(ranked, budget, axis=-1)[..., None]
+    edge = edge[..., None, None]
     above, equal = survival > edge, survival == edge
-    room = budget - above.sum(axis=(-2, -1))[..., None]
+    room = (budget - above.sum(axis=(-2, -1)))[..., None]
     turn = xp.cumsum(equal.reshape((*equal.shape[:-2], -1)), axis=-1)
     return (above | (equal & (turn <= room).reshape(equal.shape))).sum(axis=-2)

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit, rank, throughput
+from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank, throughput
 from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import AsyncSpec
+
+SMALLEST = 5e-324
+"""The first double above 0: as the edge of admission it keeps zeros out where there is room for more."""
 
 
 class AsyncScheduler(Scheduler):
@@ -54,9 +57,9 @@ class AsyncScheduler(Scheduler):
     def _lengths(self, step: Step) -> Ints:
         budget = self._budget(step)  # of the past: nothing of this step's survival goes into it
         self._records.append(_Record.of(step))
-        ranked = rank(np, step.survival)
-        candidates = (ranked > 0).sum(axis=-1) - 1
-        return np.asarray(admit(np, step.survival, ranked, np.minimum(budget, candidates)), np.int64)
+        edge = last_admitted(np, rank(np, step.survival, step.anchors), budget)
+        lengths = admit(np, step.survival, budget, np.maximum(edge, SMALLEST))
+        return np.asarray(lengths, np.int64)
 
     def _budget(self, step: Step) -> Ints:
         """Draft tokens to verify in each step; of equally good budgets the smallest."""
@@ -64,8 +67,8 @@ class AsyncScheduler(Scheduler):
             earlier = np.ones(step.survival.shape)
         else:
             earlier = self._records[0].recall(step.request_ids)
-        theta = throughput(np, rank(np, np.where(step.within, earlier, 0.0)), step.sps)
-        return np.asarray(np.argmax(theta, axis=-1))
+        ranked = rank(np, np.where(step.within, earlier, 0.0), step.anchors)
+        return np.asarray(np.argmax(throughput(np, ranked, step.sps), axis=-1))
 
 
 class _Record(NamedTuple):
@@ -77,16 +80,21 @@ class _Record(NamedTuple):
     @classmethod
     def of(cls, step: Step) -> _Record:
         """Copies; rows that did not speculate are recorded as unknown, that is 1."""
-        by_position = np.moveaxis(step.original, -2, 0)
+        steps = range(step.original.ndim - 2)
+        by_position = step.original.transpose(-2, *steps, -1)
         return cls(step.request_ids.copy(), np.where(step.caps > 0, by_position, 1.0).reshape(len(by_position), -1))
 
     def recall(self, request_ids: Ints) -> Doubles:
-        """Survival […, γ, R] of these requests; 1 for those that were not there."""
-        survival = self.survival
-        if not np.array_equal(self.request_ids, request_ids):
-            recorded, asked = self.request_ids.reshape(-1), request_ids.reshape(-1)
-            order = np.argsort(recorded)
-            place = np.searchsorted(recorded, asked, sorter=order)
-            column = order.take(place, mode="clip")
-            survival = np.where(recorded.take(column) == asked, survival.take(column, axis=-1), 1.0)
-        return np.moveaxis(survival.reshape(-1, *request_ids.shape), 0, -2)
+        """Survival […, γ, R] of these requests; 1 for those that were not there. Most are where they were."""
+        recorded, asked, survival = self.request_ids.reshape(-1), request_ids.reshape(-1), self.survival
+        if len(recorded) == len(asked):
+            moved = np.flatnonzero(recorded != asked)
+        else:
+            moved, survival = np.arange(len(asked)), np.empty((len(survival), len(asked)))
+        if moved.size:
+            order, wanted = recorded.argsort(), asked[moved]
+            column = order.take(recorded.searchsorted(wanted, sorter=order), mode="clip")
+            survival = survival.copy()
+            survival[:, moved] = np.where(recorded.take(column) == wanted, self.survival.take(column, axis=1), 1.0)
+        steps = range(1, request_ids.ndim)
+        return survival.reshape(-1, *request_ids.shape).transpose(*steps, 0, -1)

@@ -34,6 +34,8 @@ class Step(NamedTuple):
     """Where caps allow admission."""
     caps: Ints
     request_ids: Ints
+    anchors: int
+    """Rows in the verify step, those without a draft included: what τ starts from."""
     sps: Doubles
     """Rounds per second with k = 0 … γ·R draft tokens admitted; empty for schedulers that do not ask the cost."""
 
@@ -44,9 +46,10 @@ class Scheduler(ABC):
     survival: float64 [R, γ], prefix survival: the cumulative product of calibrated confidences, in [0, 1], not
         rising along a row. A 0 is never admitted: pass 0 for positions behind a drafted end of sequence.
     request_ids: int64 [R], who the rows are; a scheduler with a memory finds them again by it.
-    caps: int64 [R], the most that each row may verify (its room to the length limits; 0 for a row that does not
-        speculate, whose survival is then of no account but valid). None: the whole block. Caps must not depend
+    caps: int64 [R], the most that each row may verify (its room to the length limits; with 0 its survival is of no
+        account but must be valid). None: the whole block. Caps must not depend
         on tokens drafted in this step; that is what the zeros in `survival` are for.
+    plain_rows: rows of the verify step that are none of the R because they have no draft: an anchor each.
     other_tokens: tokens that the verify step carries besides, such as a newcomer's chunk of prompt.
     cost: the table for this step (its context band, its number of rows) instead of the scheduler's own.
 
@@ -67,6 +70,7 @@ class Scheduler(ABC):
         request_ids: Ints,
         caps: Ints | None = None,
         *,
+        plain_rows: int = 0,
         other_tokens: int = 0,
         cost: StepCost | None = None,
     ) -> Ints:
@@ -83,8 +87,9 @@ class Scheduler(ABC):
             return np.zeros(survival.shape[:-1], np.int64)
         within = np.arange(block)[:, None] < caps[..., None, :]
         usable = np.where(within, by_position, 0.0)
-        sps = self._window(self._cost if cost is None else cost, rows + other_tokens, rows * block)
-        return self._lengths(Step(usable, by_position, within, caps, request_ids, sps))
+        anchors = rows + plain_rows
+        sps = self._window(self._cost if cost is None else cost, anchors + other_tokens, rows * block)
+        return self._lengths(Step(usable, by_position, within, caps, request_ids, anchors, sps))
 
     @abstractmethod
     def _lengths(self, step: Step) -> Ints:

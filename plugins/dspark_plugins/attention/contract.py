@@ -19,7 +19,8 @@ Hq and Hkv query and key/value heads of width D. All floating tensors are float3
 
 Cache entries from used[r] + row_lengths[r] on are undefined afterwards: a backend may write there (up
 to `block` entries), and a caller rolls back by passing a smaller `used` next time. The capacity must
-leave room for that. The caller owns the caches; backends update them in place.
+leave room for that. The caller owns the caches; backends update them in place. What is undefined is never
+read by a lowering; the function bodies mask it, so for them it must be finite.
 """
 
 from __future__ import annotations
