@@ -41,14 +41,15 @@ class ProgressReporter:
 
 class _Bars(Progress):
     def stop(self) -> None:
-        self.live.stop()  # the library adds an empty line on a pipe
+        self.live.stop()  # the library adds a line's end on a pipe even after a failure
 
 
 @contextmanager
 def reporting() -> Iterator[ProgressReporter]:
     """Progress bars on standard error; on a pipe only their final state is written, and nothing on failure."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with _Bars(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with _Bars(*columns, console=console) as progress:
         reporter = ProgressReporter(progress)
         try:
             yield reporter
@@ -56,6 +57,8 @@ def reporting() -> Iterator[ProgressReporter]:
             progress.live.transient = True  # the error's line shall stand alone
             raise
         reporter.finish()
+    if not console.is_interactive:
+        console.print()  # ends the last bar's line
 
 
 def print_json(data: Mapping[str, Any]) -> None:

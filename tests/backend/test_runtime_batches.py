@@ -173,6 +173,23 @@ def test_a_failing_drafter_loses_nothing(bundle: Bundle, alone: list[list[int]])
     assert [result.token_ids for result in results] == alone
 
 
+def test_confidences_that_are_nan_count_as_a_failing_drafter(
+    bundle: Bundle, alone: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine
+
+    step = OrtDraftEngine.step
+
+    def poisoned(self: OrtDraftEngine, *args: object, **kwargs: object) -> object:
+        output = step(self, *args, **kwargs)
+        return output._replace(confidence_logits=output.confidence_logits * float("nan"))
+
+    monkeypatch.setattr(OrtDraftEngine, "step", poisoned)
+    with pytest.warns(RuntimeWarning, match="confidences are NaN"), Runtime(bundle, options(2, "async")) as runtime:
+        results = runtime.generate(greedy_requests()[:8])
+    assert [result.token_ids for result in results] == alone[:8]
+
+
 def test_a_failing_verifier_is_reported_to_everyone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     from dspark_engines.backends.onnxruntime.engines import OrtVerifyEngine
 

@@ -86,7 +86,7 @@ class AsyncLoop:
 
 # Strategies: few distinct values, so that there are ties, ones and zeros; and costs with cliffs and plateaus.
 
-CONFIDENCES = st.sampled_from([0.0, 0.25, 0.5, 0.5, 0.9, 1.0, 1.0]) | st.floats(0.0, 1.0)
+CONFIDENCES = st.sampled_from([0.0, 0.25, 0.5, 0.5, 0.9, 1.0, 1.0]) | st.floats(0.001, 1.0)
 
 
 @st.composite

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.backends import DraftEngine, Floats, Ints
+from dspark_engines.errors import BackendError
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.sampling import draft_uniforms
 
@@ -75,6 +76,8 @@ def draft_blocks(engine: DraftEngine, states: Sequence[RequestState], rules: Dra
     for state, count in zip(chosen, lengths, strict=True):
         state.drafted += int(count)
         state.result.seconds.draft += output.seconds
+    if np.isnan(output.confidence_logits).any():
+        raise BackendError("the drafter's confidences are NaN", hint="verify the bundle: dspark-export verify")
     survival = prefix_survival(output.confidence_logits) * _alive(output.draft_ids, rules.eos)
     return Drafts(chosen, output.draft_ids, output.draft_logits, survival, np.array(list(caps.values())))
 

@@ -96,11 +96,13 @@ class RoundRunner:
         ids = np.array([state.id for state in drafts.states], np.int64)
         plain = sum(not state.reading for state in states) - len(drafts)
         unread = sum(len(state.prompt) - state.used for state in states if state.reading)
-        others = plain + min(unread, self._limits.prefill_chunk)
+        prompts = min(unread, self._limits.prefill_chunk)
         cost = None
         if self._costs is not None:
             cost = self._costs.step_cost(len(states), max(state.used for state in states))
-        return self._scheduler.plan(drafts.survival, ids, drafts.caps, other_tokens=others, cost=cost)
+        return self._scheduler.plan(
+            drafts.survival, ids, drafts.caps, plain_rows=plain, other_tokens=prompts, cost=cost
+        )
 
     def _give_up(self, states: Sequence[RequestState], error: Exception) -> None:
         self.speculation_failed = f"{type(error).__name__}: {error}".splitlines()[0]

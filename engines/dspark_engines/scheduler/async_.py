@@ -12,8 +12,9 @@ from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import AsyncSpec
 
-SMALLEST = 5e-324
-"""The first double above 0: as the edge of admission it keeps zeros out where there is room for more."""
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""As the edge of admission it keeps zeros out where there is room for more. The smallest normal number, because a
+processor that flushes denormals would take anything smaller for 0 and admit rows beyond their caps."""
 
 
 class AsyncScheduler(Scheduler):

@@ -1,0 +1,99 @@
+"""`generate --batch-file`: results in order, bad lines named, defaults and overrides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dspark_export.commands.main import main
+
+LINES = [
+    {"id": "a", "prompt": "hello", "max_new_tokens": 4},
+    {"id": 2, "prompt": "hello", "max_new_tokens": 6, "temperature": 1.0, "seed": 5},
+    {"prompt": "hello", "max_new_tokens": 6, "temperature": 1.0},
+    {"prompt": "hello", "max_new_tokens": 6, "temperature": 1.0, "speculate": False},
+]
+
+
+def run(capsys: pytest.CaptureFixture[str], bundle: Path, file: Path, *more: str) -> tuple[int, list[dict], str]:
+    code = main(["generate", str(bundle), "--batch-file", str(file), "--threads", "1", *more])
+    out, err = capsys.readouterr()
+    return code, [json.loads(line) for line in out.splitlines()], err
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def test_one_result_a_line_in_the_files_order(tiny_bundle: Path, tmp_path: Path, capsys) -> None:
+    file = write(tmp_path / "requests.jsonl", *LINES)
+    code, results, _ = run(capsys, tiny_bundle, file, "--seed", "3")
+    assert code == 0
+    assert [r.get("id") for r in results] == ["a", 2, None, None]
+    assert [len(r["token_ids"]) for r in results] == [4, 6, 6, 6]
+    assert results[3]["accepted_length"] == 1.0
+    assert run(capsys, tiny_bundle, file, "--seed", "3")[1][1:3] != results[2:]  # lines draw for themselves
+    again = run(capsys, tiny_bundle, file, "--seed", "4")[1]
+    assert again[1]["token_ids"] == results[1]["token_ids"], "a line's own seed holds"
+    assert again[2]["token_ids"] != results[2]["token_ids"], "other lines follow --seed"
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("{not json", "not JSON"),
+        ({"id": 1}, "prompt"),
+        ({"prompt": ""}, "empty"),
+        ({"prompt": "x", "max_new_tokens": 0}, "max_new_tokens"),
+        ({"prompt": "x", "temperature": -1}, "temperature"),
+        ({"prompt": "x", "top_p": 0}, "top_p"),
+        ({"prompt": "x", "seed": -1}, "seed"),
+        ({"prompt": "x", "surprise": 1}, "surprise"),
+        ({"prompt": "x" * 200}, "tokens"),
+        ("[1, 2]", "dictionary"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_run(
+    tiny_bundle: Path, tmp_path: Path, capsys, bad: object, said: str
+) -> None:
+    file = write(tmp_path / "requests.jsonl", LINES[0], bad, LINES[0])
+    code, results, err = run(capsys, tiny_bundle, file)
+    assert code == 2
+    assert results[0]["token_ids"] == results[2]["token_ids"]
+    assert f"{file}:2: " in results[1]["error"]
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert f"{file}:2: " in errors[0]
+    assert said in errors[0]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_file_is_refused(tiny_bundle: Path, tmp_path: Path, capsys, content: str) -> None:
+    code, results, err = run(capsys, tiny_bundle, write(tmp_path / "requests.jsonl", content))
+    assert (code, results) == (2, [])
+    assert "holds no request" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--temperature", "-1"], "temperature is -1"),
+        (["--temperature", "nan"], "temperature is nan"),
+        (["--top-p", "0"], "top_p is 0"),
+        (["--top-p", "1.5"], "top_p is 1.5"),
+        (["--min-p", "1"], "min_p is 1"),
+        (["--top-k", "-1"], "top_k is -1"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--scheduler", "nope"], "nope"),
+        (["--batch-file", "x.jsonl"], "both a prompt and --batch-file"),
+    ],
+)
+def test_bad_sampling_options(tiny_bundle: Path, capsys, options: list[str], said: str) -> None:
+    assert main(["generate", str(tiny_bundle), "--prompt", "x", *options]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ")
+    assert said in err.splitlines()[0]
