@@ -11,8 +11,10 @@ import click
 
 from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions
-from dspark_engines.errors import RequestError
+from dspark_engines.errors import OutputError, RequestError
 from dspark_engines.runtime import Failed, Finished, Tokens, check_request
+from dspark_engines.runtime.pipeline import Pipeline
+from dspark_engines.runtime.timeline import ENGINES
 from dspark_engines.text import TextCodec
 from dspark_export.commands.batch import Defaults, read_lines, results, submit_lines
 from dspark_export.commands.console import print_error, print_json, reporting
@@ -32,6 +34,8 @@ USER_ERROR = 2
 @click.option("--raw", is_flag=True, help="Send the prompt as it is, without the chat template.")
 @sampling_options
 @scheduler_option
+@click.option("--pipeline", type=click.Choice(["auto", "on", "off"]), default="auto", help="Overlap draft and verify.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Write a timeline in Chrome's trace format.")
 @threads_option
 @backend_option
 @json_option
@@ -41,6 +45,8 @@ def command(
     prompt_file: Path | None,
     batch_file: Path | None,
     scheduler: str,
+    pipeline: Pipeline,
+    trace: Path | None,
     threads: int,
     backend: str,
     as_json: bool,
@@ -49,16 +55,16 @@ def command(
     """Generate from BUNDLE. Text goes to standard output as it comes, figures to standard error."""
     defaults = Defaults(options["max_new_tokens"], options["raw"], options["speculation"], take_sampling(options))
     opened = open_bundle(bundle)
-    settings = RuntimeOptions(backend, EngineOptions(threads), max_batch=1, scheduler=scheduler)
+    settings = RuntimeOptions(backend, EngineOptions(threads), 1, scheduler=scheduler, pipeline=pipeline)
     if batch_file is not None:
         if prompt is not None or prompt_file is not None:
             raise RequestError("both a prompt and --batch-file are given", hint="pass one of them")
-        return _batch(opened, batch_file, settings, defaults)
-    _single(opened, read_prompt(prompt, prompt_file), settings, defaults, as_json)
+        return _batch(opened, batch_file, settings, defaults, trace)
+    _single(opened, read_prompt(prompt, prompt_file), settings, defaults, trace, as_json)
     return 0
 
 
-def _batch(bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defaults) -> int:
+def _batch(bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defaults, trace: Path | None) -> int:
     """Results in the file's order; lines that were wrong are named on standard error, and the exit code is 2."""
     lines = read_lines(path)
     places = min(len(lines), bundle.manifest.limits.slots)
@@ -70,19 +76,23 @@ def _batch(bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defau
             print_json(report)
             wrong += entry.error is not None
             step(done, len(lines))
+    _write_trace(runtime, trace)
     for entry in submitted:
         if entry.error is not None:
             print_error(entry.error)
     return USER_ERROR if wrong else 0
 
 
-def _single(bundle: Bundle, prompt: str, settings: RuntimeOptions, defaults: Defaults, as_json: bool) -> None:
+def _single(
+    bundle: Bundle, prompt: str, settings: RuntimeOptions, defaults: Defaults, trace: Path | None, as_json: bool
+) -> None:
     codec = TextCodec(bundle)
     ids = codec.prompt_ids(prompt, raw=defaults.raw)
     request = GenerationRequest(ids, defaults.max_new_tokens, defaults.speculate, defaults.sampling)
     check_request(request, bundle.manifest)  # before the engines are loaded
     with Runtime(bundle, settings) as runtime:
         result = _stream(runtime, codec, request, echo=not as_json)
+    _write_trace(runtime, trace)
     if as_json:
         print_json(result.report(codec.tokenizer.decode(result.token_ids)))
     else:
@@ -113,6 +123,18 @@ def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
         return prompt_file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{prompt_file}: not readable: {error}", hint="pass a UTF-8 text file") from None
+
+
+def _write_trace(runtime: Runtime, path: Path | None) -> None:
+    """Write the timeline where it was asked for, and say how busy the engines were."""
+    if path is None:
+        return
+    try:
+        runtime.timeline.write(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}", hint="choose another --trace") from None
+    idle = ", ".join(f"{engine} {runtime.timeline.idle_share(engine):.0%}" for engine in ENGINES)
+    click.echo(f"{path}: {runtime.cohorts.reason}; idle share: {idle}", err=True)
 
 
 def _stream(runtime: Runtime, codec: TextCodec, request: GenerationRequest, *, echo: bool) -> GenerationResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from dspark_engines import Bundle, GenerationRequest, Runtime, RuntimeOptions, SamplingParams
@@ -42,7 +43,7 @@ def compare_sampling(
     The two samples use seeds of their own: with equal seeds they would share draws.
     """
     tokens: dict[bool, list[list[int]]] = {True: [], False: []}
-    with Runtime(bundle, options) as runtime:
+    with Runtime(bundle, replace(options, max_queue=seeds)) as runtime:
         for speculate in (True, False):
             streams = [
                 runtime.submit(GenerationRequest(prompt_ids, TOKENS, speculate, SamplingParams(temperature, seed=seed)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.costs import CostTable, Timing, save_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime import Finished, Tokens
+from dspark_engines.runtime.pipeline import plan_cohorts
 from dspark_engines.scheduler import scheduler_names
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 
@@ -76,6 +79,44 @@ def test_greedy_output_is_that_of_the_request_alone(
         results = runtime.generate(greedy_requests())
     assert [result.token_ids for result in results] == alone
     assert any(r.accepted for result in results for r in result.rounds), "nothing was ever accepted"
+
+
+@pytest.mark.parametrize("scheduler", ["fixed", "async"])
+def test_two_cohorts_overlap_and_change_nothing(
+    bundle: Bundle, alone: list[list[int]], scheduler: str, tmp_path: Path
+) -> None:
+    with Runtime(bundle, replace(options(8, scheduler), pipeline="on")) as runtime:
+        results = runtime.generate(greedy_requests())
+    assert [result.token_ids for result in results] == alone
+    assert runtime.cohorts.places == [4, 4]
+    assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
+    assert runtime.timeline.overlap_seconds() > 0
+    for engine in ("draft", "verify"):
+        spans = sorted(span for span in runtime.timeline.spans if span.engine == engine)
+        turns = sorted((span.begin, span.end) for span in spans)
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(turns)), "an engine serves one cohort at a time"
+        assert 0 <= runtime.timeline.idle_share(engine) < 1
+    runtime.timeline.write(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert sum(event["ph"] == "X" for event in events) == len(runtime.timeline.spans)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places", "threads", "expected", "reason"),
+    [
+        ("auto", 8, 0, [8], "cores"),
+        ("auto", 1, 1, [1], "one request"),
+        ("on", 1, 1, [1], "one request"),
+        ("on", 5, 0, [3, 2], "two cohorts"),
+        ("off", 8, 1, [8], "switched off"),
+    ],
+)
+def test_overlap_turns_itself_off_and_says_why(
+    wanted: str, places: int, threads: int, expected: list[int], reason: str
+) -> None:
+    cohorts = plan_cohorts(wanted, places, threads)
+    assert cohorts.places == expected
+    assert reason in cohorts.reason
 
 
 @pytest.mark.parametrize("speculate", [True, False])

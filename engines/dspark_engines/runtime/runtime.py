@@ -19,9 +19,11 @@ from dspark_engines.costs import CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime.cohort import Cohort, WaitingRoom
 from dspark_engines.runtime.events import RequestStream
+from dspark_engines.runtime.pipeline import Pipeline, plan_cohorts
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.runtime.timeline import Timeline, take_turns
 from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_cost
 
 
@@ -34,11 +36,13 @@ class RuntimeOptions:
     max_batch: int = 0
     max_queue: int = 1024
     scheduler: SchedulerSpec | str = field(default_factory=FixedSpec)
-    speculate: bool = True
+    pipeline: Pipeline = "auto"
 
 
 class Runtime:
-    """Opens a bundle's engines and serves requests from a thread of its own until the `with` block ends.
+    """Opens a bundle's engines and serves requests from threads of its own until the `with` block ends.
+
+    With two cohorts (see `pipeline`), one is verified while the other is drafted; `cohorts` says whether and why.
 
     Leaving the block waits for what was submitted; an exception in the block cancels it.
     """
@@ -47,6 +51,9 @@ class Runtime:
         self.bundle, self.options = bundle, options or RuntimeOptions()
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
+        self._threads: list[threading.Thread] = []
+        self.timeline = Timeline()
+        """Every step of both engines so far."""
 
     def __enter__(self) -> Self:
         options, slots = self.options, self.bundle.manifest.limits.slots
@@ -58,16 +65,22 @@ class Runtime:
         engines = self._stack.enter_context(get_backend(options.backend).open(self.bundle, options.engines))
         engines.verify.preload(places)
         engines.draft.preload(places)
-        cohort = Cohort(self._runner(engines), self._room, places)
-        self._thread = threading.Thread(target=cohort.run, name="dspark-runtime", daemon=True)
-        self._thread.start()
+        self.cohorts = plan_cohorts(options.pipeline, places, options.engines.threads)
+        costs = self._costs()
+        for number, size in enumerate(self.cohorts.places):
+            runner = self._runner(take_turns(engines, self.timeline, number), costs)
+            cohort = Cohort(runner, self._room, size)
+            self._threads.append(threading.Thread(target=cohort.run, name=f"dspark-cohort-{number}", daemon=True))
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._room.close(abandon=error is not None)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._stack.close()
 
     def _costs(self) -> CostTable | None:
@@ -77,9 +90,9 @@ class Runtime:
             return None
         return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, options.engines))
 
-    def _runner(self, engines: Engines) -> RoundRunner:
+    def _runner(self, engines: Engines, costs: CostTable | None) -> RoundRunner:
         """Without the cost table that its scheduler needs, a runner verifies whole blocks."""
-        costs, spec = self._costs(), self.options.scheduler
+        spec = self.options.scheduler
         if costs is not None:
             scheduler = get_scheduler(spec, costs.step_cost(1, 0))
         else:

@@ -1,0 +1,112 @@
+"""Who used which engine when: one cohort at a time on each, and a record that Chrome's trace viewer shows."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dspark_engines.backends import DraftEngine, DraftOutput, Engines, Slot, VerifyEngine, VerifyOutput
+
+ENGINES = ("draft", "verify")
+
+
+class Span(NamedTuple):
+    """One step: engine, cohort, begin and end in seconds of `time.perf_counter`."""
+
+    engine: str
+    cohort: int
+    begin: float
+    end: float
+
+
+class Timeline:
+    """Steps of both engines, in the order in which they ended. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._locks = {engine: threading.Lock() for engine in ENGINES}
+        self.spans: list[Span] = []
+
+    @contextmanager
+    def turn(self, engine: str, cohort: int) -> Iterator[None]:
+        """Have `engine` to oneself; the time is recorded."""
+        with self._locks[engine]:
+            begin = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.spans.append(Span(engine, cohort, begin, time.perf_counter()))
+
+    def idle_share(self, engine: str) -> float:
+        """Share of the time between the first step of any engine and the last in which this one did nothing."""
+        if not self.spans:
+            return 0.0
+        begin, end = min(span.begin for span in self.spans), max(span.end for span in self.spans)
+        busy = sum(span.end - span.begin for span in self.spans if span.engine == engine)
+        return 1.0 - busy / (end - begin) if end > begin else 0.0
+
+    def overlap_seconds(self) -> float:
+        """Time in which both engines were at work."""
+        draft, verify = ([span for span in self.spans if span.engine == engine] for engine in ENGINES)
+        return sum(max(0.0, min(a.end, b.end) - max(a.begin, b.begin)) for a in draft for b in verify)
+
+    def write(self, path: Path) -> None:
+        """Write Chrome's trace format: one row an engine, a colour a cohort, microseconds."""
+        start = min((span.begin for span in self.spans), default=0.0)
+        events: list[dict[str, Any]] = [
+            {"name": "thread_name", "ph": "M", "pid": 0, "tid": row, "args": {"name": engine}}
+            for row, engine in enumerate(ENGINES)
+        ]
+        events += [
+            {
+                "name": f"{span.engine} cohort {span.cohort}",
+                "ph": "X",
+                "pid": 0,
+                "tid": ENGINES.index(span.engine),
+                "ts": 1e6 * (span.begin - start),
+                "dur": 1e6 * (span.end - span.begin),
+            }
+            for span in self.spans
+        ]
+        path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), "utf-8")
+
+
+def take_turns(engines: Engines, timeline: Timeline, cohort: int) -> Engines:
+    """The same engines as one cohort sees them: each step waits for its turn."""
+    return Engines(_Verify(engines.verify, timeline, cohort), _Draft(engines.draft, timeline, cohort))
+
+
+class _Verify(VerifyEngine):
+    def __init__(self, engine: VerifyEngine, timeline: Timeline, cohort: int) -> None:
+        self._engine, self._timeline, self._cohort = engine, timeline, cohort
+
+    @property
+    def max_rows(self) -> int:
+        return self._engine.max_rows
+
+    def new_slot(self) -> Slot:
+        return self._engine.new_slot()
+
+    def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
+        with self._timeline.turn("verify", self._cohort):
+            return self._engine.step(*args, **kwargs)
+
+
+class _Draft(DraftEngine):
+    def __init__(self, engine: DraftEngine, timeline: Timeline, cohort: int) -> None:
+        self._engine, self._timeline, self._cohort = engine, timeline, cohort
+
+    @property
+    def max_rows(self) -> int:
+        return self._engine.max_rows
+
+    def new_slot(self) -> Slot:
+        return self._engine.new_slot()
+
+    def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
+        with self._timeline.turn("draft", self._cohort):
+            return self._engine.step(*args, **kwargs)
