@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from dspark_engines.errors import DsparkError
 
+PIPE_WIDTH = 180
+
 
 class ProgressReporter:
     """Shows each step as a bar; steps without units pulse until the next one begins."""
@@ -59,6 +61,12 @@ def reporting() -> Iterator[ProgressReporter]:
         reporter.finish()
     if not console.is_interactive:
         console.print()  # ends the last bar's line
+
+
+def table_console() -> Console:
+    """Standard output for tables: the terminal's width, or wide enough for all columns on a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

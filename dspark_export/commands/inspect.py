@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dspark_engines.bundle import GraphInfo, Manifest, open_bundle
-from dspark_export.commands.console import print_json
+from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.options import bundle_argument, json_option
 
 
@@ -23,7 +22,7 @@ def command(bundle: Path, as_json: bool) -> None:
     if as_json:
         print_json(manifest.model_dump())
         return
-    console = Console()
+    console = table_console()
     for table in (_facts(manifest), _graphs(manifest), _files(manifest)):
         console.print(table)
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.costs import BreakEven, CostTable, break_even, is_flat, save_cost_table, take_fingerprint
 from dspark_engines.profiling import ProfilePlan, measure
-from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 
 CONTEXTS = (64, 512, 1536)
@@ -66,7 +65,7 @@ def _rows(chosen: Sequence[int], bundle: Bundle, backend: str) -> list[int]:
 
 
 def _show(table: CostTable, entries: Sequence[BreakEven]) -> None:
-    console = Console()
+    console = table_console()
     console.print(_costs(table))
     console.print(_break_even(entries))
     if is_flat(table):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dspark_calibration import accepted_length
@@ -17,7 +16,7 @@ from dspark_engines.bundle import FileRecord, check_hash, record_file
 from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TextCodec
 from dspark_export.commands.audit import run as run_audits
-from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.progress import Reporter
 from dspark_export.verification import (
@@ -160,7 +159,7 @@ def _show(
     table.add_row("greedy identity", outcome, "ok" if identity.passed else "FAILED")
     for row in audit:
         table.add_row(*row)
-    console = Console()
+    console = table_console()
     console.print(table)
     for d in identity.differences:
         kind = "tie" if d.tie else "DIFFERENCE"
