@@ -30,7 +30,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     pair = open_pair(plan)
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan.limits, reporter)
-        backends = [] if backend is None else [_compile(backend, root, root, plan.limits, reporter)]
+        backends = [] if backend is None else [_compile(backend, root, plan.limits, reporter)]
         manifest = describe_bundle(pair, root, plan.limits, backends, reporter.step("hashing"))
         write_manifest(manifest, root)
     return manifest
@@ -64,13 +64,13 @@ def write_manifest(manifest: Manifest, root: Path) -> None:
     os.replace(partial, root / MANIFEST)
 
 
-def _compile(backend: Backend, root: Path, home: Path, limits: Limits, reporter: Reporter) -> BackendInfo:
+def _compile(backend: Backend, root: Path, limits: Limits, reporter: Reporter) -> BackendInfo:
     step = reporter.step(f"compiling for {backend.name}")
     folder = root / "engines" / backend.name
     folder.mkdir(parents=True)
     compiled = backend.compile(root / "onnx", folder, limits)
     step(1, 1)
-    return describe_backend(backend, compiled, home)
+    return describe_backend(backend, compiled, root)
 
 
 def _with_backend(bundle: Bundle, info: BackendInfo, records: list[FileRecord]) -> Manifest:

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from dspark_engines.errors import DsparkError
 
 PIPE_WIDTH = 180
+USER_ERROR = 2
+"""Exit code of everything that a user can cause."""
 
 
 class ProgressReporter:

@@ -17,11 +17,9 @@ from dspark_engines.runtime.pipeline import Pipeline
 from dspark_engines.runtime.timeline import ENGINES
 from dspark_engines.text import TextCodec
 from dspark_export.commands.batch import Defaults, read_lines, results, submit_lines
-from dspark_export.commands.console import print_error, print_json, reporting
+from dspark_export.commands.console import USER_ERROR, print_error, print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
-
-USER_ERROR = 2
 
 
 @click.command("generate")

@@ -13,10 +13,9 @@ from typing import Any, NoReturn
 import click
 
 from dspark_engines.errors import DsparkError
-from dspark_export.commands.console import print_error
+from dspark_export.commands.console import USER_ERROR, print_error
 
 COMMANDS = ("build", "export", "compile", "generate", "inspect", "profile", "verify")
-USER_ERROR = 2
 
 
 class LazyGroup(click.Group):

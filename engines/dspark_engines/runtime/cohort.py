@@ -40,11 +40,6 @@ class WaitingRoom:
         with self.changed:
             return self._queue.popleft() if self._queue else None
 
-    def wake(self) -> None:
-        """Let waiting threads look again."""
-        with self.changed:
-            self.changed.notify_all()
-
     def close(self, *, abandon: bool) -> None:
         """No more requests; threads leave when all is done, or after the current round if it is abandoned."""
         with self.changed:

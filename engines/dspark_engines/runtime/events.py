@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dspark_engines.errors import DsparkError
@@ -38,10 +38,9 @@ Event = Tokens | Finished | Failed
 class RequestStream:
     """Events of one request, in order, from the runtime's thread to the caller's."""
 
-    def __init__(self, request: GenerationRequest, wake: Callable[[], None]) -> None:
+    def __init__(self, request: GenerationRequest) -> None:
         self.request = request
         self.cancelled = False
-        self._wake = wake
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[Event]:
@@ -55,7 +54,6 @@ class RequestStream:
     def cancel(self) -> None:
         """Stop after the current round; what was produced by then is the result (`stop` "cancelled")."""
         self.cancelled = True
-        self._wake()
 
     def result(self) -> GenerationResult:
         """Wait for the end. Raises `DsparkError` when the runtime failed."""

@@ -53,7 +53,7 @@ class Runtime:
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
         self.timeline = Timeline()
-        """Every step of both engines so far."""
+        """The last steps of both engines."""
 
     def __enter__(self) -> Self:
         options, slots = self.options, self.bundle.manifest.limits.slots
@@ -102,7 +102,7 @@ class Runtime:
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""
         check_request(request, self.bundle.manifest)
-        stream = RequestStream(request, self._room.wake)
+        stream = RequestStream(request)
         self._room.put(stream)
         return stream
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dspark_engines.backends import DraftEngine, DraftOutput, Engines, Slot, VerifyEngine, VerifyOutput
+from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
 
 ENGINES = ("draft", "verify")
+KEPT = 50_000
+"""Steps that are remembered: most of an hour, and a few megabytes, however long a runtime lives."""
 
 
 class Span(NamedTuple):
@@ -25,11 +28,11 @@ class Span(NamedTuple):
 
 
 class Timeline:
-    """Steps of both engines, in the order in which they ended. Safe for several threads."""
+    """The last steps of both engines, in the order in which they ended. Safe for several threads."""
 
     def __init__(self) -> None:
         self._locks = {engine: threading.Lock() for engine in ENGINES}
-        self.spans: list[Span] = []
+        self.spans: deque[Span] = deque(maxlen=KEPT)
 
     @contextmanager
     def turn(self, engine: str, cohort: int) -> Iterator[None]:
@@ -43,20 +46,23 @@ class Timeline:
 
     def idle_share(self, engine: str) -> float:
         """Share of the time between the first step of any engine and the last in which this one did nothing."""
-        if not self.spans:
+        spans = list(self.spans)  # a copy: engines may be at work
+        if not spans:
             return 0.0
-        begin, end = min(span.begin for span in self.spans), max(span.end for span in self.spans)
-        busy = sum(span.end - span.begin for span in self.spans if span.engine == engine)
+        begin, end = min(span.begin for span in spans), max(span.end for span in spans)
+        busy = sum(span.end - span.begin for span in spans if span.engine == engine)
         return 1.0 - busy / (end - begin) if end > begin else 0.0
 
     def overlap_seconds(self) -> float:
         """Time in which both engines were at work."""
-        draft, verify = ([span for span in self.spans if span.engine == engine] for engine in ENGINES)
+        spans = list(self.spans)
+        draft, verify = ([span for span in spans if span.engine == engine] for engine in ENGINES)
         return sum(max(0.0, min(a.end, b.end) - max(a.begin, b.begin)) for a in draft for b in verify)
 
     def write(self, path: Path) -> None:
         """Write Chrome's trace format: one row an engine, a colour a cohort, microseconds."""
-        start = min((span.begin for span in self.spans), default=0.0)
+        spans = list(self.spans)
+        start = min((span.begin for span in spans), default=0.0)
         events: list[dict[str, Any]] = [
             {"name": "thread_name", "ph": "M", "pid": 0, "tid": row, "args": {"name": engine}}
             for row, engine in enumerate(ENGINES)
@@ -70,7 +76,7 @@ class Timeline:
                 "ts": 1e6 * (span.begin - start),
                 "dur": 1e6 * (span.end - span.begin),
             }
-            for span in self.spans
+            for span in spans
         ]
         path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), "utf-8")
 
@@ -80,33 +86,30 @@ def take_turns(engines: Engines, timeline: Timeline, cohort: int) -> Engines:
     return Engines(_Verify(engines.verify, timeline, cohort), _Draft(engines.draft, timeline, cohort))
 
 
-class _Verify(VerifyEngine):
-    def __init__(self, engine: VerifyEngine, timeline: Timeline, cohort: int) -> None:
+class _TurnTaker(Engine):
+    """What both engines forward as it is."""
+
+    def __init__(self, engine: Any, timeline: Timeline, cohort: int) -> None:
         self._engine, self._timeline, self._cohort = engine, timeline, cohort
 
     @property
     def max_rows(self) -> int:
-        return self._engine.max_rows
+        rows: int = self._engine.max_rows
+        return rows
 
     def new_slot(self) -> Slot:
         return self._engine.new_slot()
 
+
+class _Verify(_TurnTaker, VerifyEngine):
     def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
         with self._timeline.turn("verify", self._cohort):
-            return self._engine.step(*args, **kwargs)
+            output: VerifyOutput = self._engine.step(*args, **kwargs)
+        return output
 
 
-class _Draft(DraftEngine):
-    def __init__(self, engine: DraftEngine, timeline: Timeline, cohort: int) -> None:
-        self._engine, self._timeline, self._cohort = engine, timeline, cohort
-
-    @property
-    def max_rows(self) -> int:
-        return self._engine.max_rows
-
-    def new_slot(self) -> Slot:
-        return self._engine.new_slot()
-
+class _Draft(_TurnTaker, DraftEngine):
     def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
         with self._timeline.turn("draft", self._cohort):
-            return self._engine.step(*args, **kwargs)
+            output: DraftOutput = self._engine.step(*args, **kwargs)
+        return output

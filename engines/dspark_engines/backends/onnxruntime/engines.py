@@ -10,6 +10,7 @@ import numpy as np
 from dspark_engines.backends.base import (
     DraftEngine,
     DraftOutput,
+    Engine,
     Floats,
     Ints,
     Slot,
@@ -24,8 +25,8 @@ VERIFY_OUTPUTS = ("logits", "features")
 ROLE_OUTPUTS = {"verify": VERIFY_OUTPUTS, "draft": DRAFT_OUTPUTS}
 
 
-class OrtVerifyEngine(VerifyEngine):
-    """`VerifyEngine` on ONNX Runtime. A filling row is one token on an empty cache."""
+class BucketedEngine(Engine):
+    """What both engines do with their buckets alike."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -39,6 +40,10 @@ class OrtVerifyEngine(VerifyEngine):
 
     def preload(self, rows: int) -> None:
         self._buckets.preload(rows)
+
+
+class OrtVerifyEngine(BucketedEngine, VerifyEngine):
+    """`VerifyEngine` on ONNX Runtime. A filling row is one token on an empty cache."""
 
     def step(
         self, slots: Sequence[Slot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
@@ -54,21 +59,8 @@ class OrtVerifyEngine(VerifyEngine):
         return VerifyOutput(logits, features[: len(token_ids)], seconds)
 
 
-class OrtDraftEngine(DraftEngine):
+class OrtDraftEngine(BucketedEngine, DraftEngine):
     """`DraftEngine` on ONNX Runtime. A filling row is a block without context."""
-
-    def __init__(self, buckets: Buckets) -> None:
-        self._buckets = buckets
-
-    @property
-    def max_rows(self) -> int:
-        return self._buckets.max_rows
-
-    def new_slot(self) -> Slot:
-        return self._buckets.new_slot()
-
-    def preload(self, rows: int) -> None:
-        self._buckets.preload(rows)
 
     def step(
         self,
