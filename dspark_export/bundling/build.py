@@ -31,7 +31,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan.limits, reporter)
         backends = [] if backend is None else [_compile(backend, root, plan.limits, reporter)]
-        manifest = describe_bundle(pair, root, plan.limits, backends, reporter.step("hashing"))
+        manifest = describe_bundle(pair, root, plan, backends, reporter.step("hashing"))
         write_manifest(manifest, root)
     return manifest
 

@@ -17,25 +17,25 @@ from dspark_engines.bundle import (
     EngineInfo,
     FileRecord,
     GraphInfo,
-    Limits,
     Manifest,
     TargetInfo,
     TensorInfo,
     record_file,
 )
-from dspark_export.bundling.plan import Pair
+from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.progress import Step
 
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 
 
-def describe_bundle(pair: Pair, root: Path, limits: Limits, backends: list[BackendInfo], step: Step) -> Manifest:
+def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[BackendInfo], step: Step) -> Manifest:
     """The manifest of everything under `root`; hashes are taken here."""
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tools={name: version(name) for name in TOOLS},
         precision="fp32",
-        limits=limits,
+        limits=plan.limits,
+        speculation=plan.speculation,
         target=_target(pair),
         drafter=_drafter(pair),
         graphs={"target": describe_graph(root, "target"), "drafter": describe_graph(root, "drafter")},

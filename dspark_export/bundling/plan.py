@@ -24,6 +24,7 @@ class BuildPlan:
     backend: str | None
     limits: Limits
     overwrite: bool = False
+    speculation: bool = True
 
 
 @dataclass(frozen=True)

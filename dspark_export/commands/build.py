@@ -23,7 +23,9 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         slots=options["slots"],
     )
     output: Path = options["output"]
-    plan = BuildPlan(options["target"], options["drafter"], output, backend, limits, options["overwrite"])
+    plan = BuildPlan(
+        options["target"], options["drafter"], output, backend, limits, options["overwrite"], options["speculation"]
+    )
     with reporting() as reporter:
         manifest = build_bundle(plan, reporter)
     _report(output, manifest, as_json)

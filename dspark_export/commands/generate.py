@@ -18,7 +18,13 @@ from dspark_engines.runtime.timeline import ENGINES
 from dspark_engines.text import TextCodec
 from dspark_export.commands.batch import Defaults, read_lines, results, submit_lines
 from dspark_export.commands.console import USER_ERROR, print_error, print_json, reporting
-from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.commands.options import (
+    backend_option,
+    bundle_argument,
+    json_option,
+    speculation_options,
+    threads_option,
+)
 from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
 
 
@@ -28,7 +34,7 @@ from dspark_export.commands.sampling import sampling_options, scheduler_option, 
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="Read the prompt from a file.")
 @click.option("--batch-file", type=click.Path(path_type=Path), help="JSON Lines of requests; a JSON result a line.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Stop after so many tokens.")
-@click.option("--speculation/--no-speculation", default=True, help="Draft and verify, or decode plainly.")
+@speculation_options
 @click.option("--raw", is_flag=True, help="Send the prompt as it is, without the chat template.")
 @sampling_options
 @scheduler_option
@@ -51,9 +57,16 @@ def command(
     **options: Any,
 ) -> int:
     """Generate from BUNDLE. Text goes to standard output as it comes, figures to standard error."""
-    defaults = Defaults(options["max_new_tokens"], options["raw"], options["speculation"], take_sampling(options))
+    defaults = Defaults(options["max_new_tokens"], options["raw"], True, take_sampling(options))
     opened = open_bundle(bundle)
-    settings = RuntimeOptions(backend, EngineOptions(threads), 1, scheduler=scheduler, pipeline=pipeline)
+    settings = RuntimeOptions(
+        backend,
+        EngineOptions(threads),
+        1,
+        scheduler=scheduler,
+        pipeline=pipeline,
+        speculation="off" if options["no_speculation"] else options["speculation"],
+    )
     if batch_file is not None:
         if prompt is not None or prompt_file is not None:
             raise RequestError("both a prompt and --batch-file are given", hint="pass one of them")

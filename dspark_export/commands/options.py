@@ -37,6 +37,19 @@ def backend_option(function: F) -> F:
     )(function)
 
 
+def speculation_options(function: F) -> F:
+    """--speculation, and --no-speculation for its "off"."""
+    choice = click.option(
+        "--speculation",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        help="Draft and verify: always, never, or as the bundle says and, for schedulers that know the cost, only "
+        "where it pays.",
+    )
+    off = click.option("--no-speculation", is_flag=True, help="The same as --speculation off: decode plainly.")
+    return choice(off(function))
+
+
 def overwrite_option(function: F) -> F:
     """--overwrite."""
     return click.option("--overwrite", is_flag=True, help="Replace what is already there.")(function)
@@ -58,6 +71,9 @@ def checkpoint_options(function: F) -> F:
         ),
         click.option("--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."),
         click.option("--slots", type=click.IntRange(min=1, max=64), default=8, help="Most requests at once."),
+        click.option(
+            "--speculation/--no-speculation", default=True, help="Whether runtimes speculate unless told otherwise."
+        ),
         overwrite_option,
         json_option,
     ]

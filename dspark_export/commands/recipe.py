@@ -41,6 +41,7 @@ class Recipe(_Table):
     backend: str
     precision: Literal["fp32"]
     limits: LimitsTable
+    speculation: bool = True
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -80,4 +81,5 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "context_length": recipe.limits.context_length,
         "prefill_chunk": recipe.limits.prefill_chunk,
         "slots": recipe.limits.slots,
+        "speculation": recipe.speculation,
     }

@@ -17,6 +17,7 @@ from dspark_engines.costs import CostTable, Timing, save_cost_table, take_finger
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime import Finished, Tokens
 from dspark_engines.runtime.pipeline import plan_cohorts
+from dspark_engines.runtime.runtime import Speculation
 from dspark_engines.scheduler import scheduler_names
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 
@@ -67,7 +68,7 @@ def alone(bundle: Bundle) -> list[list[int]]:
 
 
 def options(max_batch: int, scheduler: str = "fixed") -> RuntimeOptions:
-    return RuntimeOptions(engines=OPTIONS, max_batch=max_batch, scheduler=scheduler)
+    return RuntimeOptions(engines=OPTIONS, max_batch=max_batch, scheduler=scheduler, speculation="on")
 
 
 @pytest.mark.parametrize("scheduler", scheduler_names())
@@ -79,6 +80,30 @@ def test_greedy_output_is_that_of_the_request_alone(
         results = runtime.generate(greedy_requests())
     assert [result.token_ids for result in results] == alone
     assert any(r.accepted for result in results for r in result.rounds), "nothing was ever accepted"
+
+
+@pytest.mark.parametrize("scheduler", ["threshold", "algorithm1", "async"])
+def test_where_drafting_does_not_pay_it_is_left_out(bundle: Bundle, alone: list[list[int]], scheduler: str) -> None:
+    """The tiny drafter guesses: after a few rounds nearly all are plain, and nobody's output changes."""
+    with Runtime(bundle, replace(options(4, scheduler), speculation="auto")) as runtime:
+        results = runtime.generate(greedy_requests())
+    assert [result.token_ids for result in results] == alone
+    drafts = sum(span.engine == "draft" for span in runtime.timeline.spans)
+    steps = sum(span.engine == "verify" for span in runtime.timeline.spans)
+    assert 0 < drafts < steps / 3
+
+
+@pytest.mark.parametrize(
+    ("in_bundle", "wanted", "drafts"), [(False, "auto", False), (False, "on", True), (True, "off", False)]
+)
+def test_speculation_is_switched_per_bundle_and_per_run(
+    bundle: Bundle, alone: list[list[int]], in_bundle: bool, wanted: Speculation, drafts: bool
+) -> None:
+    manifest = bundle.manifest.model_copy(update={"speculation": in_bundle})
+    with Runtime(replace(bundle, manifest=manifest), replace(options(8), speculation=wanted)) as runtime:
+        results = runtime.generate(greedy_requests()[:8])
+    assert [result.token_ids for result in results] == alone[:8]
+    assert any(span.engine == "draft" for span in runtime.timeline.spans) is drafts
 
 
 @pytest.mark.parametrize("scheduler", ["fixed", "async"])

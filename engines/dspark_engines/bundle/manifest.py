@@ -107,3 +107,5 @@ class Manifest(_Record):
     graphs: dict[Literal["target", "drafter"], GraphInfo]
     backends: list[BackendInfo]
     files: list[FileRecord]
+    speculation: bool = True
+    """Whether runtimes speculate unless they are told; may be changed in place."""

@@ -72,21 +72,28 @@ class CostTable(BaseModel):
         Measured sizes stand for everything up to them: a step runs on the next larger bucket of rows, and a
         context counts as the nearest measured one.
         """
-        size = next((n for n in self.rows if n >= rows), self.rows[-1])
-        band = min(self.contexts, key=lambda measured: abs(measured - context))
-        return _step_cost(self, size, band)
+        return _step_cost(self, *self._measured(rows, context))
 
     def draft_seconds(self, rows: int, context: int) -> float:
-        """Seconds of a draft step."""
-        same = [timing for timing in self.draft if timing.rows == rows and timing.context == context]
-        return same[0].seconds if same else 0.0
+        """Seconds of a draft step of `rows` requests; 0 without any. Sizes as in `step_cost`."""
+        return _draft_seconds(self, *self._measured(rows, context)) if rows else 0.0
+
+    def _measured(self, rows: int, context: int) -> tuple[int, int]:
+        """The measured batch size and context that stand for these."""
+        size = next((n for n in self.rows if n >= rows), self.rows[-1])
+        return size, min(self.contexts, key=lambda measured: abs(measured - context))
 
 
 @lru_cache(maxsize=256)
 def _step_cost(table: CostTable, rows: int, context: int) -> StepCost:
     points = [(t.tokens, t.seconds) for t in table.verify if t.rows == rows and t.context == context]
-    draft = table.draft_seconds(rows, context)
+    draft = _draft_seconds(table, rows, context)
     return StepCost(points, draft_seconds=draft, overhead_seconds=table.overhead_seconds)
+
+
+@lru_cache(maxsize=256)
+def _draft_seconds(table: CostTable, rows: int, context: int) -> float:
+    return next((t.seconds for t in table.draft if t.rows == rows and t.context == context), 0.0)
 
 
 def load_cost_table(bundle: Bundle, here: Fingerprint) -> CostTable | None:

@@ -54,10 +54,8 @@ class DraftRules:
         return Drafts([], ids, logits, np.empty((0, g)), np.empty(0, np.int64))
 
 
-def draft_blocks(engine: DraftEngine, states: Sequence[RequestState], rules: DraftRules) -> Drafts:
-    """Draft for every state that wants it; their pending features are consumed."""
-    caps = {state: cap for state in states if (cap := rules.cap(state))}
-    chosen = list(caps)
+def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: DraftRules) -> Drafts:
+    """Draft for these, all of which can make use of a draft; their pending features are consumed."""
     if not chosen:
         return rules.nothing()
     features = [state.take_pending() for state in chosen]
@@ -79,7 +77,9 @@ def draft_blocks(engine: DraftEngine, states: Sequence[RequestState], rules: Dra
     if np.isnan(output.confidence_logits).any():
         raise BackendError("the drafter's confidences are NaN", hint="verify the bundle: dspark-export verify")
     survival = prefix_survival(output.confidence_logits) * _alive(output.draft_ids, rules.eos)
-    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, np.array(list(caps.values())))
+    return Drafts(
+        chosen, output.draft_ids, output.draft_logits, survival, np.array([rules.cap(state) for state in chosen])
+    )
 
 
 def prefix_survival(confidence_logits: Floats) -> npt.NDArray[np.float64]:

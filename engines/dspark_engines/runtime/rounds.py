@@ -21,6 +21,7 @@ from dspark_engines.costs import CostTable
 from dspark_engines.runtime.drafting import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
+from dspark_engines.runtime.selection import DraftSelection
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.runtime.verifying import commit, decide, plan_rows, run_rows
 from dspark_engines.scheduler import Scheduler
@@ -30,12 +31,21 @@ Gained = list[tuple[RequestState, list[int]]]
 
 
 class RoundRunner:
-    """Advances requests on opened engines. Holds no request itself."""
+    """Advances requests on opened engines. Holds no request itself.
+
+    `costs` is for schedulers that read it; with `selection`, only those draft for whom it pays.
+    """
 
     def __init__(
-        self, engines: Engines, manifest: Manifest, scheduler: Scheduler, costs: CostTable | None = None
+        self,
+        engines: Engines,
+        manifest: Manifest,
+        scheduler: Scheduler,
+        costs: CostTable | None = None,
+        selection: DraftSelection | None = None,
     ) -> None:
         self._engines, self._scheduler, self._limits, self._costs = engines, scheduler, manifest.limits, costs
+        self._selection = selection
         self._rules = DraftRules(
             manifest.drafter.block_size, manifest.limits.context_length, frozenset(manifest.target.eos_token_ids)
         )
@@ -62,8 +72,11 @@ class RoundRunner:
 
     def draft(self, states: Sequence[RequestState]) -> Drafts:
         """The drafting half. When the drafter fails all requests go on by plain decoding, and a warning says so."""
+        candidates = [state for state in states if self._rules.cap(state)]
+        if self._selection is not None:
+            candidates = self._selection.choose(states, candidates)
         try:
-            return draft_blocks(self._engines.draft, states, self._rules)
+            return draft_blocks(self._engines.draft, candidates, self._rules)
         except Exception as error:  # whatever a backend raises: requests in flight must not be lost
             self._give_up(states, error)
             return self._rules.nothing()
@@ -74,6 +87,9 @@ class RoundRunner:
         rows = plan_rows(states, drafts, lengths, self._limits.prefill_chunk)
         logits, features = run_rows(self._engines.verify, rows)
         outcomes = decide(rows, logits, drafts, lengths)
+        if self._selection is not None:
+            for length, outcome in zip(lengths.tolist(), outcomes[: len(drafts)], strict=True):
+                self._selection.record(outcome.row.state, length, outcome.accepted)
         pairs = zip(outcomes, features, strict=True)
         return [(outcome.row.state, commit(outcome, part, self._rules.eos)) for outcome, part in pairs]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
-from dspark_engines.costs import CostTable, load_cost_table, take_fingerprint
+from dspark_engines.costs import COST_TABLE, CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime.cohort import Cohort, WaitingRoom
 from dspark_engines.runtime.events import RequestStream
@@ -23,13 +23,20 @@ from dspark_engines.runtime.pipeline import Pipeline, plan_cohorts
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.runtime.selection import DraftSelection
 from dspark_engines.runtime.timeline import Timeline, take_turns
 from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_cost
+
+Speculation = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How a runtime serves. `max_batch` 0 means as many requests at once as the bundle was built for."""
+    """How a runtime serves. `max_batch` 0 means as many requests at once as the bundle was built for.
+
+    `speculation` "auto" does as the bundle says, and with a scheduler other than `fixed` and a cost table drafts
+    only for whom it pays; "on" drafts always, "off" never. A request may go without by itself.
+    """
 
     backend: str = "onnxruntime"
     engines: EngineOptions = field(default_factory=EngineOptions)
@@ -37,6 +44,7 @@ class RuntimeOptions:
     max_queue: int = 1024
     scheduler: SchedulerSpec | str = field(default_factory=FixedSpec)
     pipeline: Pipeline = "auto"
+    speculation: Speculation = "auto"
 
 
 class Runtime:
@@ -49,6 +57,7 @@ class Runtime:
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions | None = None) -> None:
         self.bundle, self.options = bundle, options or RuntimeOptions()
+        self.speculating = {"auto": bundle.manifest.speculation, "on": True, "off": False}[self.options.speculation]
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
@@ -84,25 +93,29 @@ class Runtime:
         self._stack.close()
 
     def _costs(self) -> CostTable | None:
-        """The bundle's cost table, if the scheduler needs one and it was measured here."""
+        """The bundle's cost table, if it is of use and was measured here."""
         options = self.options
-        if not needs_cost(options.scheduler):
+        spec = options.scheduler
+        if not self.speculating or (spec if isinstance(spec, str) else spec.name) == FixedSpec.name:
+            return None
+        if not needs_cost(spec) and not self.bundle.file(COST_TABLE).is_file():
             return None
         return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, options.engines))
 
     def _runner(self, engines: Engines, costs: CostTable | None) -> RoundRunner:
         """Without the cost table that its scheduler needs, a runner verifies whole blocks."""
-        spec = self.options.scheduler
-        if costs is not None:
-            scheduler = get_scheduler(spec, costs.step_cost(1, 0))
-        else:
+        spec, manifest = self.options.scheduler, self.bundle.manifest
+        if costs is None:
             scheduler = get_scheduler(FixedSpec() if needs_cost(spec) else spec)
-        return RoundRunner(engines, self.bundle.manifest, scheduler, costs)
+            return RoundRunner(engines, manifest, scheduler)
+        scheduler = get_scheduler(spec, costs.step_cost(1, 0))
+        selection = DraftSelection(costs, manifest.drafter.block_size) if self.options.speculation == "auto" else None
+        return RoundRunner(engines, manifest, scheduler, costs, selection)
 
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""
         check_request(request, self.bundle.manifest)
-        stream = RequestStream(request)
+        stream = RequestStream(request if self.speculating else replace(request, speculate=False))
         self._room.put(stream)
         return stream
 
