@@ -29,7 +29,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     backend = None if plan.backend is None else get_backend(plan.backend)
     pair = open_pair(plan)
     with atomic_directory(plan.output) as root:
-        export_pair(pair, root, plan.limits, reporter)
+        export_pair(pair, root, plan, reporter)
         backends = [] if backend is None else [_compile(backend, root, plan.limits, reporter)]
         manifest = describe_bundle(pair, root, plan, backends, reporter.step("hashing"))
         write_manifest(manifest, root)

@@ -33,7 +33,7 @@ def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[Back
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tools={name: version(name) for name in TOOLS},
-        precision="fp32",
+        precision=plan.precision,
         limits=plan.limits,
         speculation=plan.speculation,
         target=_target(pair),

@@ -2,34 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from dspark_engines.bundle import Limits
+import onnx_ir as ir
+
+from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE
-from dspark_export.bundling.plan import Pair
-from dspark_export.graphs import build_drafter_graph, build_target_graph, save_graph
+from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.graphs import build_drafter_graph, build_target_graph, head_spec, save_graph
+from dspark_export.graphs.writer import lazy
 from dspark_export.progress import Reporter
+from dspark_export.quantization import Int8Weight, Plans, plan_drafter, plan_target, quantize_graph
 
-TABLES = ("embed_tokens.weight", "lm_head.weight")
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+Tensors = Mapping[str, ir.ExternalTensor]
 
 
-def export_pair(pair: Pair, root: Path, limits: Limits, reporter: Reporter) -> None:
+def export_pair(pair: Pair, root: Path, plan: BuildPlan, reporter: Reporter) -> None:
     """Export both graphs and the tokenizer into `root`."""
-    export_graphs(pair, root / "onnx", limits, reporter)
+    export_graphs(pair, root / "onnx", plan, reporter)
     export_text(pair, root / "tokenizer")
 
 
-def export_graphs(pair: Pair, folder: Path, limits: Limits, reporter: Reporter) -> None:
+def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> None:
     """target.onnx and drafter.onnx with their weights; tables that the drafter lacks are shared, not copied."""
     folder.mkdir(parents=True)
-    target, drafter = pair.target, pair.drafter
-    positions = limits.context_length + drafter.spec.block_size
-    graph = build_target_graph(target.spec, target.weights, drafter.spec.target_layer_ids, positions)
+    target, drafter = pair.target.spec, pair.drafter.spec
+    positions = plan.limits.context_length + drafter.block_size
+
+    def target_graph() -> ir.Model:
+        return build_target_graph(target, pair.target.weights, drafter.target_layer_ids, positions)
+
+    def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
+        return build_drafter_graph(drafter, pair.drafter.weights, tables, positions)
+
+    graph, features = target_graph(), None
+    if plan.precision == "int8":
+        plans, features = plan_target(target_graph(), target.vocab_size, reporter.step("measuring the target's layers"))
+        quantize_graph(graph, plans, keep=kept(plan, "target", plans))
     written = save_graph(graph, folder / "target.onnx", reporter.step("exporting the target"))
-    embedding, head = (written.get(name, written[TABLES[0]]) for name in TABLES)
-    shared = {name: table for name, table in zip(TABLES, (embedding, head), strict=True) if name not in drafter.weights}
-    graph = build_drafter_graph(drafter.spec, drafter.weights, shared, positions)
+    graph = drafter_graph(_tables(pair, written))
+    if features is not None:
+        step = reporter.step("measuring the drafter's layers")
+        plans = plan_drafter(drafter_graph(_tables(pair, {})), target.vocab_size, drafter.block_size, features, step)
+        head, shared = head_spec(drafter), _int8_head(pair, written)
+        quantize_graph(graph, plans, head=head, keep=kept(plan, "drafter", plans), shared=shared)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
+
+
+def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:
+    """Weights of one graph that stay in float32. Raises `CheckpointError` for a layer that there is none of."""
+    prefix, layers = f"{graph}.", {name.removesuffix(".weight"): name for name in plans}
+    wanted = [name.removeprefix(prefix) for name in plan.keep if name.startswith(prefix)]
+    nowhere = [name for name in plan.keep if not name.startswith(("target.", "drafter."))]
+    if nowhere:
+        raise CheckpointError(f"--keep-fp32 {nowhere[0]}: which graph?", hint="begin it with 'target.' or 'drafter.'")
+    for name in wanted:
+        if name not in layers:
+            raise CheckpointError(
+                f"--keep-fp32 {prefix}{name}: the {graph} has no such layer", hint=f"one of: {', '.join(layers)}"
+            )
+    return {layers[name] for name in wanted}
+
+
+def _tables(pair: Pair, written: Tensors) -> dict[str, ir.TensorProtocol]:
+    """Embedding and output table for a drafter that has none, as the target's graph has stored them."""
+    weights, tables = pair.target.weights, {EMBEDDING: EMBEDDING, HEAD: _head_name(pair)}
+    missing = {name: stored for name, stored in tables.items() if name not in pair.drafter.weights}
+    return {
+        name: written.get(stored) or lazy(stored, weights.shapes[stored], partial(weights.__getitem__, stored))
+        for name, stored in missing.items()
+    }
+
+
+def _int8_head(pair: Pair, written: Tensors) -> dict[str, Int8Weight]:
+    """The target's quantised output table, unless the drafter has its own."""
+    if pair.drafter.spec.own_head:
+        return {}
+    int8, scale = (written.get(f"{_head_name(pair)}.{kind}") for kind in Int8Weight._fields)
+    return {HEAD: Int8Weight(int8, scale)} if int8 and scale else {}
+
+
+def _head_name(pair: Pair) -> str:
+    return EMBEDDING if pair.target.spec.tied_embeddings else HEAD
 
 
 def export_text(pair: Pair, folder: Path) -> None:

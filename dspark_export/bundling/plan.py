@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dspark_engines.bundle import Limits, check_destination
+from dspark_engines.bundle import Limits, Precision, check_destination
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
 from dspark_export.checkpoints.tensors import Shape
@@ -25,6 +25,9 @@ class BuildPlan:
     limits: Limits
     overwrite: bool = False
     speculation: bool = True
+    precision: Precision = "fp32"
+    keep: tuple[str, ...] = ()
+    """Linear layers that stay in float32 whatever the precision, such as target.layers.0.mlp.down_proj."""
 
 
 @dataclass(frozen=True)

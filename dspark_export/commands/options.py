@@ -72,6 +72,19 @@ def checkpoint_options(function: F) -> F:
         click.option("--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."),
         click.option("--slots", type=click.IntRange(min=1, max=64), default=8, help="Most requests at once."),
         click.option(
+            "--precision",
+            type=click.Choice(["fp32", "int8"]),
+            default="fp32",
+            help="Of the linear layers; int8 is exact to the bit whatever shares a step.",
+        ),
+        click.option(
+            "--keep-fp32",
+            "keep",
+            multiple=True,
+            metavar="LAYER",
+            help="A layer that int8 leaves alone, such as target.layers.0.mlp.down_proj; may be given several times.",
+        ),
+        click.option(
             "--speculation/--no-speculation", default=True, help="Whether runtimes speculate unless told otherwise."
         ),
         overwrite_option,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,7 +40,8 @@ class Recipe(_Table):
     target: CheckpointTable
     drafter: CheckpointTable
     backend: str
-    precision: Literal["fp32"]
+    precision: Precision
+    keep_fp32: list[str] = []
     limits: LimitsTable
     speculation: bool = True
 
@@ -81,5 +83,7 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "context_length": recipe.limits.context_length,
         "prefill_chunk": recipe.limits.prefill_chunk,
         "slots": recipe.limits.slots,
+        "precision": recipe.precision,
+        "keep": recipe.keep_fp32,
         "speculation": recipe.speculation,
     }

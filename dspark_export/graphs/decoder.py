@@ -77,6 +77,8 @@ class CachedDecoder:
             _outputs=[f"layers.{i}.{name}" for name in OUTPUTS],
             **self.attributes,
         )
+        if not self.block_size:  # as many rows as the query; behind a function call nothing infers it
+            output.shape, output.dtype = ir.Shape(["N", self.shape.query_size]), ir.DataType.FLOAT
         for kind, cache in zip(("key", "value"), updated, strict=True):
             w.output(cache, f"{kind}_cache_out.{i}", size)
         return output

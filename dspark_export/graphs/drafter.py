@@ -36,7 +36,7 @@ def head_spec(spec: DrafterSpec) -> MarkovHeadSpec:
 
 
 def build_drafter_graph(
-    spec: DrafterSpec, weights: Weights, shared: Mapping[str, ir.ExternalTensor], positions: int
+    spec: DrafterSpec, weights: Weights, shared: Mapping[str, ir.TensorProtocol], positions: int
 ) -> ir.Model:
     """Draft graph.
 

@@ -18,7 +18,7 @@ IR_VERSION = 11  # the oldest that every backend we target reads together with o
 class GraphWriter:
     """Collects one ONNX graph. Floating tensors are float32, weights of linear layers lie as [in, out]."""
 
-    def __init__(self, name: str, weights: Weights, shared: Mapping[str, ir.ExternalTensor] | None = None) -> None:
+    def __init__(self, name: str, weights: Weights, shared: Mapping[str, ir.TensorProtocol] | None = None) -> None:
         graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION}, name=name)
         self.builder = GraphBuilder(graph)
         self.op = self.builder.op

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 SCHEMA_VERSION: Literal[1] = 1
 
 Role = Literal["verify", "draft"]
+Precision = Literal["fp32", "int8"]
 
 
 class _Record(BaseModel):
@@ -100,7 +101,7 @@ class Manifest(_Record):
     schema_version: Literal[1] = SCHEMA_VERSION
     created: str
     tools: dict[str, str]
-    precision: Literal["fp32"]
+    precision: Precision
     limits: Limits
     target: TargetInfo
     drafter: DrafterInfo

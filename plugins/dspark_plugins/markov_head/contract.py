@@ -8,6 +8,7 @@ B rows, g = block_size, V vocabulary, H hidden size, r = rank. Inputs, in this o
     temperature [B]         0 means greedy, else q_j = softmax(logits_j / temperature)
     uniforms    [B, g]      in [0, 1): draft token j is the first i with cdf_j(i) > uniforms_j * total
     w1 [V, r], w2 [V, r]                        unless kind is "none"
+    w2 [r, V] int8, w2_scale [V]                instead of w2 when `int8` (see int8_linear/contract.py)
     mix_weight [r, H+r] or [3r, 2r+H], mix_bias gated (input [h; e]) or rnn (input [s; e; h])
     confidence_weight [1, H(+r)], confidence_bias [1]   when there is a confidence head
 
@@ -43,6 +44,7 @@ class MarkovHeadSpec:
     hidden_size: int
     confidence: bool
     confidence_with_markov: bool
+    int8: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -53,12 +55,14 @@ class MarkovHeadSpec:
             raise ValueError(f"Markov head kind {self.kind!r} does not go with rank {self.rank}")
         if self.confidence_with_markov and not (self.confidence and self.rank):
             raise ValueError("confidence_with_markov needs a confidence head and a Markov head")
+        if self.int8 and self.kind == "none":
+            raise ValueError("without a Markov head there is no w2 to be int8")
 
     def inputs(self) -> tuple[str, ...]:
         """Input names, in order."""
         names: tuple[str, ...] = ("base_logits", "anchor_ids", "hidden", "temperature", "uniforms")
         if self.kind != "none":
-            names += ("w1", "w2")
+            names += ("w1", "w2", "w2_scale") if self.int8 else ("w1", "w2")
         if self.kind in ("gated", "rnn"):
             names += ("mix_weight", "mix_bias")
         if self.confidence:
@@ -67,10 +71,11 @@ class MarkovHeadSpec:
 
     def attributes(self) -> dict[str, int | str]:
         """The node's attributes, by name."""
-        return {
+        values: dict[str, int | str] = {
             "kind": self.kind,
             "block_size": self.block_size,
             "rank": self.rank,
             "confidence": int(self.confidence),
             "confidence_with_markov": int(self.confidence_with_markov),
         }
+        return {**values, "int8": 1} if self.int8 else values

@@ -8,14 +8,18 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
 
-from dspark_plugins.domain import DOMAIN, OPSET
+from dspark_plugins.domain import DOMAIN, DOMAIN_VERSION, OPSET
+from dspark_plugins.int8_linear.function import call_int8_linear, call_quantize_rows
 from dspark_plugins.markov_head.contract import MARKOV_HEAD, MarkovHeadSpec
 
 TINY = 1e-30  # stands in for temperature 0 where the division's result is thrown away
 
 
 def markov_head_function(spec: MarkovHeadSpec) -> ir.Function:
-    """The function body for `spec`; see the contract for inputs and outputs."""
+    """The function body for `spec`; see the contract for inputs and outputs.
+
+    With `int8` it calls the functions of int8_linear, which then have to be in the model too.
+    """
     kinds = {str: ir.AttributeType.STRING, int: ir.AttributeType.INT}
     return build_function(
         lambda op, *values: _Body(op, spec, dict(zip(spec.inputs(), values, strict=True))).trace(),
@@ -23,7 +27,7 @@ def markov_head_function(spec: MarkovHeadSpec) -> ir.Function:
         domain=DOMAIN,
         name=MARKOV_HEAD,
         attributes=[ir.Attr(k, kinds[type(v)], v) for k, v in spec.attributes().items()],
-        opset_imports={"": OPSET},
+        opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION} if spec.int8 else {"": OPSET},
     )
 
 
@@ -58,7 +62,10 @@ class _Body:
         return [op.Squeeze(part, [1]) for part in parts]
 
     def _biased(self, base: ir.Value, embedding: ir.Value, hidden: ir.Value) -> ir.Value:
-        return self.op.Gemm(self._mixed(embedding, hidden), self.inputs["w2"], base, transB=1)
+        op, mixed, w2 = self.op, self._mixed(embedding, hidden), self.inputs["w2"]
+        if not self.spec.int8:
+            return op.Gemm(mixed, w2, base, transB=1)
+        return op.Add(base, call_int8_linear(op, call_quantize_rows(op, mixed), w2, self.inputs["w2_scale"]))
 
     def _mixed(self, embedding: ir.Value, hidden: ir.Value) -> ir.Value:
         op, spec = self.op, self.spec

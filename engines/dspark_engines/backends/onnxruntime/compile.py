@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
 
 from dspark_engines.backends.onnxruntime.lower_attention import (
     HEAD_DIM_MULTIPLE,
     lower_block_attention,
     lower_cached_attention,
 )
+from dspark_engines.backends.onnxruntime.lower_int8 import lower_int8_linear, lower_quantize_rows
 from dspark_engines.backends.onnxruntime.rewriting import Lowering
 from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
 from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION, AttentionSpec
+from dspark_plugins.int8_linear import INT8_LINEAR, QUANTIZE_ROWS
+from dspark_plugins.int8_linear.function import op_name
 
-LOWERINGS = {CACHED_ATTENTION: lower_cached_attention, BLOCK_ATTENTION: lower_block_attention}
+ATTENTION = {CACHED_ATTENTION: lower_cached_attention, BLOCK_ATTENTION: lower_block_attention}
+LINEAR = {
+    op_name(name, terms): partial(lower, terms=terms)
+    for name, lower in ((QUANTIZE_ROWS, lower_quantize_rows), (INT8_LINEAR, lower_int8_linear))
+    for terms in (1, 2)
+}
+LOWERED = (*ATTENTION, *LINEAR)
 
 
 def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) -> None:
@@ -27,16 +38,21 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
     the attention kernel cannot take.
     """
     model = ir.load(source)
-    low = Lowering(model.graph, lengths, slots)
+    InlinePass(lambda function: function.domain == DOMAIN and function.name not in LOWERED)(model)
+    exact = any(node.op_type in LINEAR for node in model.graph)  # integers are, so the rest has to be as well
+    low = Lowering(model.graph, lengths, slots, pad_single_rows=exact)
     low.run(lambda node: _lower(low, node))
-    for name in LOWERINGS:
+    for name in LOWERED:
         model.functions.pop((DOMAIN, name, ""), None)
     onnx.save(ir.to_proto(model), destination)
 
 
 def _lower(low: Lowering, node: ir.Node) -> bool:
-    if node.domain != DOMAIN or node.op_type not in LOWERINGS:
+    if node.domain != DOMAIN or node.op_type not in LOWERED:
         return False
+    if node.op_type in LINEAR:
+        LINEAR[node.op_type](low, node)
+        return True
     values = {name: attribute.as_int() for name, attribute in node.attributes.items()}
     spec = AttentionSpec(**values)
     if node.op_type == CACHED_ATTENTION and spec.head_dim % HEAD_DIM_MULTIPLE:
@@ -45,5 +61,5 @@ def _lower(low: Lowering, node: ir.Node) -> bool:
             "GroupQueryAttention needs",
             hint="no backend of this version can run such a target",
         )
-    LOWERINGS[node.op_type](low, node, spec)
+    ATTENTION[node.op_type](low, node, spec)
     return True

@@ -43,7 +43,11 @@ class BucketedEngine(Engine):
 
 
 class OrtVerifyEngine(BucketedEngine, VerifyEngine):
-    """`VerifyEngine` on ONNX Runtime. A filling row is one token on an empty cache."""
+    """`VerifyEngine` on ONNX Runtime. A filling row is one token on an empty cache.
+
+    Where no logits are asked for one row of them is computed all the same: reductions of ONNX Runtime give an empty
+    tensor another rank than they declared.
+    """
 
     def step(
         self, slots: Sequence[Slot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
@@ -53,10 +57,10 @@ class OrtVerifyEngine(BucketedEngine, VerifyEngine):
             "token_ids": fill(token_ids, rows),
             "row_lengths": fill(row_lengths, rows, value=1),
             "used": fill(used, rows),
-            "logit_rows": logit_rows,
+            "logit_rows": logit_rows if logit_rows.size else np.zeros(1, np.int64),
         }
         (logits, features), seconds = self._buckets.run(slots, feeds)
-        return VerifyOutput(logits, features[: len(token_ids)], seconds)
+        return VerifyOutput(logits[: logit_rows.size], features[: len(token_ids)], seconds)
 
 
 class OrtDraftEngine(BucketedEngine, DraftEngine):

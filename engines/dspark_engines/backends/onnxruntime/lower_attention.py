@@ -1,7 +1,10 @@
 """Attention for ONNX Runtime's CPU provider: what design measurements showed to be fast there.
 
 `CachedAttention` becomes one `GroupQueryAttention` per slot (rotary inside, caches updated in place when
-input and output are bound to one buffer; with a past and several new tokens it takes one row only).
+input and output are bound to one buffer; with a past and several new tokens it takes one row only). It computes
+one new token with other kernels than several, which differ in the last bits: where a token's result must not
+depend on how many it came with, a single one is padded to two. The second one's cache cell lies behind what is used.
+
 `BlockAttention` cannot use it (it is causal), but needs no mask at all: every block token sees the whole
 context and the whole block. So new keys are scattered in behind the used part, that much of the cache is
 sliced off, and two matrix products do the rest. The block's own keys land past the context's end, where
@@ -43,7 +46,7 @@ def lower_cached_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) ->
             _version=1,
             _outputs=3,
         )
-        outputs.append(low.op.Squeeze(out, [0]))
+        outputs.append(_unpadded(low, slot, out))
         new_keys.append(new_key)
         new_values.append(new_value)
     _finish(low, node, low.join_rows(outputs), new_keys, new_values)
@@ -80,9 +83,22 @@ def _query_rows(low: Lowering, query: ir.Value, key: ir.Value, value: ir.Value) 
     if fused and producer is not None and tuple(producer.outputs) == (query, key, value):
         packed = producer.inputs[0]
         assert packed is not None
-        return [[low.op.Unsqueeze(row, [0]), None, None] for row in low.split_rows(packed)]
-    parts = [low.split_rows(x) for x in (query, key, value)]
-    return [[low.op.Unsqueeze(row, [0]) for row in rows] for rows in zip(*parts, strict=True)]
+        return [[row, None, None] for row in _padded(low, packed)]
+    return [list(rows) for rows in zip(*(_padded(low, x) for x in (query, key, value)), strict=True)]
+
+
+def _padded(low: Lowering, x: ir.Value) -> list[ir.Value]:
+    """Every slot's rows [1, n, W] of a packed input; where single rows are padded, at least two of them."""
+    rows = low.split_rows(x)
+    if low.pad_single_rows:
+        rows = [low.op.Pad(row, pads) for row, pads in zip(rows, low.row_pads, strict=True)]
+    return [low.op.Unsqueeze(row, [0]) for row in rows]
+
+
+def _unpadded(low: Lowering, slot: int, output: ir.Value) -> ir.Value:
+    """Attention's output [1, n, W] without the padding, [n, W]."""
+    rows = low.op.Squeeze(output, [0])
+    return low.op.Slice(rows, [0], low.length_rows[slot], [0]) if low.pad_single_rows else rows
 
 
 def _block_angles(low: Lowering, block: int, cos: ir.Value, sin: ir.Value) -> tuple[list[ir.Value], list[ir.Value]]:
@@ -140,6 +156,7 @@ def _attend(low: Lowering, q: ir.Value, keys: ir.Value, values: ir.Value, spec: 
 def _finish(
     low: Lowering, node: ir.Node, output: ir.Value, keys: Sequence[ir.Value], values: Sequence[ir.Value]
 ) -> None:
-    ir.convenience.replace_all_uses_with(node.outputs[0], output)
+    output.shape, output.type = node.outputs[0].shape, node.outputs[0].type
+    low.replace(node, output)
     low.slot_outputs(node.outputs[1], keys)
     low.slot_outputs(node.outputs[2], values)

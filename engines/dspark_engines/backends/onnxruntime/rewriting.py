@@ -12,7 +12,7 @@ from onnxscript import GraphBuilder
 T = TypeVar("T")
 
 MICROSOFT = "com.microsoft"
-INT32 = ir.DataType.INT32
+INT32, INT64 = ir.DataType.INT32, ir.DataType.INT64
 
 
 class Lowering:
@@ -24,10 +24,10 @@ class Lowering:
     cache never moves whatever it is batched with.
     """
 
-    def __init__(self, graph: ir.Graph, lengths: str, slots: int) -> None:
+    def __init__(self, graph: ir.Graph, lengths: str, slots: int, *, pad_single_rows: bool = False) -> None:
         graph.opset_imports[MICROSOFT] = 1
         _free_constant_names(graph)
-        self.graph, self.slots = graph, slots
+        self.graph, self.slots, self.pad_single_rows = graph, slots, pad_single_rows
         self.builder = GraphBuilder(graph)
         self.builder.push_module("lowered")
         self.op = self.builder.op
@@ -42,6 +42,13 @@ class Lowering:
         for node in nodes:
             if not lower(node):
                 self.graph.append(node)
+
+    def replace(self, node: ir.Node, *values: ir.Value) -> None:
+        """Let `values` stand for the first outputs of `node`, graph outputs and their names included."""
+        for old, new in zip(node.outputs, values, strict=False):
+            if old.is_graph_output():
+                new.name, new.shape, new.type = old.name, old.shape, old.type
+            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` wrote into the graph when the first layer asked for `name`."""
@@ -66,14 +73,34 @@ class Lowering:
         return self.per_row(self.ends)
 
     @cached_property
+    def length_rows(self) -> Sequence[ir.Value]:
+        """Length of every row, [1] int64 each."""
+        return self.per_row(self.lengths)
+
+    @cached_property
+    def padding(self) -> ir.Value:
+        """1 for rows of one token, else 0, [R] int64."""
+        return self.op.Cast(self.op.Equal(self.lengths, 1), to=INT64)
+
+    @cached_property
+    def row_pads(self) -> Sequence[ir.Value]:
+        """`Pad`'s pads for every row's tokens [n, W], [4] int64 each."""
+        return [self.op.Concat([0, 0], row, [0], axis=0) for row in self.per_row(self.padding)]
+
+    @cached_property
+    def attended(self) -> ir.Value:
+        """Cache length after this step as attention sees it, padding included, [R] int64."""
+        return self.op.Add(self.ends, self.padding) if self.pad_single_rows else self.ends
+
+    @cached_property
     def last_rows(self) -> Sequence[ir.Value]:
-        """Index of the last cached position of every row, [1] int32 each."""
-        return self.per_row(self.op.Cast(self.op.Sub(self.ends, 1), to=INT32))
+        """Index of the last position that is attended to, of every row, [1] int32 each."""
+        return self.per_row(self.op.Cast(self.op.Sub(self.attended, 1), to=INT32))
 
     @cached_property
     def total_rows(self) -> Sequence[ir.Value]:
-        """Cache length after this step of every row, int32 scalars."""
-        return [self.op.Squeeze(row, [0]) for row in self.per_row(self.op.Cast(self.ends, to=INT32))]
+        """`attended` of every row, int32 scalars."""
+        return [self.op.Squeeze(row, [0]) for row in self.per_row(self.op.Cast(self.attended, to=INT32))]
 
     def split_rows(self, x: ir.Value, sizes: ir.Value | None = None) -> Sequence[ir.Value]:
         """Packed [n, ...] to one value per row, cut by `sizes` (the row lengths by default)."""

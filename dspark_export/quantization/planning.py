@@ -1,0 +1,127 @@
+"""What each layer needs so that 8 bits are enough for its inputs: measured on the float32 graph itself.
+
+Outliers come in two kinds. Channels that are large in every row: they are divided out of a norm's weight and
+multiplied into the layer behind it, once and for all (the idea of SmoothQuant, Xiao et al. 2023, equation 4 with
+α = 1/2). Rows with a few large entries, typical of the input of `down_proj`: there no fixed factor helps, and the
+row's remainder is quantised as a second term. Random tokens show both kinds, since they are properties of the
+weights: no text is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from dspark_export.graphs import save_graph
+from dspark_export.quantization.layers import LinearLayer, linear_layers
+from dspark_export.quantization.weights import Floats
+from dspark_export.verification.reference import ReferenceGraph
+from dspark_plugins.int8_linear import ZERO_POINT
+from dspark_plugins.int8_linear.reference import quantize_rows
+
+LARGEST_ERROR = 5e-4
+"""Share of an input's energy that its quantisation may lose (mean over rows) before it gets a second term."""
+
+ROWS, TOKENS = 8, 16
+SMALL, TINY = 1e-5, 1e-30
+Arrays = dict[str, npt.NDArray[Any]]
+Progress = Callable[[int, int], None]
+
+
+class LayerPlan(NamedTuple):
+    """How the input of a layer is quantised.
+
+    `smoothing` [K]: factors that the input is divided by, or None. `error`: share of the smoothed input's energy
+    that one term loses, mean over rows. `terms`: how many it gets.
+    """
+
+    smoothing: Floats | None = None
+    error: float = 0.0
+    terms: int = 1
+
+
+Plans = dict[str, LayerPlan]
+"""By the name of the layer's weight."""
+
+
+def plan_target(model: ir.Model, vocab_size: int, progress: Progress | None = None) -> tuple[Plans, Floats]:
+    """Plans of a target graph, and the features [n, L*H] of the random tokens that it was measured on."""
+    tokens = np.random.default_rng(0).integers(0, vocab_size, ROWS * TOKENS)
+    feeds: Arrays = {
+        "token_ids": tokens,
+        "row_lengths": np.full(ROWS, TOKENS),
+        "used": np.zeros(ROWS, np.int64),
+        "logit_rows": np.arange(len(tokens)),
+    }
+    plans, outputs = _measure(model, feeds, TOKENS, progress)
+    return plans, outputs["features"]
+
+
+def plan_drafter(
+    model: ir.Model, vocab_size: int, block_size: int, features: Floats, progress: Progress | None = None
+) -> Plans:
+    """Plans of a drafter graph, measured on the features that `plan_target` returned."""
+    feeds: Arrays = {
+        "features": features,
+        "feature_lengths": np.full(ROWS, TOKENS),
+        "used": np.zeros(ROWS, np.int64),
+        "anchor_ids": np.random.default_rng(1).integers(0, vocab_size, ROWS),
+        "temperature": np.zeros(ROWS, np.float32),
+        "uniforms": np.zeros((ROWS, block_size), np.float32),
+    }
+    return _measure(model, feeds, TOKENS + block_size, progress)[0]
+
+
+def _measure(model: ir.Model, feeds: Arrays, capacity: int, progress: Progress | None) -> tuple[Plans, Arrays]:
+    """Run `model` on `feeds`: plans by layer name, and the graph's own outputs.
+
+    Needs the disk space of the float32 graph for a while. Its weights must not have been written before.
+    """
+    readers: dict[ir.Value, list[LinearLayer]] = {}
+    for layer in linear_layers(model.graph):
+        readers.setdefault(layer.x, []).append(layer)
+    inputs = [x for x in readers if not x.is_graph_output()]
+    for x in inputs:
+        x.shape, x.dtype = ir.Shape([None, readers[x][0].shape[0]]), ir.DataType.FLOAT
+        model.graph.outputs.append(x)
+    with TemporaryDirectory() as folder:
+        save_graph(model, Path(folder) / "trace.onnx", progress)
+        for layers in readers.values():
+            for layer in layers:
+                layer.load()  # checked: a damaged weight is to be named, not what follows from it
+        results = ReferenceGraph(Path(folder) / "trace.onnx", ROWS, capacity).step(**feeds)
+        plans = {
+            layer.name: plan
+            for x, layers in readers.items()
+            for plan in [_plan(layers, results[x.name or ""])]
+            for layer in layers
+        }
+    for x in inputs:
+        del results[x.name or ""]
+    return plans, results
+
+
+def _plan(layers: list[LinearLayer], inputs: Floats) -> LayerPlan:
+    factors = _smoothing(layers, inputs)
+    smooth = inputs if factors is None else inputs / factors
+    quantized, scale = quantize_rows(smooth)
+    lost = smooth - (quantized.astype(np.float32) - ZERO_POINT) * scale
+    error = float(np.mean((lost**2).sum(axis=1) / np.maximum((smooth**2).sum(axis=1), TINY)))
+    return LayerPlan(factors, error, 1 if error <= LARGEST_ERROR else 2)
+
+
+def _smoothing(layers: list[LinearLayer], inputs: Floats) -> Floats | None:
+    """Factors [K], where the input is a norm's output that nobody else reads."""
+    x = layers[0].x
+    producer = x.producer()
+    if producer is None or producer.op_type != "RMSNormalization" or len(x.uses()) > len(layers):
+        return None
+    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in layers], axis=0)
+    factors = np.sqrt(np.maximum(np.abs(inputs).max(axis=0), SMALL) / np.maximum(weights, SMALL))
+    return np.asarray(factors / factors.mean(), np.float32)
