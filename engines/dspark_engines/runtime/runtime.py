@@ -53,10 +53,15 @@ class Runtime:
     With two cohorts (see `pipeline`), one is verified while the other is drafted; `cohorts` says whether and why.
 
     Leaving the block waits for what was submitted; an exception in the block cancels it.
+
+    `engines` are those of `bundle` where the caller has opened them and will close them: several runtimes can
+    then use them, one after the other.
     """
 
-    def __init__(self, bundle: Bundle, options: RuntimeOptions | None = None) -> None:
-        self.bundle, self.options = bundle, options or RuntimeOptions()
+    def __init__(
+        self, bundle: Bundle, options: RuntimeOptions | None = None, *, engines: Engines | None = None
+    ) -> None:
+        self.bundle, self.options, self._opened = bundle, options or RuntimeOptions(), engines
         self.speculating = {"auto": bundle.manifest.speculation, "on": True, "off": False}[self.options.speculation]
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
@@ -71,7 +76,9 @@ class Runtime:
             raise RequestError(
                 f"{places} requests at once, the bundle was built for {slots}", hint="build it with more --slots"
             )
-        engines = self._stack.enter_context(get_backend(options.backend).open(self.bundle, options.engines))
+        engines = self._opened or self._stack.enter_context(
+            get_backend(options.backend).open(self.bundle, options.engines)
+        )
         engines.verify.preload(places)
         engines.draft.preload(places)
         self.cohorts = plan_cohorts(options.pipeline, places, options.engines.threads)
