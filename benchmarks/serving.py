@@ -84,7 +84,7 @@ def main(
     with get_backend(BACKEND).open(opened, EngineOptions(plan.threads)) as engines:
         runs = measure(opened, engines, requests, plan)
     entries, judged = cells(runs), verdicts(runs)
-    title = f"{opened.path.name} on {here.cpu}, {here.threads} threads, medians of {plan.turns} turns"
+    title = f"{opened.path.name} on {here.cpu}, engine threads: {here.threads}, medians of {plan.turns} turns"
     if figure is not None:
         write_figure(entries, title, figure)
     if as_json:
