@@ -68,6 +68,8 @@ class Runtime:
         self._threads: list[threading.Thread] = []
         self.timeline = Timeline()
         """The last steps of both engines."""
+        self.scheduler = FixedSpec.name
+        """Name of the scheduler that decides, once the runtime is entered: `fixed` where a cost table is missing."""
 
     def __enter__(self) -> Self:
         options, slots = self.options, self.bundle.manifest.limits.slots
@@ -112,9 +114,11 @@ class Runtime:
     def _runner(self, engines: Engines, costs: CostTable | None) -> RoundRunner:
         """Without the cost table that its scheduler needs, a runner verifies whole blocks."""
         spec, manifest = self.options.scheduler, self.bundle.manifest
+        if costs is None and needs_cost(spec):
+            spec = FixedSpec()
+        self.scheduler = spec if isinstance(spec, str) else spec.name
         if costs is None:
-            scheduler = get_scheduler(FixedSpec() if needs_cost(spec) else spec)
-            return RoundRunner(engines, manifest, scheduler)
+            return RoundRunner(engines, manifest, get_scheduler(spec))
         scheduler = get_scheduler(spec, costs.step_cost(1, 0))
         selection = DraftSelection(costs, manifest.drafter.block_size) if self.options.speculation == "auto" else None
         return RoundRunner(engines, manifest, scheduler, costs, selection)
