@@ -18,7 +18,6 @@ from dspark_engines import GenerationRequest, GenerationResult, Generator, Runti
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.costs import save_cost_table
-from dspark_engines.runtime.pipeline import Pipeline
 from dspark_engines.scheduler import scheduler_names
 from dspark_engines.text import TextCodec
 from dspark_export.verification import TIE_GAP, read_prompts
@@ -72,7 +71,7 @@ def served(bundle: Bundle) -> Iterator[Served]:
 @pytest.mark.parametrize("scheduler", scheduler_names())
 @pytest.mark.parametrize("max_batch", [1, 4, PLACES])
 def test_output_in_company_is_that_of_the_request_alone(served: Served, max_batch: int, scheduler: str) -> None:
-    runtime, results = serve(served, max_batch, scheduler, "off")
+    runtime, results = serve(served, RuntimeOptions(max_batch=max_batch, scheduler=scheduler, speculation="on"))
     assert_same(served, results)
     verified = sum(span.engine == "verify" for span in runtime.timeline.spans)
     rounds = sum(len(result.rounds) for result in results)
@@ -85,16 +84,24 @@ def test_output_in_company_is_that_of_the_request_alone(served: Served, max_batc
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["fixed", "async"])
 def test_two_cohorts_change_nothing(served: Served, scheduler: str) -> None:
-    runtime, results = serve(served, PLACES, scheduler, "on")
+    options = RuntimeOptions(max_batch=PLACES, scheduler=scheduler, speculation="on", pipeline="on")
+    runtime, results = serve(served, options)
     assert_same(served, results)
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
     assert runtime.timeline.overlap_seconds() > 0
 
 
-def serve(served: Served, max_batch: int, scheduler: str, pipeline: Pipeline) -> tuple[Runtime, list[GenerationResult]]:
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["threshold", "algorithm1", "async"])
+def test_drafting_only_where_it_pays_changes_nothing(served: Served, scheduler: str) -> None:
+    runtime, results = serve(served, RuntimeOptions(max_batch=PLACES, scheduler=scheduler))
+    assert_same(served, results)
+    assert any(span.engine == "draft" for span in runtime.timeline.spans)
+
+
+def serve(served: Served, options: RuntimeOptions) -> tuple[Runtime, list[GenerationResult]]:
     """Submit one after the other; before about half of them, wait until the one before has its first token."""
-    rng, streams = random.Random(max_batch), []
-    options = RuntimeOptions(max_batch=max_batch, scheduler=scheduler, pipeline=pipeline)
+    rng, streams = random.Random(options.max_batch), []
     with Runtime(served.bundle, options, engines=served.engines) as runtime:
         for request in served.requests:
             streams.append(runtime.submit(request))

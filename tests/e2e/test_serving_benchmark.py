@@ -62,10 +62,12 @@ def test_every_load_and_mode_is_measured(bundle: Path, prompts: Path, tmp_path: 
         assert cell["tokens_per_second"] > 0
         assert cell["user_tokens_per_second"] > 0
         assert cell["ratio_to_plain"] == sorted(cell["ratio_to_plain"])
-        plain = cell["mode"] == "plain"
-        assert (cell["verify_length"] == 0) == plain
-        assert (cell["accepted_length"] == 1) if plain else (cell["accepted_length"] >= 1)
-        assert not plain or cell["ratio_to_plain"] == [1, 1, 1]
+        assert cell["verify_length"] >= 0
+        assert 1 <= cell["accepted_length"] <= 1 + cell["verify_length"]
+        if cell["mode"] == "plain":
+            assert (cell["verify_length"], cell["ratio_to_plain"]) == (0, [1, 1, 1])
+        elif cell["mode"] == "fixed":  # what is scheduled may leave drafting out
+            assert cell["verify_length"] > 1
     assert [(v["load"], v["mode"]) for v in report["verdicts"]] == [(n, mode) for n in (1, 2) for mode in MODES[2:]]
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir() if "figure" in path.name] == ["figure.png"]
