@@ -176,9 +176,15 @@ def supply(requests: Sequence[GenerationRequest], turn: int, count: int, *, spec
     return [replace(request, speculate=speculate) for request in chosen]
 
 
-if __name__ == "__main__":
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; a user's errors become a line and a hint."""
     try:
-        sys.exit(main(standalone_mode=False))
+        main(arguments, standalone_mode=False)
     except (DsparkError, click.ClickException) as error:
         print_error(error)
-        sys.exit(USER_ERROR)
+        return USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

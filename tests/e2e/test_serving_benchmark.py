@@ -16,6 +16,7 @@ from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Limits
 from dspark_engines.costs import COST_TABLE, save_cost_table
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
+from tests.support.command_line import Outcome
 from tests.support.costs import made_up_costs
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -24,6 +25,7 @@ QUICK = ("--turns=3", "--max-new-tokens=12", "--requests-per-place=2", "--thread
 sys.path.append(str(BENCHMARKS))  # as for a script that stands there
 
 import closed_loop  # noqa: E402
+import serving  # noqa: E402
 import serving_report  # noqa: E402
 
 
@@ -46,17 +48,18 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
-def serve(bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / "serving.py"), str(bundle), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def serve(capsys: pytest.CaptureFixture[str], bundle: Path, *options: str) -> Outcome:
+    capsys.readouterr()
+    code = serving.run([str(bundle), *options])
+    return Outcome(code, *capsys.readouterr())
 
 
-def test_every_load_and_mode_is_measured(bundle: Path, prompts: Path, tmp_path: Path) -> None:
+def test_every_load_and_mode_is_measured(bundle: Path, prompts: Path, tmp_path: Path, capsys) -> None:
     figure = tmp_path / "figure.png"
-    done = serve(bundle, *QUICK, f"--prompts={prompts}", f"--figure={figure}", "--json")
-    assert done.returncode == 0, done.stderr
-    assert "left out: 4, 8, 16 at once; the bundle was built for 2" in done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    done = serve(capsys, bundle, *QUICK, f"--prompts={prompts}", f"--figure={figure}", "--json")
+    assert done.code == 0, done.err
+    assert "left out: 4, 8, 16 at once; the bundle was built for 2" in done.err
+    report = done.json
     assert [(cell["load"], cell["mode"]) for cell in report["cells"]] == [(n, mode) for n in (1, 2) for mode in MODES]
     for cell in report["cells"]:
         assert cell["tokens_per_second"] > 0
@@ -73,11 +76,11 @@ def test_every_load_and_mode_is_measured(bundle: Path, prompts: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir() if "figure" in path.name] == ["figure.png"]
 
 
-def test_table_and_a_line_for_each_load(bundle: Path, prompts: Path) -> None:
-    done = serve(bundle, *QUICK, f"--prompts={prompts}", "--load=2", "--turns=1")
-    assert done.returncode == 0, done.stderr
-    assert all(mode in done.stdout for mode in MODES)
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("2 at once, beside ")]
+def test_table_and_a_line_for_each_load(bundle: Path, prompts: Path, capsys) -> None:
+    done = serve(capsys, bundle, *QUICK, f"--prompts={prompts}", "--load=2", "--turns=1")
+    assert done.code == 0, done.err
+    assert all(mode in done.out for mode in MODES)
+    (line,) = [line for line in done.out.splitlines() if line.startswith("2 at once, beside ")]
     assert line.count("not judged (fewer than 3 turns)") == 3
 
 
@@ -93,23 +96,29 @@ def test_table_and_a_line_for_each_load(bundle: Path, prompts: Path) -> None:
         (["--turns=0"], "Invalid value for '--turns'"),
     ],
 )
-def test_bad_input_is_refused_in_a_line(bundle: Path, prompts: Path, options: list[str], said: str) -> None:
-    done = serve(bundle, "--threads=1", f"--prompts={prompts}", *options)
+def test_bad_input_is_refused_in_a_line(bundle: Path, prompts: Path, capsys, options: list[str], said: str) -> None:
+    done = serve(capsys, bundle, "--threads=1", f"--prompts={prompts}", *options)
     assert_refused(done, said)
 
 
-def test_a_bundle_without_cost_table_is_refused(tiny_bundle: Path) -> None:
+def test_a_bundle_without_cost_table_is_refused(tiny_bundle: Path, capsys) -> None:
     assert not (tiny_bundle / COST_TABLE).exists()
-    done = serve(tiny_bundle, *QUICK)
+    done = serve(capsys, tiny_bundle, *QUICK)
     assert_refused(done, "has no cost table")
-    assert f"hint: dspark-export profile {tiny_bundle} --threads 1" in done.stderr
+    assert f"hint: dspark-export profile {tiny_bundle} --threads 1" in done.err
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], said: str) -> None:
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+def test_it_is_a_script(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "serving.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert_refused(Outcome(done.returncode, done.stdout, done.stderr), "not a bundle")
+
+
+def assert_refused(done: Outcome, said: str) -> None:
+    assert (done.code, done.out) == (2, "")
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert said in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 def served(*arrivals: tuple[float, int]) -> closed_loop.Served:
