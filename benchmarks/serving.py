@@ -92,14 +92,14 @@ def main(
         runs = measure(opened, engines, requests, plan)
     entries, judged = cells(runs), verdicts(runs)
     title = f"{opened.path.name} on {here.cpu}, engine threads: {here.threads}, medians of {plan.turns} turns"
-    if figure is not None:
-        write_figure(entries, title, figure)
     if as_json:
         found = {"cells": [entry._asdict() for entry in entries], "verdicts": [entry._asdict() for entry in judged]}
         print_json({"title": title, "machine": here.model_dump(), "plan": asdict(plan)} | found)
     else:
         table_console().print(table(entries, title))
         click.echo("\n".join(lines(judged)))
+    if figure is not None:
+        write_figure(entries, title, figure)
 
 
 def speculating(bundle: Bundle) -> Bundle:

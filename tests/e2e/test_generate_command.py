@@ -43,7 +43,9 @@ def test_report_keys(tiny_bundle: Path, capsys: Capture) -> None:
     assert (run_["requests"], run_["tokens"], run_["rounds"]) == (1, 12, rounds)
     assert (run_["scheduler"], run_["cohorts"]) == ("fixed", [1])
     assert "one request at a time" in run_["cohorts_reason"]
-    assert sum(run_["idle_share"].values()) == pytest.approx(1, abs=0.5)  # engines that take turns
+    assert set(run_["idle_share"]) == {"draft", "verify"}
+    assert sum(run_["idle_share"].values()) >= 1 - 1e-9  # engines that take turns
+    assert run_["overlap_seconds"] == 0
 
 
 def test_streamed_text_is_the_reports(tiny_bundle: Path, capsys: Capture) -> None:
