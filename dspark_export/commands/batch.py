@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from dspark_engines import DsparkError, GenerationRequest, Runtime, SamplingParams
+from dspark_engines import DsparkError, GenerationRequest, GenerationResult, Runtime, SamplingParams
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime import RequestStream
 from dspark_engines.sampling.params import SEEDS
@@ -80,15 +80,15 @@ def submit_lines(
     return [_submit(path, number, text, runtime, codec, defaults) for number, text in lines]
 
 
-def results(submitted: list[Submitted], codec: TextCodec) -> Iterator[dict[str, Any]]:
-    """One report a line, as they finish, in the file's order."""
+def results(submitted: list[Submitted], codec: TextCodec) -> Iterator[tuple[GenerationResult | None, dict[str, Any]]]:
+    """One result (None for a line that was wrong) and its report a line, as they finish, in the file's order."""
     for entry in submitted:
         if entry.stream is None:
-            yield {"error": str(entry.error)}
+            yield None, {"error": str(entry.error)}
             continue
         result = entry.stream.result()
         identity = {"id": entry.line.id} if entry.line and entry.line.id is not None else {}
-        yield identity | result.report(codec.tokenizer.decode(result.token_ids))
+        yield result, identity | result.report(codec.tokenizer.decode(result.token_ids))
 
 
 def _submit(path: Path, number: int, text: str, runtime: Runtime, codec: TextCodec, defaults: Defaults) -> Submitted:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dspark_engines.errors import DsparkError
 
@@ -49,9 +49,13 @@ class _Bars(Progress):
 
 
 @contextmanager
-def reporting() -> Iterator[ProgressReporter]:
-    """Progress bars on standard error; on a pipe only their final state is written, and nothing on failure."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+def reporting(*, remaining: bool = False) -> Iterator[ProgressReporter]:
+    """Progress bars on standard error; on a pipe only their final state is written, and nothing on failure.
+
+    `remaining` shows the time left instead of the time taken, for work whose units take equally long.
+    """
+    clock = TimeRemainingColumn(elapsed_when_finished=True) if remaining else TimeElapsedColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), clock)
     console = Console(stderr=True)
     with _Bars(*columns, console=console) as progress:
         reporter = ProgressReporter(progress)

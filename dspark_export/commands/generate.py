@@ -12,19 +12,13 @@ import click
 from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions
 from dspark_engines.errors import OutputError, RequestError
-from dspark_engines.runtime import Failed, Finished, Tokens, check_request
+from dspark_engines.runtime import Failed, Finished, RunStatistics, Tokens, check_request, run_statistics
 from dspark_engines.runtime.pipeline import Pipeline
 from dspark_engines.runtime.timeline import ENGINES
 from dspark_engines.text import TextCodec
 from dspark_export.commands.batch import Defaults, read_lines, results, submit_lines
 from dspark_export.commands.console import USER_ERROR, print_error, print_json, reporting
-from dspark_export.commands.options import (
-    backend_option,
-    bundle_argument,
-    json_option,
-    speculation_options,
-    threads_option,
-)
+from dspark_export.commands.options import backend_option, bundle_argument, speculation_options, threads_option
 from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
 
 
@@ -42,7 +36,7 @@ from dspark_export.commands.sampling import sampling_options, scheduler_option, 
 @click.option("--trace", type=click.Path(path_type=Path), help="Write a timeline in Chrome's trace format.")
 @threads_option
 @backend_option
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text; after a batch, one on the run.")
 def command(
     bundle: Path,
     prompt: str | None,
@@ -70,28 +64,44 @@ def command(
     if batch_file is not None:
         if prompt is not None or prompt_file is not None:
             raise RequestError("both a prompt and --batch-file are given", hint="pass one of them")
-        return _batch(opened, batch_file, settings, defaults, trace)
+        return _batch(opened, batch_file, settings, defaults, trace, as_json)
     _single(opened, read_prompt(prompt, prompt_file), settings, defaults, trace, as_json)
     return 0
 
 
-def _batch(bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defaults, trace: Path | None) -> int:
+def _batch(
+    bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defaults, trace: Path | None, as_json: bool
+) -> int:
     """Results in the file's order; lines that were wrong are named on standard error, and the exit code is 2."""
     lines = read_lines(path)
     places = min(len(lines), bundle.manifest.limits.slots)
-    codec, wrong = TextCodec(bundle), 0
+    codec, served = TextCodec(bundle), list[GenerationResult]()
     with reporting() as reporter, Runtime(bundle, replace(settings, max_batch=places, max_queue=len(lines))) as runtime:
         step = reporter.step("generating")
         submitted = submit_lines(path, lines, runtime, codec, defaults)
-        for done, (entry, report) in enumerate(zip(submitted, results(submitted, codec), strict=True), 1):
+        for done, (result, report) in enumerate(results(submitted, codec), 1):
             print_json(report)
-            wrong += entry.error is not None
+            served += [result] if result is not None else []
             step(done, len(lines))
     _write_trace(runtime, trace)
-    for entry in submitted:
-        if entry.error is not None:
-            print_error(entry.error)
+    _print_run(run_statistics(runtime, served), as_json)
+    wrong = [entry.error for entry in submitted if entry.error is not None]
+    for error in wrong:
+        print_error(error)
     return USER_ERROR if wrong else 0
+
+
+def _print_run(statistics: RunStatistics, as_json: bool) -> None:
+    """One more line of standard output where it was asked for, else a line for people."""
+    if as_json:
+        print_json({"run": statistics.report()})
+        return
+    click.echo(
+        f"{statistics.requests} requests, {statistics.tokens} tokens in {statistics.seconds:.1f} s; scheduler "
+        f"{statistics.scheduler}, verify length {statistics.mean_verify_length:.2f}, accepted length "
+        f"{statistics.accepted_length:.2f}",
+        err=True,
+    )
 
 
 def _single(
@@ -105,7 +115,8 @@ def _single(
         result = _stream(runtime, codec, request, echo=not as_json)
     _write_trace(runtime, trace)
     if as_json:
-        print_json(result.report(codec.tokenizer.decode(result.token_ids)))
+        run = run_statistics(runtime, [result]).report()
+        print_json(result.report(codec.tokenizer.decode(result.token_ids)) | {"run": run})
     else:
         click.echo()
         click.echo(_summary(result), err=True)

@@ -10,7 +10,16 @@ from rich.table import Table
 
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
-from dspark_engines.costs import BreakEven, CostTable, break_even, is_flat, save_cost_table, take_fingerprint
+from dspark_engines.costs import (
+    BreakEven,
+    CostTable,
+    Noise,
+    break_even,
+    is_flat,
+    noise_of,
+    save_cost_table,
+    take_fingerprint,
+)
 from dspark_engines.profiling import ProfilePlan, measure
 from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
@@ -22,7 +31,13 @@ CONTEXTS = (64, 512, 1536)
 @bundle_argument
 @click.option("--context", "contexts", type=click.IntRange(min=1), multiple=True, help="Context lengths to measure.")
 @click.option("--rows", type=click.IntRange(min=1), multiple=True, help="Batch sizes; all buckets without.")
-@click.option("--samples", type=click.IntRange(min=3), default=7, help="Timings of every kind of step.")
+@click.option("--samples", type=click.IntRange(min=3), default=7, help="Least timings of every kind of step.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=8.0,
+    help="Time more often until a batch size and context had it.",
+)
 @threads_option
 @backend_option
 @json_option
@@ -31,6 +46,7 @@ def command(
     contexts: tuple[int, ...],
     rows: tuple[int, ...],
     samples: int,
+    seconds: float,
     threads: int,
     backend: str,
     as_json: bool,
@@ -38,17 +54,21 @@ def command(
     """Measure the engines of BUNDLE on this machine and store the cost table in the bundle."""
     opened, options = open_bundle(bundle), EngineOptions(threads)
     fingerprint = take_fingerprint(opened, backend, options)
-    with reporting() as reporter, get_backend(backend).open(opened, options) as engines:
-        plan = ProfilePlan(_rows(rows, opened, backend), _contexts(contexts, opened), samples)
+    plan = ProfilePlan(_rows(rows, opened, backend), _contexts(contexts, opened), samples, seconds=seconds)
+    pairs = len(plan.rows) * len(plan.contexts)
+    click.echo(f"{pairs} batch sizes and contexts, about {seconds:g} s each or more on slow engines", err=True)
+    with reporting(remaining=True) as reporter, get_backend(backend).open(opened, options) as engines:
         table = measure(opened, engines, plan, fingerprint, reporter.step("measuring"))
     path = save_cost_table(table, opened)
-    entries = break_even(table)
+    entries, noise = break_even(table), noise_of(table)
     if as_json:
-        report = {"table": str(path), "flat": is_flat(table), "break_even": [entry._asdict() for entry in entries]}
-        print_json(report)
+        noises = [entry._asdict() | {"drowns": entry.drowns} for entry in noise]
+        even = [entry._asdict() for entry in entries]
+        print_json({"table": str(path), "flat": is_flat(table), "break_even": even, "noise": noises})
     else:
-        _show(table, entries)
+        _show(table, entries, noise)
         click.echo(f"written to {path}")
+    _warn(noise, table)
 
 
 def _contexts(chosen: Sequence[int], bundle: Bundle) -> list[int]:
@@ -64,23 +84,50 @@ def _rows(chosen: Sequence[int], bundle: Bundle, backend: str) -> list[int]:
     return sorted(set(chosen) or compiled)
 
 
-def _show(table: CostTable, entries: Sequence[BreakEven]) -> None:
+def _show(table: CostTable, entries: Sequence[BreakEven], noise: Sequence[Noise]) -> None:
     console = table_console()
     console.print(_costs(table))
+    console.print(_noise(noise))
     console.print(_break_even(entries))
     if is_flat(table):
         console.print("the table is flat: verifying everything costs nothing, a scheduler has nothing to decide")
 
 
+def _warn(noise: Sequence[Noise], table: CostTable) -> None:
+    """Say where the figures do not carry a decision, and what would help."""
+    noisy = [entry for entry in noise if entry.drowns]
+    if not noisy:
+        return
+    worst = max(noisy, key=lambda entry: entry.error / entry.least)
+    samples = min(t.samples for t in table.verify if (t.rows, t.context) == (worst.rows, worst.context))
+    click.echo(
+        f"warning: {len(noisy)} of {len(noise)} batch sizes and contexts are too noisy for a scheduler: at "
+        f"batch size {worst.rows} and context {worst.context} the medians are off by {worst.error:.0%}, and a draft "
+        f"token more a request costs {worst.difference:.0%}; let nothing else run, or pass --samples "
+        f"{worst.samples_needed(samples)}",
+        err=True,
+    )
+
+
+def _noise(noise: Sequence[Noise]) -> Table:
+    """Relative to the time of a verify step."""
+    shown = Table("requests", "context", "a step scatters by", "error of the medians", "a draft token more a request")
+    shown.title = "noise (quartiles), beside what schedulers act on"
+    for entry in noise:
+        figures = (f"{value:.1%}" for value in (entry.spread, entry.error, entry.difference))
+        shown.add_row(str(entry.rows), str(entry.context), *figures)
+    return shown
+
+
 def _costs(table: CostTable) -> Table:
     """Milliseconds a step, median and quartiles."""
-    shown = Table("requests", "context", "verify ms by tokens a request", "draft ms", title="cost of a step")
+    shown = Table("requests", "context", "verify ms by tokens", "draft ms", "times", title="cost of a step")
     for rows in table.rows:
         for context in table.contexts:
             same = [t for t in table.verify if t.rows == rows and t.context == context]
-            cells = [f"{t.tokens // rows}: {1e3 * t.seconds:.1f} ({1e3 * t.low:.1f}–{1e3 * t.high:.1f})" for t in same]
+            cells = [f"{t.tokens}: {1e3 * t.seconds:.1f} ({1e3 * t.low:.1f}–{1e3 * t.high:.1f})" for t in same]
             draft = f"{1e3 * table.draft_seconds(rows, context):.1f}"
-            shown.add_row(str(rows), str(context), ", ".join(cells), draft)
+            shown.add_row(str(rows), str(context), ", ".join(cells), draft, str(same[0].samples))
     return shown
 
 

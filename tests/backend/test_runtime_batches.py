@@ -13,13 +13,14 @@ import pytest
 from dspark_engines import DsparkError, GenerationRequest, Generator, Runtime, RuntimeOptions, SamplingParams
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
-from dspark_engines.costs import CostTable, Timing, save_cost_table, take_fingerprint
+from dspark_engines.costs import save_cost_table
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime import Finished, Tokens
 from dspark_engines.runtime.pipeline import plan_cohorts
 from dspark_engines.runtime.runtime import Speculation
 from dspark_engines.scheduler import scheduler_names
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
+from tests.support.costs import made_up_costs
 
 REQUESTS, OPTIONS = 64, EngineOptions(threads=1)
 
@@ -31,21 +32,8 @@ def bundle(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     limits = Limits(context_length=96, prefill_chunk=16, slots=8)
     build_bundle(BuildPlan(*tiny_pair, path, "onnxruntime", limits), Silent())
     opened = open_bundle(path)
-    save_cost_table(made_up_costs(opened), opened)
+    save_cost_table(made_up_costs(opened, OPTIONS), opened)
     return opened
-
-
-def made_up_costs(bundle: Bundle) -> CostTable:
-    """Steps of 1 ms and 0.1 ms more a token: enough to make schedulers choose, and no measurement."""
-    times = {"low": 1e-3, "high": 1e-3, "samples": 3, "context": 32}
-    verify = [
-        Timing(rows=rows, tokens=rows * n, seconds=1e-3 + 1e-4 * rows * n, **times)
-        for rows in (1, 2, 4, 8)
-        for n in range(1, 7)
-    ]
-    draft = [Timing(rows=rows, tokens=rows * 5, seconds=5e-4, **times) for rows in (1, 2, 4, 8)]
-    here = take_fingerprint(bundle, "onnxruntime", OPTIONS)
-    return CostTable(fingerprint=here, verify=verify, draft=draft, overhead_seconds=1e-4)
 
 
 def greedy_requests(seed: int = 0) -> list[GenerationRequest]:

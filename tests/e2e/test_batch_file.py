@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from dspark_engines import open_bundle
+from dspark_engines.backends import EngineOptions
+from dspark_engines.bundle import Limits
+from dspark_engines.costs import save_cost_table
+from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
+from tests.support import tiny
+from tests.support.costs import made_up_costs
 
 LINES = [
     {"id": "a", "prompt": "hello", "max_new_tokens": 4},
@@ -68,6 +76,51 @@ def test_a_bad_line_is_named_and_the_others_run(
     assert len(errors) == 1
     assert f"{file}:2: " in errors[0]
     assert said in errors[0]
+
+
+@pytest.fixture(scope="module")
+def roomy_bundle(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For two requests at once, with a cost table for one engine thread."""
+    path = tmp_path_factory.mktemp("roomy") / "bundle"
+    limits = Limits(context_length=96, prefill_chunk=16, slots=2)
+    build_bundle(BuildPlan(*tiny_pair, path, "onnxruntime", limits), Silent())
+    opened = open_bundle(path)
+    save_cost_table(made_up_costs(opened, EngineOptions(threads=1)), opened)
+    return path
+
+
+@pytest.mark.parametrize("pipeline", ["on", "off"])
+def test_json_adds_a_line_about_the_run(roomy_bundle: Path, tmp_path: Path, capsys, pipeline: str) -> None:
+    file = write(tmp_path / "requests.jsonl", LINES[0], "{not json", *LINES[1:])
+    options = ("--scheduler=async", f"--pipeline={pipeline}")
+    _, without, err = run(capsys, roomy_bundle, file, *options)
+    code, lines, quiet = run(capsys, roomy_bundle, file, *options, "--json")
+    results, (last,) = lines[:-1], lines[-1:]
+    assert code == 2
+    assert [r["token_ids"] for r in results if "error" not in r] == [
+        r["token_ids"] for r in without if "error" not in r
+    ]
+    assert list(last) == ["run"]
+    statistics, tokens = last["run"], [r["token_ids"] for r in results if "error" not in r]
+    assert (statistics["requests"], statistics["tokens"]) == (4, sum(map(len, tokens)))
+    assert statistics["rounds"] == sum(r.get("rounds", 0) for r in results)
+    assert statistics["scheduler"] == "async"
+    assert 0 < statistics["mean_verify_length"] < tiny.BLOCK
+    assert 1 <= statistics["accepted_length"] <= 1 + statistics["mean_verify_length"]
+    assert statistics["cohorts"] == ([1, 1] if pipeline == "on" else [2])
+    assert ("two cohorts" if pipeline == "on" else "switched off") in statistics["cohorts_reason"]
+    assert all(0 <= share < 1 for share in statistics["idle_share"].values())
+    assert 0 <= statistics["overlap_seconds"] <= statistics["seconds"]
+    assert (statistics["overlap_seconds"] == 0) or pipeline == "on"
+    assert re.search(r"^4 requests, \d+ tokens in .* scheduler async, verify length \d", err, re.M)
+    assert "4 requests" not in quiet
+
+
+def test_the_scheduler_that_decided_is_named(tiny_bundle: Path, tmp_path: Path, capsys) -> None:
+    file = write(tmp_path / "requests.jsonl", LINES[0])
+    with pytest.warns(RuntimeWarning, match="no cost table"):
+        _, lines, _ = run(capsys, tiny_bundle, file, "--scheduler=algorithm1", "--json")
+    assert lines[-1]["run"]["scheduler"] == "fixed"
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

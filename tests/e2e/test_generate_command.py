@@ -24,6 +24,7 @@ REPORT = {
     "accepted_per_position",
     "tokens_per_second",
     "seconds",
+    "run",
 }
 
 
@@ -38,6 +39,13 @@ def test_report_keys(tiny_bundle: Path, capsys: Capture) -> None:
     assert report["accepted_length"] * report["rounds"] == pytest.approx(11)  # the first token is prefill's
     assert min(report["seconds"].values()) >= 0
     assert report["tokens_per_second"] > 0
+    run_, rounds = report["run"], report["rounds"]
+    assert (run_["requests"], run_["tokens"], run_["rounds"]) == (1, 12, rounds)
+    assert (run_["scheduler"], run_["cohorts"]) == ("fixed", [1])
+    assert "one request at a time" in run_["cohorts_reason"]
+    assert set(run_["idle_share"]) == {"draft", "verify"}
+    assert sum(run_["idle_share"].values()) >= 1 - 1e-9  # engines that take turns
+    assert run_["overlap_seconds"] == 0
 
 
 def test_streamed_text_is_the_reports(tiny_bundle: Path, capsys: Capture) -> None:

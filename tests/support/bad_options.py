@@ -58,6 +58,8 @@ OPTIONS = {
     "option: context of 0": Case(lambda p: p.build(context_length=0), "Invalid value for '--context-length': 0"),
     "option: unknown command": Case(lambda p: ["bild"], "No such command 'bild'"),
     "option: half of a pair": Case(lambda p: ["verify", str(p.bundle), "--target=x"], "only one of --target and --dr"),
+    "option: too few samples": Case(lambda p: ["profile", str(p.bundle), "--samples=2"], "for '--samples': 2"),
+    "option: seconds below 0": Case(lambda p: ["profile", str(p.bundle), "--seconds=-1"], "for '--seconds': -1"),
     "recipe: not there": Case(lambda p: ["build", f"--recipe={p.root}/no.toml"], "/no.toml: No such file"),
     "recipe: no TOML": recipe("backend = ", "recipe.toml: not TOML"),
     "recipe: not text": Case(lambda p: ["build", f"--recipe={p.bundle}/onnx/target.onnx.data"], "data: not TOML"),

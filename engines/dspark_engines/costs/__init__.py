@@ -2,6 +2,7 @@
 
 from dspark_engines.costs.breakeven import BreakEven, break_even, is_flat
 from dspark_engines.costs.fingerprint import Fingerprint, take_fingerprint
+from dspark_engines.costs.noise import Noise, noise_of
 from dspark_engines.costs.table import COST_TABLE, CostTable, Timing, load_cost_table, save_cost_table
 
 __all__ = [
@@ -9,10 +10,12 @@ __all__ = [
     "BreakEven",
     "CostTable",
     "Fingerprint",
+    "Noise",
     "Timing",
     "break_even",
     "is_flat",
     "load_cost_table",
+    "noise_of",
     "save_cost_table",
     "take_fingerprint",
 ]

@@ -29,7 +29,7 @@ def break_even(table: CostTable) -> list[BreakEven]:
     for rows in table.rows:
         for context in table.contexts:
             cost = table.step_cost(rows, context)
-            sizes = [tokens // rows for tokens, _ in cost.points]
+            sizes = [tokens // rows for tokens, _ in cost.points if tokens % rows == 0]
             plain = float(cost.seconds(np.array(rows))) + table.overhead_seconds
             for length in (size - 1 for size in sizes if size > 1):
                 seconds = 1.0 / cost.sps(rows * (length + 1))

@@ -5,6 +5,7 @@ from dspark_engines.runtime.generator import Generator
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.runtime import Runtime, RuntimeOptions
+from dspark_engines.runtime.statistics import RunStatistics, run_statistics
 
 __all__ = [
     "Event",
@@ -14,8 +15,10 @@ __all__ = [
     "GenerationResult",
     "Generator",
     "RequestStream",
+    "RunStatistics",
     "Runtime",
     "RuntimeOptions",
     "Tokens",
     "check_request",
+    "run_statistics",
 ]

@@ -53,16 +53,23 @@ class Runtime:
     With two cohorts (see `pipeline`), one is verified while the other is drafted; `cohorts` says whether and why.
 
     Leaving the block waits for what was submitted; an exception in the block cancels it.
+
+    `engines` are those of `bundle` where the caller has opened them and will close them: several runtimes can
+    then use them, one after the other.
     """
 
-    def __init__(self, bundle: Bundle, options: RuntimeOptions | None = None) -> None:
-        self.bundle, self.options = bundle, options or RuntimeOptions()
+    def __init__(
+        self, bundle: Bundle, options: RuntimeOptions | None = None, *, engines: Engines | None = None
+    ) -> None:
+        self.bundle, self.options, self._opened = bundle, options or RuntimeOptions(), engines
         self.speculating = {"auto": bundle.manifest.speculation, "on": True, "off": False}[self.options.speculation]
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
         self.timeline = Timeline()
         """The last steps of both engines."""
+        self.scheduler = FixedSpec.name
+        """Name of the scheduler that decides, once the runtime is entered: `fixed` where a cost table is missing."""
 
     def __enter__(self) -> Self:
         options, slots = self.options, self.bundle.manifest.limits.slots
@@ -71,7 +78,9 @@ class Runtime:
             raise RequestError(
                 f"{places} requests at once, the bundle was built for {slots}", hint="build it with more --slots"
             )
-        engines = self._stack.enter_context(get_backend(options.backend).open(self.bundle, options.engines))
+        engines = self._opened or self._stack.enter_context(
+            get_backend(options.backend).open(self.bundle, options.engines)
+        )
         engines.verify.preload(places)
         engines.draft.preload(places)
         self.cohorts = plan_cohorts(options.pipeline, places, options.engines.threads)
@@ -105,9 +114,11 @@ class Runtime:
     def _runner(self, engines: Engines, costs: CostTable | None) -> RoundRunner:
         """Without the cost table that its scheduler needs, a runner verifies whole blocks."""
         spec, manifest = self.options.scheduler, self.bundle.manifest
+        if costs is None and needs_cost(spec):
+            spec = FixedSpec()
+        self.scheduler = spec if isinstance(spec, str) else spec.name
         if costs is None:
-            scheduler = get_scheduler(FixedSpec() if needs_cost(spec) else spec)
-            return RoundRunner(engines, manifest, scheduler)
+            return RoundRunner(engines, manifest, get_scheduler(spec))
         scheduler = get_scheduler(spec, costs.step_cost(1, 0))
         selection = DraftSelection(costs, manifest.drafter.block_size) if self.options.speculation == "auto" else None
         return RoundRunner(engines, manifest, scheduler, costs, selection)

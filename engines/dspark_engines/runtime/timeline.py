@@ -44,20 +44,26 @@ class Timeline:
             finally:
                 self.spans.append(Span(engine, cohort, begin, time.perf_counter()))
 
-    def idle_share(self, engine: str) -> float:
-        """Share of the time between the first step of any engine and the last in which this one did nothing."""
+    def seconds(self) -> float:
+        """From the first step's begin to the last one's end, of those that are remembered."""
         spans = list(self.spans)  # a copy: engines may be at work
-        if not spans:
-            return 0.0
-        begin, end = min(span.begin for span in spans), max(span.end for span in spans)
-        busy = sum(span.end - span.begin for span in spans if span.engine == engine)
-        return 1.0 - busy / (end - begin) if end > begin else 0.0
+        return max(span.end for span in spans) - min(span.begin for span in spans) if spans else 0.0
+
+    def idle_share(self, engine: str) -> float:
+        """Share of `seconds` in which this engine did nothing."""
+        busy = sum(span.end - span.begin for span in list(self.spans) if span.engine == engine)
+        return 1.0 - busy / seconds if (seconds := self.seconds()) > 0 else 0.0
 
     def overlap_seconds(self) -> float:
-        """Time in which both engines were at work."""
+        """Time in which both engines were at work. One engine's steps never overlap, so one pass over both will do."""
         spans = list(self.spans)
-        draft, verify = ([span for span in spans if span.engine == engine] for engine in ENGINES)
-        return sum(max(0.0, min(a.end, b.end) - max(a.begin, b.begin)) for a in draft for b in verify)
+        draft, verify = (deque(span for span in spans if span.engine == engine) for engine in ENGINES)
+        total = 0.0
+        while draft and verify:
+            a, b = draft[0], verify[0]
+            total += max(0.0, min(a.end, b.end) - max(a.begin, b.begin))
+            (draft if a.end <= b.end else verify).popleft()
+        return total
 
     def write(self, path: Path) -> None:
         """Write Chrome's trace format: one row an engine, a colour a cohort, microseconds."""
