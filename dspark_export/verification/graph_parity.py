@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Bundle
-from dspark_export.verification.reference import ReferenceGraph
+from dspark_export.graphs.reference import ReferenceGraph
 from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare
 
 PROMPT = 33
