@@ -38,17 +38,22 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
     def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
         return build_drafter_graph(drafter, pair.drafter.weights, tables, positions)
 
-    graph, features = target_graph(), None
+    graph, measured = target_graph(), None
     if plan.precision == "int8":
-        plans, features = plan_target(target_graph(), target.vocab_size, reporter.step("measuring the target's layers"))
-        quantize_graph(graph, plans, keep=kept(plan, "target", plans))
+        step = reporter.step("measuring the target's layers")
+        measured = plan_target(target_graph(), target.vocab_size, step)
+        quantize_graph(graph, measured[0], keep=kept(plan, "target", measured[0]))
     written = save_graph(graph, folder / "target.onnx", reporter.step("exporting the target"))
     graph = drafter_graph(_tables(pair, written))
-    if features is not None:
+    if measured is not None:
+        plans, features = measured
+        head, smoothing = _int8_head(pair, written), plans[_head_name(pair)].smoothing
+        shared = {HEAD: smoothing} if head and smoothing is not None else {}
         step = reporter.step("measuring the drafter's layers")
-        plans = plan_drafter(drafter_graph(_tables(pair, {})), target.vocab_size, drafter.block_size, features, step)
-        head, shared = head_spec(drafter), _int8_head(pair, written)
-        quantize_graph(graph, plans, head=head, keep=kept(plan, "drafter", plans), shared=shared)
+        trace = drafter_graph(_tables(pair, {}))
+        plans = plan_drafter(trace, target.vocab_size, drafter.block_size, features, shared, step)
+        keep = kept(plan, "drafter", plans)
+        quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
 
 

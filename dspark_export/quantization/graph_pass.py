@@ -43,7 +43,8 @@ def quantize_graph(
 
     `plans` are from `plan_target` or `plan_drafter`; a layer without one is quantised plainly. `head` is the spec
     of the graph's Markov head, if it has one. `shared` holds weights that another graph has quantised already, by
-    the name that they have here. Weights are loaded, quantised and checked when the model is written.
+    the name that they have here; smoothing that is in them has to be in `plans`. Weights are loaded, quantised and
+    checked when the model is written.
     """
     _Pass(model, plans, head, keep, shared or {}).run()
 
@@ -97,11 +98,15 @@ class _Pass:
 
     def _linear(self, layer: LinearLayer) -> ir.Value:
         plan = self.plans.get(layer.name, PLAIN)
-        if plan.smoothing is not None and layer.x not in self._smoothed:
-            self._smooth_norm(layer.x, plan.smoothing)
-            self._smoothed.add(layer.x)
+        x = layer.x
+        if plan.smoothing is not None and not plan.folded:
+            factors = ir.tensor(plan.smoothing, name=f"{layer.name}.smoothing")
+            x = self.op.Div(x, self.builder.initializer(factors, qualify=False))
+        elif plan.smoothing is not None and x not in self._smoothed:
+            self._smooth_norm(x, plan.smoothing)
+            self._smoothed.add(x)
         weight = self._weight(layer.weight, layer.shape, partial(_smoothed, layer, plan.smoothing))
-        return call_int8_linear(self.op, self._quantized(layer.x, plan.terms), *weight, plan.terms)
+        return call_int8_linear(self.op, self._quantized(x, plan.terms), *weight, plan.terms)
 
     def _smooth_norm(self, x: ir.Value, factors: Floats) -> None:
         """Divide the weight of the norm that makes x."""

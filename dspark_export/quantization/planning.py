@@ -9,7 +9,7 @@ weights: no text is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -37,11 +37,12 @@ Progress = Callable[[int, int], None]
 class LayerPlan(NamedTuple):
     """How the input of a layer is quantised.
 
-    `smoothing` [K]: factors that the input is divided by, or None. `error`: share of the smoothed input's energy
-    that one term loses, mean over rows. `terms`: how many it gets.
+    `smoothing` [K]: factors that the input is divided by, or None; `folded` if that happens in the norm before it.
+    `error`: share of the smoothed input's energy that one term loses, mean over rows. `terms`: how many it gets.
     """
 
     smoothing: Floats | None = None
+    folded: bool = False
     error: float = 0.0
     terms: int = 1
 
@@ -64,9 +65,17 @@ def plan_target(model: ir.Model, vocab_size: int, progress: Progress | None = No
 
 
 def plan_drafter(
-    model: ir.Model, vocab_size: int, block_size: int, features: Floats, progress: Progress | None = None
+    model: ir.Model,
+    vocab_size: int,
+    block_size: int,
+    features: Floats,
+    shared: Mapping[str, Floats],
+    progress: Progress | None = None,
 ) -> Plans:
-    """Plans of a drafter graph, measured on the features that `plan_target` returned."""
+    """Plans of a drafter graph, measured on the features that `plan_target` returned.
+
+    `shared`: smoothing that is in a weight already, because the target's graph has it too.
+    """
     feeds: Arrays = {
         "features": features,
         "feature_lengths": np.full(ROWS, TOKENS),
@@ -75,10 +84,16 @@ def plan_drafter(
         "temperature": np.zeros(ROWS, np.float32),
         "uniforms": np.zeros((ROWS, block_size), np.float32),
     }
-    return _measure(model, feeds, TOKENS + block_size, progress)[0]
+    return _measure(model, feeds, TOKENS + block_size, progress, shared)[0]
 
 
-def _measure(model: ir.Model, feeds: Arrays, capacity: int, progress: Progress | None) -> tuple[Plans, Arrays]:
+def _measure(
+    model: ir.Model,
+    feeds: Arrays,
+    capacity: int,
+    progress: Progress | None,
+    shared: Mapping[str, Floats] | None = None,
+) -> tuple[Plans, Arrays]:
     """Run `model` on `feeds`: plans by layer name, and the graph's own outputs.
 
     Needs the disk space of the float32 graph for a while. Its weights must not have been written before.
@@ -99,7 +114,7 @@ def _measure(model: ir.Model, feeds: Arrays, capacity: int, progress: Progress |
         plans = {
             layer.name: plan
             for x, layers in readers.items()
-            for plan in [_plan(layers, results[x.name or ""])]
+            for plan in [_plan(layers, results[x.name or ""], shared or {})]
             for layer in layers
         }
     for x in inputs:
@@ -107,13 +122,14 @@ def _measure(model: ir.Model, feeds: Arrays, capacity: int, progress: Progress |
     return plans, results
 
 
-def _plan(layers: list[LinearLayer], inputs: Floats) -> LayerPlan:
-    factors = _smoothing(layers, inputs)
+def _plan(layers: list[LinearLayer], inputs: Floats, shared: Mapping[str, Floats]) -> LayerPlan:
+    given = next((shared[layer.name] for layer in layers if layer.name in shared), None)
+    factors = _smoothing(layers, inputs) if given is None else given
     smooth = inputs if factors is None else inputs / factors
     quantized, scale = quantize_rows(smooth)
     lost = smooth - (quantized.astype(np.float32) - ZERO_POINT) * scale
     error = float(np.mean((lost**2).sum(axis=1) / np.maximum((smooth**2).sum(axis=1), TINY)))
-    return LayerPlan(factors, error, 1 if error <= LARGEST_ERROR else 2)
+    return LayerPlan(factors, factors is not None and given is None, error, 1 if error <= LARGEST_ERROR else 2)
 
 
 def _smoothing(layers: list[LinearLayer], inputs: Floats) -> Floats | None:

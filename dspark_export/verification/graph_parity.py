@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Bundle
 from dspark_export.graphs.reference import ReferenceGraph
-from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare
+from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 
 PROMPT = 33
 
@@ -41,8 +41,9 @@ def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capac
             "logit_rows": np.arange(count),
         }
         expected, actual = reference.step(**feeds), engines.verify.step([slot], **feeds)
-        yield compare("target.logits", actual.logits, expected["logits"])
-        yield compare("target.features", actual.features, expected["features"])
+        held = _comparison(bundle)
+        yield held("target.logits", actual.logits, expected["logits"])
+        yield held("target.features", actual.features, expected["features"])
 
 
 def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
@@ -58,17 +59,25 @@ def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capa
             "uniforms": random.random((1, info.block_size), np.float32),
         }
         expected, actual = reference.step(**feeds), engines.draft.step([slot], **feeds)
-        same = _agreeing(actual.draft_ids[0], expected["draft_ids"][0], expected["draft_logits"][0])
+        gap = float("inf") if bundle.manifest.precision == "int8" else TIE_GAP
+        same = _agreeing(actual.draft_ids[0], expected["draft_ids"][0], expected["draft_logits"][0], gap)
         wrong = 0 if same else int((actual.draft_ids != expected["draft_ids"]).sum())
         yield Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
         for name, value in (("draft_logits", actual.draft_logits), ("confidence_logits", actual.confidence_logits)):
-            yield compare(f"drafter.{name}", value[:, :same], expected[name][:, :same])
+            yield _comparison(bundle)(f"drafter.{name}", value[:, :same], expected[name][:, :same])
 
 
-def _agreeing(actual: Ints, expected: Ints, logits: npt.NDArray[Any]) -> int:
-    """Positions to compare: all; up to and including a tie that fell the other way; none if no tie explains it."""
+def _comparison(bundle: Bundle) -> Callable[..., Comparison]:
+    return compare_rounded if bundle.manifest.precision == "int8" else compare
+
+
+def _agreeing(actual: Ints, expected: Ints, logits: npt.NDArray[Any], gap: float) -> int:
+    """Positions to compare: all; up to and including a tie that fell the other way; none if no tie explains it.
+
+    A tie is a distance of up to `gap` between the two best logits.
+    """
     different = np.flatnonzero(actual != expected)
     if not different.size:
         return len(expected)
     second, best = np.sort(logits[different[0]])[-2:]
-    return int(different[0]) + 1 if best - second <= TIE_GAP else 0
+    return int(different[0]) + 1 if best - second <= gap else 0

@@ -18,6 +18,11 @@ class Tolerance(NamedTuple):
 TIE_GAP = 1e-4
 """Greedy outputs may differ only where the target's two best logits are closer than this."""
 
+ROUNDING = 0.1
+"""Share of an output's root mean square by which two runs of an int8 graph may differ, in the mean over its entries.
+The integer parts are equal to the bit; where attention's last bits differ, single activations are rounded the other
+way, and what follows is moved as far as quantisation itself moves it."""
+
 TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # (what, dtype)
     ("CachedAttention", "float32"): Tolerance(2e-5, 1e-5),
@@ -42,6 +47,18 @@ class Comparison(NamedTuple):
     def passed(self) -> bool:
         """Within tolerance everywhere."""
         return self.worst <= 1.0
+
+
+def compare_rounded(what: str, actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Comparison:
+    """Compare outputs of equal shape of an int8 graph, by the root mean square of what differs (see `ROUNDING`)."""
+    if actual.shape != expected.shape:
+        raise ValueError(f"{what}: shape {actual.shape} against {expected.shape}")
+    if not actual.size:
+        return Comparison(what, 0.0, 0.0, 0.0)
+    error = actual.astype(np.float64) - expected
+    rms, size = float(np.sqrt((error**2).mean())), float(np.sqrt((expected.astype(np.float64) ** 2).mean()))
+    worst = rms / (ROUNDING * size) if np.isfinite(rms) and size else float("inf") if rms else 0.0
+    return Comparison(what, float(np.abs(error).max()), rms, worst)
 
 
 def compare(what: str, actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Comparison:

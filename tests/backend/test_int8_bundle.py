@@ -22,12 +22,15 @@ from tests.support import tiny
 LIMITS, ONE = Limits(context_length=96, prefill_chunk=16, slots=8), EngineOptions(threads=1)
 
 
-def build(root: Path, target: Any = None, drafter: Any = None, **plan: Any) -> Bundle:
-    paths = (
-        tiny.write_target(root / "target", target or tiny.target_spec()),
-        tiny.write_drafter(root / "drafter", drafter or tiny.drafter_spec()),
-    )
-    made = BuildPlan(*paths, root / "bundle", "onnxruntime", LIMITS, precision="int8", **plan)
+def build(root: Path, target: Any = None, drafter: Any = None, *, own: bool = False, **plan: Any) -> Bundle:
+    """A bundle of a tiny pair; with `own` the drafter's checkpoint has an output table."""
+    target_path = tiny.write_target(root / "target", target or tiny.target_spec())
+    drafter_path = tiny.write_drafter(root / "drafter", drafter or tiny.drafter_spec())
+    if own:
+        weights = drafter_path / "model.safetensors"
+        table = tiny.random_tensors({"lm_head.weight": (tiny.VOCAB, tiny.HIDDEN)}, seed=7)
+        save_file(load_file(weights) | table, weights)
+    made = BuildPlan(target_path, drafter_path, root / "bundle", "onnxruntime", LIMITS, **{"precision": "int8", **plan})
     build_bundle(made, Silent())
     return open_bundle(root / "bundle")
 
@@ -55,6 +58,29 @@ def test_linear_layers_are_int8_and_the_rest_is_not(bundle: Bundle) -> None:
     assert drafter["confidence_head.proj.weight"] == onnx.TensorProto.FLOAT
     assert drafter["markov_head.markov_w2.weight.int8"] == onnx.TensorProto.INT8
     assert "markov_head.markov_w2.weight" not in drafter
+
+
+@pytest.mark.parametrize(("tied", "own"), [(True, False), (False, False), (True, True)])
+def test_int8_is_near_float32(tied: bool, own: bool, tmp_path: Path) -> None:
+    """Both engines, with a table that is shared in every way: a few percent, where a wrong scale would be tens."""
+    drafter = tiny.drafter_spec()
+    int8 = build(tmp_path / "a", tiny.target_spec(tied=tied), drafter, own=own)
+    fp32 = build(tmp_path / "b", tiny.target_spec(tied=tied), drafter, own=own, precision="fp32")
+    random = np.random.default_rng(0)
+    tokens, features = random.integers(0, tiny.VOCAB, 24), None
+    results = []
+    for bundle in (int8, fp32):
+        with get_backend("onnxruntime").open(bundle, ONE) as engines:
+            slot, draft_slot = engines.verify.new_slot(), engines.draft.new_slot()
+            out = engines.verify.step([slot], tokens, np.array([24]), np.array([0]), np.arange(24))
+            logits, features = out.logits.copy(), out.features.copy() if features is None else features
+            zeros = np.zeros(1, np.float32)
+            drafts = engines.draft.step(
+                [draft_slot], features, np.array([24]), np.array([0]), tokens[:1], zeros, np.zeros((1, tiny.BLOCK), np.float32)
+            )
+            results.append((logits, drafts.draft_logits[:, 0].copy(), drafts.confidence_logits[:, 0].copy()))
+    for ours, expected in zip(*results, strict=True):
+        assert np.linalg.norm(ours - expected) < 0.06 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("kind", ["none", "vanilla", "gated", "rnn"])
