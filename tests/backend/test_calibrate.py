@@ -39,7 +39,7 @@ def done(tiny_bundle: Path, prompts: Path, tmp_path_factory: pytest.TempPathFact
     from dspark_export.commands.main import main
 
     bundle = calibrated.copy(tiny_bundle, tmp_path_factory.mktemp("done") / "tiny")
-    assert main(["profile", str(bundle), "--context=16", "--samples=3", "--threads=1"]) == 0
+    assert main(["profile", str(bundle), "--context=16", "--samples=3", "--seconds=0.5", "--threads=1"]) == 0
     assert main(arguments(bundle, prompts)) == 0
     return bundle
 
