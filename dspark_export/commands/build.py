@@ -7,10 +7,19 @@ from typing import Any
 
 import click
 
+from dspark_calibration.report.page import require
+from dspark_engines import open_bundle
+from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Limits, Manifest
+from dspark_export.calibrating.plan import TracePlan
+from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
+from dspark_export.commands.calibrate import show
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, checkpoint_options
+from dspark_export.commands.profile import profile_bundle, standard_plan
 from dspark_export.commands.recipe import recipe_option
+from dspark_export.progress import Reporter
+from dspark_export.verification import Prompt, read_prompt_set
 
 
 def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> None:
@@ -26,23 +35,53 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
     plan = BuildPlan(
         options["target"], options["drafter"], output, backend, limits, options["overwrite"], options["speculation"]
     )
+    prompts = None if backend is None else _prompts(options)
     with reporting() as reporter:
         manifest = build_bundle(plan, reporter)
-    _report(output, manifest, as_json)
+        done = None
+        if backend is not None and prompts is not None:
+            done = _calibrate(output, backend, prompts, options["max_new_tokens"], reporter)
+    _report(output, manifest, done, as_json)
 
 
-def _report(output: Path, manifest: Manifest, as_json: bool) -> None:
+def _prompts(options: dict[str, Any]) -> list[Prompt] | None:
+    """The prompt set to calibrate on, read before any heavy work; None for a bundle that is not calibrated."""
+    path: Path | None = options["prompts"]
+    if path is None or not options["calibrate"]:
+        return None
+    require()
+    return read_prompt_set(path)
+
+
+def _calibrate(output: Path, backend: str, prompts: list[Prompt], tokens: int, reporter: Reporter) -> Calibrated:
+    """Costs first, so that the report that calibration writes has them."""
+    bundle, engines = open_bundle(output), EngineOptions()
+    profile_bundle(bundle, backend, engines, standard_plan(bundle, backend), reporter)
+    plan = CalibrationPlan(TracePlan(tokens, backend=backend, engines=engines))
+    return calibrate(bundle, prompts, plan, reporter)
+
+
+def _report(output: Path, manifest: Manifest, done: Calibrated | None, as_json: bool) -> None:
     size = sum(record.bytes for record in manifest.files)
     if as_json:
-        print_json({"bundle": str(output), "files": len(manifest.files), "bytes": size})
-    else:
-        click.echo(f"{output}: {len(manifest.files)} files, {size / 1e6:.0f} MB")
+        verdict = {} if done is None else {"verdict": done.report.verdict}
+        print_json({"bundle": str(output), "files": len(manifest.files), "bytes": size} | verdict)
+        return
+    click.echo(f"{output}: {len(manifest.files)} files, {size / 1e6:.0f} MB")
+    if done is not None:
+        show(done, as_json)
 
 
 @click.command("build")
 @recipe_option
 @checkpoint_options
+@click.option("--prompts", type=click.Path(path_type=Path), help="Calibrate on this prompt set, and profile.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens a prompt when calibrating.")
+@click.option("--calibrate/--no-calibrate", default=True, help="Use the prompt set, where one is named, or do not.")
 @backend_option
 def command(backend: str, as_json: bool, **options: Any) -> None:
-    """Export target and drafter, compile them, and write a bundle."""
+    """Export target and drafter, compile them, and write a bundle.
+
+    With a prompt set (--prompts, or the recipe's) the bundle is profiled and calibrated as well, and gets a report.
+    """
     run_build(backend, as_json, options)

@@ -15,7 +15,7 @@ import click
 from dspark_engines.errors import DsparkError
 from dspark_export.commands.console import USER_ERROR, print_error
 
-COMMANDS = ("build", "export", "compile", "generate", "inspect", "profile", "verify")
+COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "verify")
 
 
 class LazyGroup(click.Group):
@@ -72,6 +72,7 @@ def _missing(error: ModuleNotFoundError) -> DsparkError:
     extras = {
         "export": {"onnx", "onnx_ir", "onnxscript", "gguf", "safetensors", "ml_dtypes"},
         "parity": {"torch", "transformers"},
+        "report": {"matplotlib"},
     }
     module = (error.name or "").partition(".")[0]
     for extra, modules in extras.items():

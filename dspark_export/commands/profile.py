@@ -11,6 +11,7 @@ from rich.table import Table
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.costs import (
+    COST_TABLE,
     BreakEven,
     CostTable,
     Noise,
@@ -23,6 +24,7 @@ from dspark_engines.costs import (
 from dspark_engines.profiling import ProfilePlan, measure
 from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.progress import Reporter
 
 CONTEXTS = (64, 512, 1536)
 
@@ -53,13 +55,12 @@ def command(
 ) -> None:
     """Measure the engines of BUNDLE on this machine and store the cost table in the bundle."""
     opened, options = open_bundle(bundle), EngineOptions(threads)
-    fingerprint = take_fingerprint(opened, backend, options)
     plan = ProfilePlan(_rows(rows, opened, backend), _contexts(contexts, opened), samples, seconds=seconds)
     pairs = len(plan.rows) * len(plan.contexts)
     click.echo(f"{pairs} batch sizes and contexts, about {seconds:g} s each or more on slow engines", err=True)
-    with reporting(remaining=True) as reporter, get_backend(backend).open(opened, options) as engines:
-        table = measure(opened, engines, plan, fingerprint, reporter.step("measuring"))
-    path = save_cost_table(table, opened)
+    with reporting(remaining=True) as reporter:
+        table = profile_bundle(opened, backend, options, plan, reporter)
+    path = opened.file(COST_TABLE)
     entries, noise = break_even(table), noise_of(table)
     if as_json:
         noises = [entry._asdict() | {"drowns": entry.drowns} for entry in noise]
@@ -69,6 +70,22 @@ def command(
         _show(table, entries, noise)
         click.echo(f"written to {path}")
     _warn(noise, table)
+
+
+def standard_plan(bundle: Bundle, backend: str) -> ProfilePlan:
+    """What is measured when nothing else was asked for."""
+    return ProfilePlan(_rows((), bundle, backend), _contexts((), bundle))
+
+
+def profile_bundle(
+    bundle: Bundle, backend: str, options: EngineOptions, plan: ProfilePlan, reporter: Reporter
+) -> CostTable:
+    """Measure the engines and store the cost table in the bundle."""
+    fingerprint = take_fingerprint(bundle, backend, options)
+    with get_backend(backend).open(bundle, options) as engines:
+        table = measure(bundle, engines, plan, fingerprint, reporter.step("measuring costs"))
+    save_cost_table(table, bundle)
+    return table
 
 
 def _contexts(chosen: Sequence[int], bundle: Bundle) -> list[int]:

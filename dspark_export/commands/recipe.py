@@ -34,6 +34,13 @@ class LimitsTable(_Table):
     slots: PositiveInt
 
 
+class CalibrationTable(_Table):
+    """[calibration]: the prompt set that the bundle is calibrated on when it is built."""
+
+    prompts: str
+    max_new_tokens: PositiveInt = 128
+
+
 class Recipe(_Table):
     """A build recipe; paths are relative to the current directory, as on the command line."""
 
@@ -44,6 +51,7 @@ class Recipe(_Table):
     keep_fp32: list[str] = []
     limits: LimitsTable
     speculation: bool = True
+    calibration: CalibrationTable | None = None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -87,3 +95,6 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "keep": recipe.keep_fp32,
         "speculation": recipe.speculation,
     }
+    if recipe.calibration is not None:
+        named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}
+        context.default_map = {**context.default_map, **named}

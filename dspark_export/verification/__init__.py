@@ -2,7 +2,7 @@
 
 from dspark_export.verification.graph_parity import compare_engines
 from dspark_export.verification.identity import Difference, IdentityReport, check_identity
-from dspark_export.verification.prompts import BUILT_IN, read_prompts
+from dspark_export.verification.prompts import BUILT_IN, Prompt, read_prompt_set, read_prompts
 from dspark_export.verification.tolerances import TIE_GAP, TOLERANCES, Comparison, Tolerance, compare
 
 __all__ = [
@@ -12,9 +12,11 @@ __all__ = [
     "Comparison",
     "Difference",
     "IdentityReport",
+    "Prompt",
     "Tolerance",
     "check_identity",
     "compare",
     "compare_engines",
+    "read_prompt_set",
     "read_prompts",
 ]

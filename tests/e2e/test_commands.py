@@ -108,7 +108,7 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
     plans: list[BuildPlan] = []
     manifest = open_bundle(place.tiny_bundle).manifest
     place.patch.setattr(bundling, "build_bundle", lambda plan, reporter: plans.append(plan) or manifest)
-    arguments = ["build", f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out"]
+    arguments = ["build", f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out", "--no-calibrate"]
     assert run(capsys, *arguments).code == 0
     assert run(capsys, *arguments, "--overwrite", "--context-length=64", "--slots=2", "--target=x").code == 0
     slots = plans[0].limits.slots

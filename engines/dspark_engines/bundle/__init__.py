@@ -1,6 +1,7 @@
 """The bundle directory: its manifest, opening with checks, writing atomically."""
 
 from dspark_engines.bundle.hashing import record_file, sha256_file
+from dspark_engines.bundle.identity import engine_identity
 from dspark_engines.bundle.manifest import (
     BackendInfo,
     DrafterInfo,
@@ -34,6 +35,7 @@ __all__ = [
     "atomic_directory",
     "check_destination",
     "check_hash",
+    "engine_identity",
     "open_bundle",
     "record_file",
     "sha256_file",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dspark_calibration.sts import Scaling, confidences
 from dspark_engines.backends import DraftEngine, Floats, Ints
 from dspark_engines.errors import BackendError
 from dspark_engines.runtime.state import RequestState
@@ -18,8 +19,9 @@ from dspark_engines.sampling import draft_uniforms
 class Drafts:
     """Blocks of the rows that drafted, row r belonging to states[r].
 
-    `survival` [R, g] float64 is the cumulative product of the confidences, 0 behind a drafted end of
+    `survival` [R, g] float64 is the cumulative product of the calibrated confidences, 0 behind a drafted end of
     sequence; `caps` [R] is how much of its block a row may verify at all (length limit, context).
+    `confidence_logits` [R, g] are the drafter's own, as they were before any calibration.
     """
 
     states: Sequence[RequestState]
@@ -27,6 +29,7 @@ class Drafts:
     draft_logits: Floats
     survival: npt.NDArray[np.float64]
     caps: Ints
+    confidence_logits: Floats
 
     def __len__(self) -> int:
         return len(self.states)
@@ -39,6 +42,8 @@ class DraftRules:
     block_size: int
     context_length: int
     eos: frozenset[int]
+    scaling: Scaling | None = None
+    """How confidence logits are calibrated; None leaves them as they are."""
 
     def cap(self, state: RequestState) -> int:
         """How many draft tokens are worth having: none when plain, no more than may become output."""
@@ -51,7 +56,7 @@ class DraftRules:
         """Drafts of no row."""
         g = self.block_size
         ids, logits = np.empty((0, g), np.int64), np.empty((0, g, 0), np.float32)
-        return Drafts([], ids, logits, np.empty((0, g)), np.empty(0, np.int64))
+        return Drafts([], ids, logits, np.empty((0, g)), np.empty(0, np.int64), np.empty((0, g), np.float32))
 
 
 def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: DraftRules) -> Drafts:
@@ -74,18 +79,17 @@ def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: Dra
     for state, count in zip(chosen, lengths, strict=True):
         state.drafted += int(count)
         state.result.seconds.draft += output.seconds
-    if np.isnan(output.confidence_logits).any():
+    raw = output.confidence_logits
+    if np.isnan(raw).any():
         raise BackendError("the drafter's confidences are NaN", hint="verify the bundle: dspark-export verify")
-    survival = prefix_survival(output.confidence_logits) * _alive(output.draft_ids, rules.eos)
-    return Drafts(
-        chosen, output.draft_ids, output.draft_logits, survival, np.array([rules.cap(state) for state in chosen])
-    )
+    survival = prefix_survival(raw, rules.scaling) * _alive(output.draft_ids, rules.eos)
+    caps = np.array([rules.cap(state) for state in chosen])
+    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, caps, raw)
 
 
-def prefix_survival(confidence_logits: Floats) -> npt.NDArray[np.float64]:
-    """Cumulative product of sigmoid(c) along the block, [R, g] float64 (design: prefix survival)."""
-    logits = confidence_logits.astype(np.float64)
-    return np.asarray(np.cumprod(0.5 * (1.0 + np.tanh(0.5 * logits)), axis=1))
+def prefix_survival(confidence_logits: Floats, scaling: Scaling | None = None) -> npt.NDArray[np.float64]:
+    """Cumulative product of the (calibrated) confidences along the block, [R, g] float64 (design: prefix survival)."""
+    return np.asarray(np.cumprod(confidences(confidence_logits.astype(np.float64), scaling), axis=1))
 
 
 def _alive(draft_ids: Ints, eos: frozenset[int]) -> npt.NDArray[np.bool_]:

@@ -9,17 +9,25 @@ from dspark_engines.backends import Engines
 from dspark_engines.bundle import Manifest
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
-from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.runtime.rounds import RoundObserver, RoundRunner
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.scheduler import FixedSpec, get_scheduler
 
 
 class Generator:
-    """Serves one request at a time from opened engines, always verifying the whole block."""
+    """Serves one request at a time from opened engines, always verifying the whole block.
 
-    def __init__(self, engines: Engines, manifest: Manifest) -> None:
+    `observer` sees every round; `speculation_failed` says why the drafter was given up, if it was.
+    """
+
+    def __init__(self, engines: Engines, manifest: Manifest, observer: RoundObserver | None = None) -> None:
         self._manifest = manifest
-        self._runner = RoundRunner(engines, manifest, get_scheduler(FixedSpec()))
+        self._runner = RoundRunner(engines, manifest, get_scheduler(FixedSpec()), observer=observer)
+
+    @property
+    def speculation_failed(self) -> str:
+        """The drafter's failure in one line, or nothing."""
+        return self._runner.speculation_failed
 
     def new_result(self) -> GenerationResult:
         """An empty result for `stream` to fill."""

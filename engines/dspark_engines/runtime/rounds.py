@@ -11,10 +11,11 @@ position that it is about. Only how much of a block is verified may be decided w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dspark_calibration.sts import Scaling
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Manifest
 from dspark_engines.costs import CostTable
@@ -23,11 +24,15 @@ from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.selection import DraftSelection
 from dspark_engines.runtime.state import RequestState
-from dspark_engines.runtime.verifying import commit, decide, plan_rows, run_rows
+from dspark_engines.runtime.verifying import Outcome, commit, decide, plan_rows, run_rows
 from dspark_engines.scheduler import Scheduler
 
 Gained = list[tuple[RequestState, list[int]]]
 """Every request that took part in a round, and the tokens that it gained (none while its prompt goes on)."""
+
+RoundObserver = Callable[[Drafts, Ints, Sequence[Outcome]], None]
+"""Sees every round that drafted: the drafts, how much of each was verified, and an outcome for each of them.
+The states still stand at their anchors. Arrays are the engines' own: whoever keeps them, copies."""
 
 
 class RoundRunner:
@@ -43,11 +48,18 @@ class RoundRunner:
         scheduler: Scheduler,
         costs: CostTable | None = None,
         selection: DraftSelection | None = None,
+        *,
+        scaling: Scaling | None = None,
+        observer: RoundObserver | None = None,
     ) -> None:
+        self._observer = observer
         self._engines, self._scheduler, self._limits, self._costs = engines, scheduler, manifest.limits, costs
         self._selection = selection
         self._rules = DraftRules(
-            manifest.drafter.block_size, manifest.limits.context_length, frozenset(manifest.target.eos_token_ids)
+            manifest.drafter.block_size,
+            manifest.limits.context_length,
+            frozenset(manifest.target.eos_token_ids),
+            scaling,
         )
         self.speculation_failed = ""
 
@@ -90,6 +102,8 @@ class RoundRunner:
         if self._selection is not None:
             for length, outcome in zip(lengths.tolist(), outcomes[: len(drafts)], strict=True):
                 self._selection.record(outcome.row.state, length, outcome.accepted)
+        if self._observer is not None and len(drafts):
+            self._observer(drafts, lengths, outcomes[: len(drafts)])
         pairs = zip(outcomes, features, strict=True)
         return [(outcome.row.state, commit(outcome, part, self._rules.eos)) for outcome, part in pairs]
 

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
+from dspark_engines.confidence import Confidence, load_confidence
 from dspark_engines.costs import COST_TABLE, CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime.cohort import Cohort, WaitingRoom
@@ -25,7 +26,7 @@ from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
 from dspark_engines.runtime.selection import DraftSelection
 from dspark_engines.runtime.timeline import Timeline, take_turns
-from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_cost
+from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_confidence, needs_cost
 
 Speculation = Literal["auto", "on", "off"]
 
@@ -84,9 +85,9 @@ class Runtime:
         engines.verify.preload(places)
         engines.draft.preload(places)
         self.cohorts = plan_cohorts(options.pipeline, places, options.engines.threads)
-        costs = self._costs()
+        costs, confidence = self._costs(), self._confidence()
         for number, size in enumerate(self.cohorts.places):
-            runner = self._runner(take_turns(engines, self.timeline, number), costs)
+            runner = self._runner(take_turns(engines, self.timeline, number), costs, confidence)
             cohort = Cohort(runner, self._room, size)
             self._threads.append(threading.Thread(target=cohort.run, name=f"dspark-cohort-{number}", daemon=True))
         for thread in self._threads:
@@ -111,17 +112,22 @@ class Runtime:
             return None
         return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, options.engines))
 
-    def _runner(self, engines: Engines, costs: CostTable | None) -> RoundRunner:
-        """Without the cost table that its scheduler needs, a runner verifies whole blocks."""
+    def _confidence(self) -> Confidence:
+        """The bundle's calibration, if it is of use."""
+        if not self.speculating or not needs_confidence(self.options.scheduler):
+            return Confidence(None, True)
+        return load_confidence(self.bundle, self.options.backend)
+
+    def _runner(self, engines: Engines, costs: CostTable | None, confidence: Confidence) -> RoundRunner:
+        """Without the cost table that its scheduler needs, or confidences to trust, a runner verifies whole blocks."""
         spec, manifest = self.options.scheduler, self.bundle.manifest
-        if costs is None and needs_cost(spec):
+        if (costs is None and needs_cost(spec)) or not confidence.trusted:
             spec = FixedSpec()
         self.scheduler = spec if isinstance(spec, str) else spec.name
-        if costs is None:
-            return RoundRunner(engines, manifest, get_scheduler(spec))
-        scheduler = get_scheduler(spec, costs.step_cost(1, 0))
-        selection = DraftSelection(costs, manifest.drafter.block_size) if self.options.speculation == "auto" else None
-        return RoundRunner(engines, manifest, scheduler, costs, selection)
+        scheduler, selection = get_scheduler(spec, costs.step_cost(1, 0) if costs else None), None
+        if costs is not None and self.options.speculation == "auto":
+            selection = DraftSelection(costs, manifest.drafter.block_size)
+        return RoundRunner(engines, manifest, scheduler, costs, selection, scaling=confidence.scaling)
 
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""

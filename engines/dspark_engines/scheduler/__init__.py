@@ -3,7 +3,7 @@
 from dspark_engines.scheduler.arrays import algorithm1_array
 from dspark_engines.scheduler.base import Scheduler
 from dspark_engines.scheduler.cost import StepCost
-from dspark_engines.scheduler.registry import get_scheduler, needs_cost, scheduler_names
+from dspark_engines.scheduler.registry import get_scheduler, needs_confidence, needs_cost, scheduler_names
 from dspark_engines.scheduler.spec import Algorithm1Spec, AsyncSpec, FixedSpec, SchedulerSpec, ThresholdSpec
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ThresholdSpec",
     "algorithm1_array",
     "get_scheduler",
+    "needs_confidence",
     "needs_cost",
     "scheduler_names",
 ]

@@ -31,6 +31,11 @@ def needs_cost(spec: SchedulerSpec | str) -> bool:
     return _kind(spec if isinstance(spec, str) else spec.name).uses_cost
 
 
+def needs_confidence(spec: SchedulerSpec | str) -> bool:
+    """Whether this scheduler reads confidences."""
+    return _kind(spec if isinstance(spec, str) else spec.name).uses_confidence
+
+
 def get_scheduler(spec: SchedulerSpec | str, cost: StepCost | None = None) -> Scheduler:
     """A new scheduler; a name stands for its spec with the defaults.
 

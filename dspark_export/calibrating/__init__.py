@@ -1,0 +1,1 @@
+"""Calibrating a bundle: trace, fit, validate, write, report."""

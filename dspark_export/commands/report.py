@@ -1,0 +1,82 @@
+"""`dspark-export report`: a deployment's page, or several deployments on one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+
+from dspark_calibration.report import Report
+from dspark_calibration.report.page import render_comparison, require
+from dspark_engines import open_bundle
+from dspark_engines.confidence import read_sts
+from dspark_engines.errors import BundleError, DsparkError, OutputError
+from dspark_export.calibrating.reporting import TRACES
+from dspark_export.calibrating.run import write_reports
+from dspark_export.calibrating.writing import REPORT_JSON
+from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.options import json_option
+
+
+@click.command("report")
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.option("--traces", type=click.Path(path_type=Path), help="Folder of the traces; inside BUNDLE without.")
+@click.option("--output", type=click.Path(path_type=Path), help="Where the comparison of several goes.")
+@json_option
+def command(bundles: tuple[Path, ...], traces: Path | None, output: Path | None, as_json: bool) -> None:
+    """Write the report of a calibrated BUNDLE anew, for instance after `profile`; or compare several on one page.
+
+    A comparison reads each bundle's report.json and is written to --output (comparison.html without).
+    """
+    require()
+    if len(bundles) == 1:
+        if output is not None:
+            raise DsparkError("--output is for comparisons", hint="one bundle's report is written into it")
+        _one(bundles[0], traces, as_json)
+    else:
+        _several(bundles, output or Path("comparison.html"), as_json)
+
+
+def _one(path: Path, traces: Path | None, as_json: bool) -> None:
+    bundle = open_bundle(path)
+    sts = read_sts(bundle)
+    with reporting() as reporter:
+        report, files = write_reports(bundle, sts, traces or bundle.file(TRACES), reporter)
+    if as_json:
+        print_json({"files": [str(file) for file in files], **report.model_dump()})
+        return
+    click.echo(report.verdict)
+    for file in files:
+        click.echo(f"written: {file}")
+
+
+def _several(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    reports = [_read(path) for path in paths]
+    try:
+        output.write_text(render_comparison(reports), "utf-8")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror}", hint="choose another --output") from None
+    if as_json:
+        verdicts = {str(path): report.verdict for path, report in zip(paths, reports, strict=True)}
+        print_json({"comparison": str(output), "verdicts": verdicts})
+        return
+    for path, report in zip(paths, reports, strict=True):
+        click.echo(f"{path}: {report.verdict}")
+    click.echo(f"written: {output}")
+
+
+def _read(path: Path) -> Report:
+    bundle = open_bundle(path)
+    file = bundle.file(REPORT_JSON)
+    try:
+        return Report.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path}: has no report", hint="run dspark-export calibrate, or report, on it first"
+        ) from None
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(
+            f"{file}: not a report ({reason})", hint=f"write it anew: dspark-export report {path}"
+        ) from None

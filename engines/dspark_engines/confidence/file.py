@@ -1,0 +1,69 @@
+"""calibration/sts.json of a bundle: read with a check of whose it is, written in one rename."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from dspark_calibration import StsCalibration
+from dspark_calibration.sts import Scaling
+from dspark_engines.bundle import Bundle, engine_identity
+from dspark_engines.errors import BundleError
+
+STS = "calibration/sts.json"
+
+
+class Confidence(NamedTuple):
+    """How confidences are read. `trusted` is False when a calibration is there but is not of these engines: then
+    nobody knows what a confidence means, and schedulers that read them verify whole blocks instead."""
+
+    scaling: Scaling | None
+    trusted: bool
+
+
+def load_confidence(bundle: Bundle, backend: str) -> Confidence:
+    """The bundle's calibration. Without a calibration confidences are taken as they are; one that is damaged, of
+    other engines or of another block size is ignored with a warning."""
+    path = bundle.file(STS)
+    if not path.is_file():
+        return Confidence(None, True)
+    try:
+        found = read_sts(bundle)
+    except BundleError as error:
+        problem = str(error)
+    else:
+        if found.bundle != engine_identity(bundle.manifest, backend):
+            problem = f"{path} was made for other engines"
+        elif found.block_size != bundle.manifest.drafter.block_size:
+            problem = f"{path} is for blocks of {found.block_size}"
+        else:
+            return Confidence(found.scaling, True)
+    message = f"{problem}: ignored, whole blocks are verified; run dspark-export calibrate"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return Confidence(None, False)
+
+
+def read_sts(bundle: Bundle) -> StsCalibration:
+    """The bundle's calibration as it is stored. Raises `BundleError` when it is missing or damaged."""
+    path = bundle.file(STS)
+    try:
+        return StsCalibration.model_validate(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise BundleError(f"{bundle.path}: not calibrated", hint="run dspark-export calibrate first") from None
+    except (OSError, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{path} is not a calibration ({reason})", hint="run dspark-export calibrate again") from None
+
+
+def save_sts(calibration: StsCalibration, bundle: Bundle) -> Path:
+    """Write the calibration into the bundle, in one rename."""
+    path = bundle.file(STS)
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(calibration.model_dump_json(indent=1) + "\n", "utf-8")
+    partial.replace(path)
+    return path
