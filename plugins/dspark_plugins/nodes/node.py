@@ -27,7 +27,7 @@ WEIGHT = "weight"
 WEIGHT_TYPES = ("fp32", "fp16", "bf16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PluginNode:
     """One op of domain `dspark` for TensorRT. All tensors are contiguous.
 

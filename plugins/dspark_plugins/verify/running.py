@@ -8,9 +8,6 @@ from typing import Any
 from dspark_plugins.nodes.launching import Allocate, launch
 from dspark_plugins.verify import steps
 
-SAMPLING = (steps.SCAN, steps.ACCEPT, steps.WEIGH, steps.DRAW)
-GREEDY = (steps.SCAN_GREEDY, steps.ACCEPT_GREEDY)
-
 
 def run_steps(tensors: Mapping[str, Any], allocate: Allocate, sampling: bool) -> tuple[Any, Any]:
     """(accepted [R], next_ids [R]). `tensors` holds the op's inputs by name; a greedy run needs but the first of them:
@@ -18,6 +15,6 @@ def run_steps(tensors: Mapping[str, Any], allocate: Allocate, sampling: bool) ->
     """
     attributes = {"vocab": int(tensors["logits"].shape[1]), "block": int(tensors["draft_ids"].shape[1])}
     known = dict(tensors)
-    for node in SAMPLING if sampling else GREEDY:
+    for node in steps.SAMPLING if sampling else steps.GREEDY:
         known |= launch(node, known, attributes, allocate)
     return known["accepted"], known["next_ids" if sampling else "best_ids"]
