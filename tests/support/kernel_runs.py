@@ -55,3 +55,10 @@ def verification(arrays: Arrays, sampling: bool, device: str = "cpu") -> VerifyR
     """`dspark::Verify` of the op's inputs by name."""
     accepted, following = run_steps(on(device, arrays), poisoned(device), sampling)
     return VerifyResult(accepted.cpu().numpy(), following.cpu().numpy())
+
+
+def interpreted() -> bool:
+    """Whether the kernels run under the interpreter in this process."""
+    from dspark_plugins.verify.steps import SCAN
+
+    return type(SCAN.function()).__name__ == "InterpretedFunction"

@@ -101,7 +101,8 @@ def _accept(
     fair = op.And(op.LessOrEqual(op.Mul(uniform, q), p), op.Greater(p, 0.0))
     choices = bodies.best_of_tiles(op, target_max, target_arg)
     sampled = op.Unsqueeze(op.Greater(temperature, 0.0), [1])
-    good = op.Where(sampled, fair, _agreement(op, choices, draft_ids))
+    agreed = op.And(op.Not(sampled), _agreement(op, choices, draft_ids))  # no Where: ONNX Runtime has none for bool
+    good = op.Or(op.And(sampled, fair), agreed)
     accepted = _accepted(op, good, verify_lengths)
     sums = op.Concat(*(op.Unsqueeze(part, [2]) for part in (p_max, p_sum, q_max, q_sum)), axis=2)
     return [accepted, _at(op, choices, accepted), _at(op, sums, accepted)]
