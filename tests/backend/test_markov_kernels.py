@@ -39,9 +39,9 @@ CASES = [
     Case("vanilla", 8, 1, TILE + 1, 64),
     Case("vanilla", FEW_ROWS + 1, 2, 2 * TILE + 5, 20),  # as a matrix product, rows filled up
     Case("gated", 2, 2, TILE + 9, 18),
-    Case("gated", FEW_ROWS + 3, 2, TILE + 1, 16, "without"),
-    Case("rnn", 2, 3, TILE + 9, 18),
-    Case("rnn", FEW_ROWS + 3, 2, TILE + 1, 16, "off"),
+    Case("gated", FEW_ROWS + 1, 2, TILE + 1, 16, "without"),
+    Case("rnn", 2, 2, TILE + 9, 18),
+    Case("rnn", FEW_ROWS + 1, 1, TILE + 1, 16, "off"),
 ]
 SLOW = [Case(kind, rows, block, 1000, rank) for kind in KINDS for rows, block, rank in ((8, 7, 256), (3, 16, 100))]
 
@@ -59,7 +59,7 @@ def run(worker: Worker, head: MarkovHeadSpec, feeds: Feeds, weights: Feeds, samp
 def check(worker: Worker, case: Case, seed: int) -> None:
     head, weights = case.head(), tamed(weights_for(case.head(), case.vocab, seed))
     mixed = np.resize([0.0, 0.7, 1.3], case.rows)
-    for sampling, temperature in ((False, np.zeros(case.rows)), (True, mixed), (True, np.ones(case.rows))):
+    for sampling, temperature in ((False, np.zeros(case.rows)), (True, mixed if case.rows > 1 else np.ones(1))):
         feeds = feeds_for(head, temperature, seed, case.vocab)
         expected = markov_head(head, **feeds, weights=weights)
         assert off_the_edges(feeds, expected)
@@ -97,7 +97,7 @@ def test_equal_logits_go_to_the_lowest_id(interpreter: Worker, rows: int) -> Non
 
 @pytest.mark.parametrize("kind", ["vanilla", "rnn"])
 def test_impossible_tokens_are_never_drafted(interpreter: Worker, kind: str) -> None:
-    case = Case(kind, 3, 4, 2 * TILE + 3, 16, "off")
+    case = Case(kind, 3, 2, 2 * TILE + 3, 16, "off")
     head, weights = case.head(), tamed(weights_for(case.head(), case.vocab))
     feeds = feeds_for(head, [0.0, 0.6, 2.0], 3, case.vocab)
     feeds["base_logits"][:, :, :TILE] = -np.inf
@@ -122,7 +122,7 @@ def test_a_tiny_temperature_is_the_arg_max(interpreter: Worker) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_weights(interpreter: Worker, kind: str, rows: int) -> None:
     """Weights in float16 are the same numbers in float32: the oracle gets those."""
-    case = Case(kind, rows, 2, TILE + 5, 16, "off")
+    case = Case(kind, rows, 1, TILE + 5, 16, "off")
     head = case.head()
     weights = {name: w.astype(np.float16).astype(np.float32) for name, w in tamed(weights_for(head, case.vocab)).items()}
     feeds = feeds_for(head, np.resize([0.0, 0.9], rows), 4, case.vocab)

@@ -24,14 +24,15 @@ def check(worker: Worker, feeds: Feeds) -> VerifyResult:
     return expected
 
 
-SIZES = [(1, 1, 5), (2, 2, TILE - 1), (3, 4, TILE), (2, 16, TILE + 1), (5, 7, 2 * TILE + 3), (8, 3, 100)]
+SIZES = [(1, 1, 5), (2, 2, TILE - 1), (3, 4, TILE), (1, 16, TILE + 1), (5, 2, 2 * TILE + 3), (8, 3, 100)]
+SEEDS = 2
 
 
 @pytest.mark.parametrize(("rows", "block", "vocab"), SIZES)
 def test_kernels_verify_as_the_oracle_does(interpreter: Worker, rows: int, block: int, vocab: int) -> None:
-    for seed in range(3):
+    for seed in range(SEEDS):
         check(interpreter, random_case(rows, block, vocab, seed))
-    check(interpreter, random_case(rows, block, vocab, 3, temperatures=(0.0,)))
+    check(interpreter, random_case(rows, block, vocab, SEEDS, temperatures=(0.0,)))
 
 
 @pytest.mark.slow
@@ -47,7 +48,7 @@ def test_all_rows_of_one_length(interpreter: Worker, length: int) -> None:
 
 
 def test_more_rows_than_are_added_up_at_once(interpreter: Worker) -> None:
-    check(interpreter, random_case(LANES + 3, 2, 60, 1))
+    check(interpreter, random_case(LANES + 2, 1, 60, 1))
 
 
 def test_draws_from_the_ends(interpreter: Worker) -> None:

@@ -31,7 +31,7 @@ class Worker:
     """One process; calls run one after the other."""
 
     def __init__(self, interpret: bool) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("TRITON_")}
+        environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
         environment |= {"TRITON_INTERPRET": "1"} if interpret else {}
         path = [str(ROOT / package) for package in PACKAGES] + [os.environ.get("PYTHONPATH", "")]
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, path)), "OMP_NUM_THREADS": "1"}
