@@ -185,14 +185,17 @@ class Bench:
         """The median time of `call`, by device events, over the `count` things that it does."""
         times = []
         for repeat in range(WARM_UP + REPLAYS):
-            start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = self.event(), self.event()
             start.record()
             call()
             end.record()
             end.synchronize()
             if repeat >= WARM_UP:
                 times.append(start.elapsed_time(end))
-        return round(1e3 * statistics.median(times) / count, 1)
+        return round(1e3 * float(statistics.median(times)) / count, 1)
+
+    def event(self) -> Any:
+        return self.torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
     def empty(self, shape: tuple[int, ...], kind: str) -> Any:
         return self.torch.empty(shape, dtype=self.types[kind], device="cuda")

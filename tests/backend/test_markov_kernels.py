@@ -1,4 +1,4 @@
-"""The Markov head's kernels under Triton's interpreter, against the NumPy oracle: tokens exactly, the rest by the table."""
+"""The Markov head's kernels under Triton's interpreter, against the NumPy oracle: tokens exactly, the rest by table."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_kernels_draft_what_the_oracle_drafts_at_full_rank(interpreter: Worker, 
 
 @pytest.mark.parametrize("rows", [2, FEW_ROWS + 1])
 def test_equal_logits_go_to_the_lowest_id(interpreter: Worker, rows: int) -> None:
-    """Ties within a tile and across tiles; the ends of the unit interval draw the first and the last that is possible."""
+    """Ties within a tile and across tiles; the ends of the unit interval draw the first and the last possible."""
     head, vocab = Case("gated", rows, 1, 4 * TILE, 16).head(), 4 * TILE
     weights = {name: np.zeros_like(array) for name, array in weights_for(head, vocab).items()}
     feeds = feeds_for(head, np.resize([0.0, 0.5], rows), 0, vocab)
@@ -124,7 +124,9 @@ def test_half_precision_weights(interpreter: Worker, kind: str, rows: int) -> No
     """Weights in float16 are the same numbers in float32: the oracle gets those."""
     case = Case(kind, rows, 1, TILE + 5, 16, "off")
     head = case.head()
-    weights = {name: w.astype(np.float16).astype(np.float32) for name, w in tamed(weights_for(head, case.vocab)).items()}
+    weights = {
+        name: w.astype(np.float16).astype(np.float32) for name, w in tamed(weights_for(head, case.vocab)).items()
+    }
     feeds = feeds_for(head, np.resize([0.0, 0.9], rows), 4, case.vocab)
     expected = markov_head(head, **feeds, weights=weights)
     actual = interpreter.call("tests.support.kernel_runs:markov", head, feeds | weights, True, weights="fp16")

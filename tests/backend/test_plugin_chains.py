@@ -99,9 +99,7 @@ def verify_session(block: int, vocab: int, sampling: bool) -> onnxruntime.Infere
     return one_node.session(model)
 
 
-@pytest.mark.parametrize(
-    ("block", "vocab"), [(1, 3), (2, VERIFY_TILE - 1), (7, VERIFY_TILE), (2, 2 * VERIFY_TILE + 1)]
-)
+@pytest.mark.parametrize(("block", "vocab"), [(1, 3), (2, VERIFY_TILE - 1), (7, VERIFY_TILE), (2, 2 * VERIFY_TILE + 1)])
 def test_a_chain_verifies_as_the_oracle_does(block: int, vocab: int) -> None:
     for rows, seed in ((1, 0), (2, 1), (5, 2), (8, 3)):
         for temperatures in ((0.0, 0.3, 1.0, 1.7), (0.0,)):

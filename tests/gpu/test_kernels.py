@@ -70,7 +70,9 @@ def test_a_real_vocabulary(gpu: Worker, temperatures: list[float]) -> None:
     draft_and_compare(gpu, head_of("vanilla", 7, 256), 4, 151936, temperatures)
 
 
-@pytest.mark.parametrize(("rows", "block", "vocab"), [(1, 1, 5), (8, 7, VERIFY_TILE + 1), (40, 16, 5000), (4, 7, 151936)])
+@pytest.mark.parametrize(
+    ("rows", "block", "vocab"), [(1, 1, 5), (8, 7, VERIFY_TILE + 1), (40, 16, 5000), (4, 7, 151936)]
+)
 def test_verifies(gpu: Worker, rows: int, block: int, vocab: int) -> None:
     for temperatures in ((0.0,), (0.0, 0.6, 1.0)):
         feeds = random_case(rows, block, vocab, 1, temperatures)

@@ -46,9 +46,7 @@ def markov(
     if spec.confidence:
         scores = confidence(spec, tensors, torch.stack(drafted["previous"], 1))
     logits = torch.stack(drafted["logits"], 1) if sampling else torch.zeros(rows, block, 0)
-    return MarkovHeadResult(
-        torch.stack(drafted["ids"], 1).cpu().numpy(), scores.cpu().numpy(), logits.cpu().numpy()
-    )
+    return MarkovHeadResult(torch.stack(drafted["ids"], 1).cpu().numpy(), scores.cpu().numpy(), logits.cpu().numpy())
 
 
 def verification(arrays: Arrays, sampling: bool, device: str = "cpu") -> VerifyResult:

@@ -84,5 +84,3 @@ def assert_same(feeds: dict[str, np.ndarray], actual: Any, expected: Any) -> int
             comparison = compare("MarkovHead", getattr(actual, which)[row, :same], getattr(expected, which)[row, :same])
             assert comparison.passed, (which, comparison)
     return edges
-
-

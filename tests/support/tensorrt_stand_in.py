@@ -108,7 +108,7 @@ class PluginBuild:
         """`inputs`: (shape, name of the data type) of each."""
         library, self.trt, self.count = trt.plugin._lib, trt, len(inputs)
         fields = [trt.PluginField(k, np.array([v]), trt.PluginFieldType.INT64) for k, v in attributes.items()]
-        creator = library._TemplatePluginCreator(op, NAMESPACE, {name: (True, int) for name in attributes})
+        creator = library._TemplatePluginCreator(op, NAMESPACE, dict.fromkeys(attributes, (True, int)))
         request = trt.QuickPluginCreationRequest.STRICT_AOT
         self.plugin = creator.create_plugin(op, NAMESPACE, fields, trt.TensorRTPhase.BUILD, request)
         kinds = [getattr(trt.DataType, kind) for _, kind in inputs]

@@ -46,7 +46,7 @@ def test_takes_hidden_parameters_out_and_leaves_the_rest() -> None:
     [
         (PTX, ["u64", "u64"], "does not begin with"),
         (PTX, ["u64", "u32", "u64", "u64"], "does not begin with"),
-        (PTX.replace("ret;", "ld.param.b64 %rd2, [step_one_param_10];", 1), ["u64", "u32"], "reads its hidden parameter"),
+        (PTX.replace("ret;", "ld.param.b64 %rd2, [step_one_param_10];", 1), ["u64", "u32"], "reads its hidden"),
         (PTX.replace("step_one", "other"), ["u64"], "0 entries step_one"),
         (PTX + PTX, ["u64"], "2 entries step_one"),
         (PTX.replace(".param .u32 ", ".param "), ["u64"], "unreadable PTX parameter"),

@@ -5,7 +5,8 @@ Values are [R, ...]; attributes are read by reference, so that one function serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
@@ -14,8 +15,8 @@ from dspark_plugins.domain import DOMAIN, OPSET
 from dspark_plugins.nodes.node import PluginNode
 
 END = 2**62
-Body = Callable[..., Sequence[ir.Value]]
-"""(op, inputs by name) to the outputs, in the node's order."""
+Body = Any
+"""A function of (op, inputs by name) to the outputs in the node's order; the bodies of one table differ in inputs."""
 
 
 def node_function(node: PluginNode, body: Body) -> ir.Function:
@@ -96,8 +97,10 @@ def first_above(op: OpBuilder, weights: ir.Value, threshold: ir.Value) -> tuple[
     return index, op.ReduceSum(before, [1])
 
 
-def drawn(op: OpBuilder, masses: ir.Value, inside: Callable[[ir.Value], ir.Value], uniform: ir.Value, tile: int) -> ir.Value:
-    """[R] tokens: the tile that uniform [R, 1] falls into by masses [R, n], then the token by inside(tile) [R, tile]."""
+def drawn(
+    op: OpBuilder, masses: ir.Value, inside: Callable[[ir.Value], ir.Value], uniform: ir.Value, tile: int
+) -> ir.Value:
+    """[R] tokens: the tile that uniform [R, 1] falls into by masses [R, n], then the token in it by inside(tile)."""
     wide = double(op, masses)
     threshold = op.Mul(double(op, uniform), op.ReduceSum(wide, [1]))
     chosen, before = first_above(op, wide, threshold)

@@ -52,7 +52,7 @@ def compile_node(
     most_rows: int,
     types: Mapping[str, str] | None = None,
 ) -> CompiledKernel:
-    """Compile `node` for sm_<compute_capability>; `types` has the types of its `weight` inputs, fp32 where it is silent.
+    """Compile `node` for sm_<compute_capability>; `types`: those of its `weight` inputs, fp32 where it is silent.
 
     Raises `ValueError` for a type that no kernel takes, and when Triton's PTX does not have the node's parameters.
     """
@@ -69,7 +69,9 @@ def compile_node(
     built = triton.compile(source, target=GPUTarget("cuda", compute_capability, WARP), options=options)
     scratch = built.metadata.global_scratch_size + built.metadata.profile_scratch_size
     if scratch:
-        raise ValueError(f"{node.op}: the kernel wants {scratch} bytes of scratch memory, which a plugin cannot give it")
+        raise ValueError(
+            f"{node.op}: the kernel wants {scratch} bytes of scratch memory, which a plugin cannot give it"
+        )
     ptx, name = built.asm["ptx"], built.metadata.name
     expected = ["u64" if kind[0] == "*" else "u32" for kind in signature.values() if kind != "constexpr"]
     stripped = without_hidden_parameters(ptx, name, expected)
@@ -99,7 +101,7 @@ def _signature(
 
 
 def assemble(kernel: CompiledKernel) -> Resources:
-    """Run the assembler that triton brings over the kernel's PTX. Raises `RuntimeError` with what it says if it fails."""
+    """Run the assembler that triton brings. Raises `RuntimeError` with what it says if it refuses the kernel."""
     from triton.backends.nvidia.compiler import get_ptxas
 
     target = target_of(kernel.ptx)

@@ -7,6 +7,7 @@ engine needs neither Python plugins nor triton. Needs `tensorrt` (10.9 or newer)
 from __future__ import annotations
 
 import inspect
+import types as types_module
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,8 +58,7 @@ class _Plugin:
             outputs = tuple(self._output(shapes[name], kind) for name, kind in node.outputs.items())
             return outputs if len(outputs) > 1 else outputs[0]
 
-        several = tuple[(desc,) * len(node.outputs)]  # type: ignore[misc]
-        answer = several if len(node.outputs) > 1 else desc
+        answer = _tuple_of(*[desc] * len(node.outputs)) if len(node.outputs) > 1 else desc
         return _signed(describe, [*self.tensors, *self.integers], answer)
 
     def implement(self) -> Any:
@@ -79,15 +79,15 @@ class _Plugin:
             return kernel.name, kernel.ptx, launch, extra
 
         parameters = [*self.tensors, *self.integers]
-        parameters += [self._parameter("outputs", tuple[qdp.TensorDesc]), self._parameter("tactic", int)]
-        return _signed(implement, parameters, tuple[str, str, qdp.KernelLaunchParams, qdp.SymIntExprs])
+        parameters += [self._parameter("outputs", _tuple_of(qdp.TensorDesc)), self._parameter("tactic", int)]
+        return _signed(implement, parameters, _tuple_of(str, str, qdp.KernelLaunchParams, qdp.SymIntExprs))
 
     def _types(self, tensors: Sequence[Any]) -> dict[str, str]:
-        """The types of the `weight` inputs. Raises `ValueError` where an input has a type that its kernel does not take."""
+        """The inputs' types by name. Raises `ValueError` where an input has one that its kernel does not take."""
         names = {getattr(self.trt.DataType, name): ours for ours, name in DATA_TYPES.items()}
         found = {}
         for tensor, (name, kind) in zip(tensors, self.node.inputs.items(), strict=True):
-            given = names.get(tensor.dtype)
+            given = names.get(tensor.dtype, "")
             allowed = WEIGHT_TYPES if kind == WEIGHT else (kind,)
             if given not in allowed:
                 wanted = " or ".join(allowed)
@@ -106,6 +106,11 @@ def _most_rows(tensor: Any) -> int:
     """The upper end of the profile for the first axis."""
     shape = tensor.shape
     return int(shape.max[0] if shape.is_dynamic else shape[0])
+
+
+def _tuple_of(*types: Any) -> Any:
+    """tuple[types], of types that are known only now."""
+    return types_module.GenericAlias(tuple, types)
 
 
 def _signed(function: Any, parameters: list[inspect.Parameter], answer: Any) -> Any:

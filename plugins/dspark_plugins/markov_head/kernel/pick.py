@@ -38,9 +38,7 @@ def markov_pick(
             tile, before = first_above(weights, threshold, tiles)
             offsets = tl.arange(0, TILE)
             places = tile * TILE + offsets
-            values = tl.load(
-                logits + row.to(tl.int64) * VOCAB + places, mask=places < VOCAB, other=float("-inf")
-            )
+            values = tl.load(logits + row.to(tl.int64) * VOCAB + places, mask=places < VOCAB, other=float("-inf"))
             inside = tl.exp((values - finite(best)) / heat).to(tl.float64)
             offset, _ = first_above(inside, threshold - before, offsets)
             token = (tile * TILE + offset).to(tl.int64)
