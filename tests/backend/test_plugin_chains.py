@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from dspark_export.verification import compare
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.lowering import lower_markov_heads
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
@@ -168,3 +170,35 @@ def test_unknown_sizes_are_refused() -> None:
     model.graph.inputs[0].shape = ir.Shape(["K", "V"])
     with pytest.raises(ValueError, match="vocabulary's size"):
         lower_verifications(model, CAPABILITY, sampling=True)
+
+
+@pytest.mark.parametrize("temperatures", [[0.0, 0.0], [0.0, 0.9]])
+def test_an_exported_drafter_runs_lowered(tiny_bundle: Path, temperatures: list[float]) -> None:
+    """The graph that `export` writes, its ops as function bodies: tokens and confidences of both forms are equal."""
+    path, sampling = tiny_bundle / "onnx" / "drafter.onnx", max(temperatures) > 0
+    exported, lowered = (ir.external_data.load_to_model(ir.load(path)) for _ in range(2))
+    assert lower_markov_heads(lowered, CAPABILITY, sampling) == 1
+    assert not any(key[1] == "MarkovHead" for key in lowered.functions)
+    feeds = drafter_feeds(exported, temperatures)
+    whole, chain = (run(one_node.session(model), feeds) for model in (exported, lowered))
+    assert whole.keys() - chain.keys() == (set() if sampling else {"draft_logits"})
+    np.testing.assert_array_equal(chain["draft_ids"], whole["draft_ids"])
+    for name in chain.keys() - {"draft_ids"}:
+        comparison = compare("MarkovHead", chain[name], whole[name])
+        assert comparison.passed, (name, comparison)
+
+
+def drafter_feeds(model: ir.Model, temperatures: list[float]) -> dict[str, np.ndarray]:
+    """Two rows, with 3 and 2 features behind an empty cache."""
+    random, sizes = np.random.default_rng(0), {"M": 5, "R": 2, "C": 64}
+    known = {"feature_lengths": [3, 2], "used": [0, 0], "anchor_ids": [5, 7]}
+    feeds: dict[str, np.ndarray] = {name: np.array(values, np.int64) for name, values in known.items()}
+    feeds["temperature"] = np.array(temperatures, np.float32)
+    for value in model.graph.inputs:
+        assert value.name is not None
+        if value.name not in feeds:
+            assert value.shape is not None
+            shape = [size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape]
+            wide = random.random(shape) if value.name == "uniforms" else random.standard_normal(shape)
+            feeds[value.name] = (wide * (not value.name.startswith(("key", "value")))).astype(np.float32)
+    return feeds
