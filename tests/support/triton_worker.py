@@ -65,7 +65,12 @@ class Worker:
     ) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
 
 def serve() -> None:
@@ -76,7 +81,7 @@ def serve() -> None:
         try:
             function, arguments, named = pickle.load(sys.stdin.buffer)
         except EOFError:
-            return
+            os._exit(0)  # not by way of the native libraries' own endings: TensorRT's can hang without a GPU
         try:
             module, name = function.split(":")
             answer = (True, getattr(importlib.import_module(module), name)(*arguments, **named))
