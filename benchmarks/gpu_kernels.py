@@ -17,7 +17,6 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -44,7 +43,6 @@ Line = dict[str, Any]
 def main(rows: tuple[int, ...], weights: str, as_json: bool, with_compiled: bool, **sizes: int) -> None:
     """Time the kernels."""
     require_gpu()
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the module beside this one
     bench = Bench(weights, with_compiled, **sizes)
     work = [(kind, count) for kind in ("draft, greedy", "draft, sampling", "verify") for count in rows]
     lines = [bench.line(kind, count) for kind, count in track(work, "timing", console=Console(stderr=True))]
@@ -105,7 +103,7 @@ class Bench:
         differ = sum(int((ours(each) != theirs(each)).flatten(1).any(1).sum()) for each in inputs)
         times = {"ours": self.timed(ours, inputs), "torch": self.timed(theirs, inputs)}
         if self.with_compiled:
-            from benchmarks.torch_baselines import compiled
+            from torch_baselines import compiled
 
             times["compiled"] = self.timed(compiled(theirs), inputs)
         floor = read / self.bandwidth * 1e6
@@ -114,8 +112,8 @@ class Bench:
 
     def drafting(self, rows: int, sampling: bool) -> tuple[list[Any], Any, Any, int]:
         """(inputs, our function, torch's, bytes that must be read for one of the inputs)."""
-        from benchmarks.torch_baselines import draft
         from dspark_plugins.markov_head.running import MarkovChain
+        from torch_baselines import draft
 
         spec = MarkovHeadSpec("vanilla", self.block, self.rank, 1, confidence=False, confidence_with_markov=False)
         stack = self.torch.stack
@@ -128,8 +126,8 @@ class Bench:
 
     def verification(self, rows: int) -> tuple[list[Any], Any, Any, int]:
         """Likewise; half of the rows sample."""
-        from benchmarks.torch_baselines import verify
         from dspark_plugins.verify.running import run_steps
+        from torch_baselines import verify
 
         def ours(inputs: Any) -> Any:
             return self.torch.stack(run_steps(inputs, self.empty, sampling=True), 1)

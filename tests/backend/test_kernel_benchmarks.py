@@ -18,11 +18,13 @@ from tests.support.markov_cases import feeds_for, off_the_edges, tamed, weights_
 from tests.support.verify_cases import random_case
 
 ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
 
 
-def test_torch_baselines_equal_the_oracles() -> None:
+def test_torch_baselines_equal_the_oracles(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from benchmarks import torch_baselines
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import torch_baselines
 
     torch.set_num_threads(1)
     head = MarkovHeadSpec("vanilla", 4, 12, 8, confidence=False, confidence_with_markov=False)
@@ -42,7 +44,7 @@ def test_torch_baselines_equal_the_oracles() -> None:
 
 
 def test_without_a_gpu_it_says_so() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_kernels.py"), "--rows", "1"]
+    command = [sys.executable, str(BENCHMARKS / "gpu_kernels.py"), "--rows", "1"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 2

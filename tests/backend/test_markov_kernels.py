@@ -119,6 +119,20 @@ def test_a_tiny_temperature_is_the_arg_max(interpreter: Worker) -> None:
 
 
 @pytest.mark.parametrize("rows", [2, FEW_ROWS + 1])
+def test_nan_leads_to_no_index_outside_the_vocabulary(interpreter: Worker, rows: int) -> None:
+    """The next step reads W1 there."""
+    case = Case("vanilla", rows, 2, TILE + 5, 16, "off")
+    head, weights = case.head(), tamed(weights_for(case.head(), case.vocab))
+    for where in (slice(None), slice(3, 4), slice(TILE, None)):
+        feeds = feeds_for(head, np.resize([0.0, 0.9], rows), 4, case.vocab)
+        feeds["base_logits"][:, :, where] = np.nan
+        for sampling in (True, False):
+            arrays = feeds | weights
+            ids = interpreter.call("tests.support.kernel_runs:markov", head, arrays, sampling).draft_ids
+            assert 0 <= ids.min() <= ids.max() < case.vocab
+
+
+@pytest.mark.parametrize("rows", [2, FEW_ROWS + 1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_weights(interpreter: Worker, kind: str, rows: int) -> None:
     """Weights in float16 are the same numbers in float32: the oracle gets those."""

@@ -96,6 +96,16 @@ def test_a_tiny_temperature_is_the_arg_max(interpreter: Worker) -> None:
     np.testing.assert_array_equal(run(interpreter, feeds), greedy)
 
 
+def test_nan_leads_to_no_index_outside_the_vocabulary(interpreter: Worker) -> None:
+    for where in (slice(None), slice(3, 4), slice(TILE, None)):
+        feeds = random_case(2, 2, TILE + 5, 9, (0.0, 1.0), lengths=[2, 1])
+        feeds["logits"][:, where] = np.nan
+        for sampling in (True, False):
+            accepted, following = run(interpreter, feeds, sampling)
+            assert (accepted <= feeds["verify_lengths"]).all()
+            assert 0 <= following.min() <= following.max() < TILE + 5
+
+
 def test_rows_do_not_see_each_other(interpreter: Worker) -> None:
     feeds = random_case(4, 3, 128, 10, temperatures=(0.0, 1.0))
     together, starts = run(interpreter, feeds), starts_of(feeds["verify_lengths"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.kernel_report import NODES, Variant, measure
 from dspark_plugins.markov_head.steps import FEW_ROWS, MOST_ROWS
 from dspark_plugins.nodes.compiling import compile_node
 from dspark_plugins.nodes.node import WEIGHT
 from dspark_plugins.nodes.ptx import declared_parameters
+from kernel_report import NODES, Variant, measure
 
 SIZES = {"vocab": 151936, "rank": 256, "hidden": 2560, "block": 7}
 OPS = tuple(node.op for node in NODES)

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("", "plugins", "engines", "calibration")
+PACKAGES = ("", "plugins", "engines", "calibration", "benchmarks")
 
 
 class WorkerError(RuntimeError):
