@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from dspark_engines.bundle import Limits
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from tests.support import tiny
+from tests.support.triton_worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS = Limits(context_length=96, prefill_chunk=16, slots=1)
@@ -37,3 +40,23 @@ def smollm2_bundle() -> Path:
     if not (path / "manifest.json").is_file():
         pytest.skip(f"{path} has not been built: make test builds it")
     return path
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[Worker]:
+    """A process that runs Triton kernels on the CPU."""
+    yield from _worker(interpret=True)
+
+
+@pytest.fixture(scope="session")
+def compiler() -> Iterator[Worker]:
+    """A process that compiles Triton kernels."""
+    yield from _worker(interpret=False)
+
+
+def _worker(interpret: bool) -> Iterator[Worker]:
+    for module in ("triton", "torch"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install 'dspark-export[dev]'")
+    with Worker(interpret) as worker:
+        yield worker

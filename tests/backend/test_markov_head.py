@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_export.verification import compare
 from dspark_plugins.markov_head import KINDS, OUTPUTS, MarkovHeadSpec
-from dspark_plugins.markov_head.function import markov_head_function
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
-from tests.support import one_node
+from tests.support import markov_cases, one_node
+from tests.support.markov_cases import LAST, ZERO, assert_same, one_head_model
 
 VOCAB, HIDDEN, RANK = 37, 6, 3
-ZERO = np.float32(0)
-LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest uniform there is
-NEAR = 1e-6  # a uniform this close to a step of the CDF may fall to either side
 TEMPERATURES = {1: ([0.0], [0.8]), 2: ([0.0, 0.8], [1.7, 0.0]), 3: ([0.0, 0.0, 0.0], [0.3, 0.0, 1.0])}
 
 
@@ -40,35 +36,17 @@ def name(head: MarkovHeadSpec) -> str:
     return f"{head.kind}-{confidence}-{head.block_size}"
 
 
-def weights_for(head: MarkovHeadSpec, vocab: int = VOCAB, seed: int = 0) -> dict[str, np.ndarray]:
-    """The op's inputs from w1 on."""
-    random, rank, hidden = np.random.default_rng(seed), head.rank, head.hidden_size
-    mix = {"gated": (rank, hidden + rank), "rnn": (3 * rank, 2 * rank + hidden)}.get(head.kind, (0, 0))
-    shapes = {"w1": (vocab, rank), "w2": (vocab, rank), "mix_weight": mix, "mix_bias": mix[:1]}
-    shapes |= {"confidence_weight": (1, hidden + rank * head.confidence_with_markov), "confidence_bias": (1,)}
-    return {key: random.standard_normal(shapes[key]).astype(np.float32) for key in head.inputs()[5:]}
+def weights_for(head: MarkovHeadSpec, vocab: int = VOCAB) -> dict[str, np.ndarray]:
+    return markov_cases.weights_for(head, vocab)
 
 
 def feeds_for(head: MarkovHeadSpec, temperature: list[float], seed: int, vocab: int = VOCAB) -> dict[str, np.ndarray]:
-    random, rows, block = np.random.default_rng(seed), len(temperature), head.block_size
-    return {
-        "base_logits": random.standard_normal((rows, block, vocab)).astype(np.float32),
-        "anchor_ids": random.integers(0, vocab, rows),
-        "hidden": random.standard_normal((rows, block, head.hidden_size)).astype(np.float32),
-        "temperature": np.array(temperature, np.float32),
-        "uniforms": random.random((rows, block)).astype(np.float32),
-    }
+    return markov_cases.feeds_for(head, temperature, seed, vocab)
 
 
 @cache
 def session(head: MarkovHeadSpec, vocab: int = VOCAB) -> Any:
-    weights = weights_for(head, vocab)
-    block, hidden = head.block_size, head.hidden_size
-    inputs: dict[str, Any] = {"base_logits": ["B", block, vocab], "anchor_ids": ["B"], "hidden": ["B", block, hidden]}
-    inputs |= {"temperature": ["B"], "uniforms": ["B", block], **{k: v.shape for k, v in weights.items()}}
-    shapes = (["B", block], ["B", block], ["B", block, vocab])
-    outputs = dict(zip(OUTPUTS, shapes, strict=True))
-    return one_node.session(one_node.one_node_model(markov_head_function(head), head.attributes(), inputs, outputs))
+    return one_node.session(one_head_model(head, vocab))
 
 
 def both(head: MarkovHeadSpec, feeds: dict[str, np.ndarray], weights: dict[str, np.ndarray]) -> tuple[Any, Any]:
@@ -76,24 +54,6 @@ def both(head: MarkovHeadSpec, feeds: dict[str, np.ndarray], weights: dict[str, 
     vocab = feeds["base_logits"].shape[-1]
     result = one_node.run(session(head, vocab), feeds | weights)
     return MarkovHeadResult(*(result[key] for key in OUTPUTS)), markov_head(head, **feeds, weights=weights)
-
-
-def assert_same(feeds: dict[str, np.ndarray], actual: Any, expected: Any) -> int:
-    """Ids exactly, the rest by the table; returns the rows that a uniform on the CDF's edge let part."""
-    edges = 0
-    for row, temperature in enumerate(feeds["temperature"]):
-        wrong = np.flatnonzero(actual.draft_ids[row] != expected.draft_ids[row])
-        same = int(wrong[0]) + 1 if wrong.size else len(expected.draft_ids[row])
-        if wrong.size:
-            assert temperature > 0, f"row {row} is greedy, and differs at {wrong[0]}"
-            logits = expected.draft_logits[row, wrong[0]].astype(np.float64) / temperature
-            cdf = np.cumsum(np.exp(logits - logits.max()))
-            assert np.abs(cdf / cdf[-1] - feeds["uniforms"][row, wrong[0]]).min() < NEAR, f"row {row} at {wrong[0]}"
-            edges += 1
-        for which in ("draft_logits", "confidence_logits"):
-            comparison = compare("MarkovHead", getattr(actual, which)[row, :same], getattr(expected, which)[row, :same])
-            assert comparison.passed, (which, comparison)
-    return edges
 
 
 @pytest.mark.parametrize("head", SPECS, ids=name)

@@ -17,8 +17,8 @@ from tests.support.verify_cases import Feeds
 IDS = {"draft_ids", "verify_lengths"}
 
 
-@cache
-def session(block: int, vocab: int) -> Any:
+def one_verification_model(block: int, vocab: int) -> ir.Model:
+    """A graph of one `dspark::Verify`."""
     w, spec = GraphWriter("one_node", {}), VerifySpec(block)
     shapes = (["K", vocab], ["R", block], ["R", block, vocab], ["R"], ["R"], ["R", block + 1, 2])
     values = [
@@ -29,7 +29,12 @@ def session(block: int, vocab: int) -> Any:
     results = w.op.call(verify_function(spec), *values, _outputs=outputs, **spec.attributes())
     for value, name in zip(results, OUTPUTS, strict=True):
         w.output(value, name, ["R"], ir.DataType.INT64)
-    return one_node.session(w.model())
+    return w.model()
+
+
+@cache
+def session(block: int, vocab: int) -> Any:
+    return one_node.session(one_verification_model(block, vocab))
 
 
 def body(feeds: Feeds) -> VerifyResult:

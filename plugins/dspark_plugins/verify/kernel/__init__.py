@@ -1,0 +1,1 @@
+"""Triton kernels of the verification's steps. Importing a module here imports triton."""
