@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
+from dspark_engines.backends import CompileOptions
 from dspark_engines.bundle import Limits, Manifest
 from dspark_export.commands.console import print_json, reporting
-from dspark_export.commands.options import backend_option, checkpoint_options
+from dspark_export.commands.options import (
+    backend_option,
+    checkpoint_options,
+    compile_options,
+    take_compile_options,
+)
 from dspark_export.commands.recipe import recipe_option
 
 
@@ -24,7 +30,14 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
     )
     output: Path = options["output"]
     plan = BuildPlan(
-        options["target"], options["drafter"], output, backend, limits, options["overwrite"], options["speculation"]
+        options["target"],
+        options["drafter"],
+        output,
+        backend,
+        limits,
+        options["overwrite"],
+        options["speculation"],
+        options.get("compile", CompileOptions()),
     )
     with reporting() as reporter:
         manifest = build_bundle(plan, reporter)
@@ -43,6 +56,8 @@ def _report(output: Path, manifest: Manifest, as_json: bool) -> None:
 @recipe_option
 @checkpoint_options
 @backend_option
+@compile_options
 def command(backend: str, as_json: bool, **options: Any) -> None:
     """Export target and drafter, compile them, and write a bundle."""
+    options["compile"] = take_compile_options(options)
     run_build(backend, as_json, options)

@@ -72,6 +72,7 @@ def _missing(error: ModuleNotFoundError) -> DsparkError:
     extras = {
         "export": {"onnx", "onnx_ir", "onnxscript", "gguf", "safetensors", "ml_dtypes"},
         "parity": {"torch", "transformers"},
+        "compare": {"polygraphy"},
     }
     module = (error.name or "").partition(".")[0]
     for extra, modules in extras.items():

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from dspark_engines.backends import EnginePrecision
 from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
 
@@ -34,6 +35,16 @@ class LimitsTable(_Table):
     slots: PositiveInt
 
 
+class TensorRtTable(_Table):
+    """[tensorrt], for both flavours."""
+
+    precision: EnginePrecision | None = None
+    compute_capability: str | None = None
+    workspace_mib: PositiveInt | None = None
+    timing_cache: str | None = None
+    token_buckets: list[PositiveInt] = []
+
+
 class Recipe(_Table):
     """A build recipe; paths are relative to the current directory, as on the command line."""
 
@@ -44,6 +55,7 @@ class Recipe(_Table):
     keep_fp32: list[str] = []
     limits: LimitsTable
     speculation: bool = True
+    tensorrt: TensorRtTable = TensorRtTable()
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -86,4 +98,9 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "precision": recipe.precision,
         "keep": recipe.keep_fp32,
         "speculation": recipe.speculation,
+        "engine_precision": recipe.tensorrt.precision,
+        "compute_capability": recipe.tensorrt.compute_capability,
+        "workspace": recipe.tensorrt.workspace_mib,
+        "timing_cache": recipe.tensorrt.timing_cache,
+        "token_buckets": ",".join(map(str, recipe.tensorrt.token_buckets)) or None,
     }

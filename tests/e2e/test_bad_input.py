@@ -10,11 +10,12 @@ import pytest
 
 from dspark_export.commands import main as command_line
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
+from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
 from tests.support.command_line import Place, run
 
-CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS}
+CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **GPU}
 SLOW_BUILD = """
 import sys, time
 from dspark_export.bundling import export
@@ -109,7 +110,9 @@ def test_a_bug_is_not_swallowed(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("onnxscript", "export"), ("gguf", "export"), ("torch", "parity")], ids=lambda name: name
+    ("module", "extra"),
+    [("onnxscript", "export"), ("gguf", "export"), ("torch", "parity"), ("polygraphy", "compare")],
+    ids=lambda name: name,
 )
 def test_a_package_that_is_not_installed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, extra: str
