@@ -37,6 +37,8 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         limits,
         options["overwrite"],
         options["speculation"],
+        options["precision"],
+        tuple(options["keep"]),
         options.get("compile", CompileOptions()),
     )
     with reporting() as reporter:
