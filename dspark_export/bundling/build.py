@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from dspark_engines.backends import Backend, get_backend
+from dspark_engines.backends import Backend, CompileOptions, get_backend
 from dspark_engines.bundle import (
     MANIFEST,
     BackendInfo,
     Bundle,
     FileRecord,
-    Limits,
     Manifest,
     atomic_directory,
     open_bundle,
@@ -28,25 +28,32 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     reporter.step("reading the checkpoints")
     backend = None if plan.backend is None else get_backend(plan.backend)
     pair = open_pair(plan)
+    if backend is not None:
+        backend.check_options(plan.options, plan.limits, pair.drafter.spec.block_size, plan.precision)
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan, reporter)
-        backends = [] if backend is None else [_compile(backend, root, plan.limits, reporter)]
+        backends = [] if backend is None else [_compile(backend, root, plan, reporter)]
         manifest = describe_bundle(pair, root, plan, backends, reporter.step("hashing"))
         write_manifest(manifest, root)
     return manifest
 
 
-def compile_bundle(path: Path, backend_name: str, reporter: Reporter, *, overwrite: bool) -> Manifest:
+def compile_bundle(
+    path: Path, backend_name: str, reporter: Reporter, *, overwrite: bool, options: CompileOptions | None = None
+) -> Manifest:
     """Add the engines of one backend to an exported bundle. Raises `OutputError` when they are there."""
     bundle, backend = open_bundle(path), get_backend(backend_name)
     if any(info.name == backend.name for info in bundle.manifest.backends) and not overwrite:
         raise OutputError(
             f"{path}: already holds engines of backend '{backend.name}'", hint="pass --overwrite to replace them"
         )
+    options = options or CompileOptions()
+    manifest = bundle.manifest
+    backend.check_options(options, manifest.limits, manifest.drafter.block_size, manifest.precision)
     folder = path / "engines" / backend.name
     step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
-        compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits)
+        compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits, replace(options, progress=step))
         step(1, 1)
         records = record_tree(partial, reporter.step("hashing"))
     manifest = _with_backend(bundle, describe_backend(backend, compiled, path), records)
@@ -64,11 +71,11 @@ def write_manifest(manifest: Manifest, root: Path) -> None:
     os.replace(partial, root / MANIFEST)
 
 
-def _compile(backend: Backend, root: Path, limits: Limits, reporter: Reporter) -> BackendInfo:
+def _compile(backend: Backend, root: Path, plan: BuildPlan, reporter: Reporter) -> BackendInfo:
     step = reporter.step(f"compiling for {backend.name}")
     folder = root / "engines" / backend.name
     folder.mkdir(parents=True)
-    compiled = backend.compile(root / "onnx", folder, limits)
+    compiled = backend.compile(root / "onnx", folder, plan.limits, replace(plan.options, progress=step))
     step(1, 1)
     return describe_backend(backend, compiled, root)
 

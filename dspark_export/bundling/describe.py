@@ -51,8 +51,11 @@ def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root:
             role=engine.role,
             slots=engine.slots,
             path=f"engines/{backend.name}/{engine.file}",
-            weights="onnx",
+            weights=engine.weights,
             built_from=record_file(root / "onnx" / engine.source, root),
+            precision=engine.precision,
+            compute_capability=engine.compute_capability,
+            token_buckets=list(engine.token_buckets),
         )
         for engine in compiled
     ]

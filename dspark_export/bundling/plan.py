@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from dspark_engines.backends import CompileOptions
 from dspark_engines.bundle import Limits, Precision, check_destination
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
@@ -28,6 +29,7 @@ class BuildPlan:
     precision: Precision = "fp32"
     keep: tuple[str, ...] = ()
     """Linear layers that stay in float32 whatever the precision, such as target.layers.0.mlp.down_proj."""
+    options: CompileOptions = field(default_factory=CompileOptions)
 
 
 @dataclass(frozen=True)

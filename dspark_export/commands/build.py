@@ -9,13 +9,18 @@ import click
 
 from dspark_calibration.report.page import require
 from dspark_engines import open_bundle
-from dspark_engines.backends import EngineOptions
+from dspark_engines.backends import CompileOptions, EngineOptions
 from dspark_engines.bundle import Limits, Manifest
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
 from dspark_export.commands.console import print_json, reporting
-from dspark_export.commands.options import backend_option, checkpoint_options
+from dspark_export.commands.options import (
+    backend_option,
+    checkpoint_options,
+    compile_options,
+    take_compile_options,
+)
 from dspark_export.commands.profile import profile_bundle, standard_plan
 from dspark_export.commands.recipe import recipe_option
 from dspark_export.progress import Reporter
@@ -33,7 +38,16 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
     )
     output: Path = options["output"]
     plan = BuildPlan(
-        options["target"], options["drafter"], output, backend, limits, options["overwrite"], options["speculation"]
+        options["target"],
+        options["drafter"],
+        output,
+        backend,
+        limits,
+        options["overwrite"],
+        options["speculation"],
+        options["precision"],
+        tuple(options["keep"]),
+        options.get("compile", CompileOptions()),
     )
     prompts = None if backend is None else _prompts(options)
     with reporting() as reporter:
@@ -79,9 +93,11 @@ def _report(output: Path, manifest: Manifest, done: Calibrated | None, as_json: 
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens a prompt when calibrating.")
 @click.option("--calibrate/--no-calibrate", default=True, help="Use the prompt set, where one is named, or do not.")
 @backend_option
+@compile_options
 def command(backend: str, as_json: bool, **options: Any) -> None:
     """Export target and drafter, compile them, and write a bundle.
 
     With a prompt set (--prompts, or the recipe's) the bundle is profiled and calibrated as well, and gets a report.
     """
+    options["compile"] = take_compile_options(options)
     run_build(backend, as_json, options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from dspark_engines.bundle import GraphInfo, Manifest, open_bundle
+from dspark_engines.bundle import EngineInfo, GraphInfo, Manifest, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.options import bundle_argument, json_option
 
@@ -48,10 +48,17 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "precision", manifest.precision
     yield "limits", f"context {limits.context_length}, prefill chunk {limits.prefill_chunk}, slots {limits.slots}"
     for backend in manifest.backends:
-        engines = ", ".join(f"{engine.role} ({engine.slots} slots)" for engine in backend.engines)
+        engines = ", ".join(_engine(engine) for engine in backend.engines)
         yield "engines", f"{backend.name} {backend.version}: {engines}"
     if not manifest.backends:
         yield "engines", "none: add them with dspark-export compile"
+
+
+def _engine(engine: EngineInfo) -> str:
+    facts = [f"{engine.slots} slots"]
+    if engine.compute_capability is not None:
+        facts += [f"compute capability {engine.compute_capability}", engine.precision or ""]
+    return f"{engine.role} ({', '.join(facts)})"
 
 
 def _graphs(manifest: Manifest) -> Table:

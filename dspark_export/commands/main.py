@@ -73,6 +73,7 @@ def _missing(error: ModuleNotFoundError) -> DsparkError:
         "export": {"onnx", "onnx_ir", "onnxscript", "gguf", "safetensors", "ml_dtypes"},
         "parity": {"torch", "transformers"},
         "report": {"matplotlib"},
+        "compare": {"polygraphy"},
     }
     module = (error.name or "").partition(".")[0]
     for extra, modules in extras.items():

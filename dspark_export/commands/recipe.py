@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from dspark_engines.backends import EnginePrecision
 from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
 
@@ -41,6 +42,16 @@ class CalibrationTable(_Table):
     max_new_tokens: PositiveInt = 128
 
 
+class TensorRtTable(_Table):
+    """[tensorrt], for both flavours."""
+
+    precision: EnginePrecision | None = None
+    compute_capability: str | None = None
+    workspace_mib: PositiveInt | None = None
+    timing_cache: str | None = None
+    token_buckets: list[PositiveInt] = []
+
+
 class Recipe(_Table):
     """A build recipe; paths are relative to the current directory, as on the command line."""
 
@@ -52,6 +63,7 @@ class Recipe(_Table):
     limits: LimitsTable
     speculation: bool = True
     calibration: CalibrationTable | None = None
+    tensorrt: TensorRtTable = TensorRtTable()
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -94,6 +106,11 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "precision": recipe.precision,
         "keep": recipe.keep_fp32,
         "speculation": recipe.speculation,
+        "engine_precision": recipe.tensorrt.precision,
+        "compute_capability": recipe.tensorrt.compute_capability,
+        "workspace": recipe.tensorrt.workspace_mib,
+        "timing_cache": recipe.tensorrt.timing_cache,
+        "token_buckets": ",".join(map(str, recipe.tensorrt.token_buckets)) or None,
     }
     if recipe.calibration is not None:
         named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.backends import Engines, Ints
-from dspark_engines.bundle import Bundle
+from dspark_engines.bundle import Bundle, Manifest
 from dspark_export.graphs.reference import ReferenceGraph
 from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 
 PROMPT = 33
+Feeds = dict[str, npt.NDArray[Any]]
 
 
 def steps_within(context_length: int) -> tuple[tuple[int, int], ...]:
@@ -30,16 +31,34 @@ def compare_engines(bundle: Bundle, engines: Engines, seed: int = 0) -> list[Com
     return results + list(_drafter(bundle, engines, random, capacity))
 
 
-def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
-    reference = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, capacity)
-    slot = engines.verify.new_slot()
-    for count, used in steps_within(bundle.manifest.limits.context_length):
-        feeds = {
-            "token_ids": random.integers(0, bundle.manifest.target.vocab_size, count),
+def target_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Feeds]:
+    """Inputs of the verify engine, one row, step by step."""
+    for count, used in steps_within(manifest.limits.context_length):
+        yield {
+            "token_ids": random.integers(0, manifest.target.vocab_size, count),
             "row_lengths": np.array([count]),
             "used": np.array([used]),
             "logit_rows": np.arange(count),
         }
+
+
+def drafter_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Feeds]:
+    """Inputs of the draft engine, one row, step by step; greedy and sampling take turns."""
+    for round_number, (count, used) in enumerate(steps_within(manifest.limits.context_length)):
+        yield {
+            "features": random.standard_normal((count, manifest.drafter.feature_size), np.float32),
+            "feature_lengths": np.array([count]),
+            "used": np.array([used]),
+            "anchor_ids": random.integers(0, manifest.target.vocab_size, 1),
+            "temperature": np.full(1, round_number % 2, np.float32),
+            "uniforms": random.random((1, manifest.drafter.block_size), np.float32),
+        }
+
+
+def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
+    reference = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, capacity)
+    slot = engines.verify.new_slot()
+    for feeds in target_steps(bundle.manifest, random):
         expected, actual = reference.step(**feeds), engines.verify.step([slot], **feeds)
         held = _comparison(bundle)
         yield held("target.logits", actual.logits, expected["logits"])
@@ -48,16 +67,8 @@ def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capac
 
 def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
     reference = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, capacity)
-    slot, info = engines.draft.new_slot(), bundle.manifest.drafter
-    for round_number, (count, used) in enumerate(steps_within(bundle.manifest.limits.context_length)):
-        feeds = {
-            "features": random.standard_normal((count, info.feature_size), np.float32),
-            "feature_lengths": np.array([count]),
-            "used": np.array([used]),
-            "anchor_ids": random.integers(0, bundle.manifest.target.vocab_size, 1),
-            "temperature": np.full(1, round_number % 2, np.float32),
-            "uniforms": random.random((1, info.block_size), np.float32),
-        }
+    slot = engines.draft.new_slot()
+    for feeds in drafter_steps(bundle.manifest, random):
         expected, actual = reference.step(**feeds), engines.draft.step([slot], **feeds)
         gap = float("inf") if bundle.manifest.precision == "int8" else TIE_GAP
         same = _agreeing(actual.draft_ids[0], expected["draft_ids"][0], expected["draft_logits"][0], gap)

@@ -44,67 +44,76 @@ def feeds_for(head: MarkovHeadSpec, temperature: list[float], seed: int, vocab: 
     return markov_cases.feeds_for(head, temperature, seed, vocab)
 
 
+BODIES = pytest.mark.parametrize("branching", [True, False], ids=["branching", "straight"])
+
+
 @cache
-def session(head: MarkovHeadSpec, vocab: int = VOCAB) -> Any:
-    return one_node.session(one_head_model(head, vocab))
+def session(head: MarkovHeadSpec, vocab: int = VOCAB, branching: bool = True) -> Any:
+    return one_node.session(one_head_model(head, vocab, branching=branching))
 
 
-def both(head: MarkovHeadSpec, feeds: dict[str, np.ndarray], weights: dict[str, np.ndarray]) -> tuple[Any, Any]:
+def both(
+    head: MarkovHeadSpec, feeds: dict[str, np.ndarray], weights: dict[str, np.ndarray], branching: bool
+) -> tuple[Any, Any]:
     """(the body's result, the oracle's)."""
     vocab = feeds["base_logits"].shape[-1]
-    result = one_node.run(session(head, vocab), feeds | weights)
+    result = one_node.run(session(head, vocab, branching), feeds | weights)
     return MarkovHeadResult(*(result[key] for key in OUTPUTS)), markov_head(head, **feeds, weights=weights)
 
 
+@BODIES
 @pytest.mark.parametrize("head", SPECS, ids=name)
-def test_body_matches_oracle(head: MarkovHeadSpec) -> None:
+def test_body_matches_oracle(head: MarkovHeadSpec, branching: bool) -> None:
     for rows, choices in TEMPERATURES.items():
         for seed, temperature in enumerate(choices):
             feeds = feeds_for(head, temperature, seed + 10 * rows)
-            actual, expected = both(head, feeds, weights_for(head))
+            actual, expected = both(head, feeds, weights_for(head), branching)
             assert actual.draft_ids.shape == (rows, head.block_size)
             assert actual.draft_ids.dtype == np.int64
             assert assert_same(feeds, actual, expected) == 0  # fixed seeds: none of these lies on an edge
             assert bool(np.isposinf(actual.confidence_logits).all()) != head.confidence
 
 
-def test_edges_are_rare() -> None:
+@BODIES
+def test_edges_are_rare(branching: bool) -> None:
     """Many draws over a vocabulary of some size: float32 sums in the body, float64 in the oracle."""
     head = spec("vanilla", 7)
     weights, draws, edges = weights_for(head, 2000), 0, 0
     for seed in range(20):
         feeds = feeds_for(head, [1.0, 0.4] * 8, seed, 2000)
-        edges += assert_same(feeds, *both(head, feeds, weights))
+        edges += assert_same(feeds, *both(head, feeds, weights, branching))
         draws += feeds["uniforms"].size
     assert draws == 2240
     assert edges <= 3
 
 
+@BODIES
 @pytest.mark.parametrize("kind", KINDS)
-def test_ties_go_to_the_lowest_id(kind: str) -> None:
+def test_ties_go_to_the_lowest_id(kind: str, branching: bool) -> None:
     head = spec(kind, 2, "off")
     weights = {key: np.zeros_like(array) for key, array in weights_for(head).items()}  # no bias, but the same path
     feeds = feeds_for(head, [0.0, 0.5], 0)
     feeds["base_logits"][:] = 0.0
     feeds["base_logits"][:, :, [9, 20, 36]] = 4.0
     feeds["uniforms"][:] = 0.0
-    actual, expected = both(head, feeds, weights)
+    actual, expected = both(head, feeds, weights, branching)
     np.testing.assert_array_equal(actual.draft_ids, [[9, 9], [0, 0]])  # uniform 0 draws the first id of all
     np.testing.assert_array_equal(expected.draft_ids, actual.draft_ids)
     feeds["base_logits"][:] = 0.0
     feeds["uniforms"][:] = LAST
-    np.testing.assert_array_equal(both(head, feeds, weights)[0].draft_ids, [[0, 0], [VOCAB - 1, VOCAB - 1]])
+    np.testing.assert_array_equal(both(head, feeds, weights, branching)[0].draft_ids, [[0, 0], [VOCAB - 1, VOCAB - 1]])
 
 
+@BODIES
 @pytest.mark.parametrize("kind", KINDS)
-def test_impossible_tokens_are_never_drafted(kind: str) -> None:
+def test_impossible_tokens_are_never_drafted(kind: str, branching: bool) -> None:
     head = spec(kind, 7, "off")
     feeds = feeds_for(head, [0.0, 0.6, 2.0], 3)
     feeds["base_logits"][:, :, :5] = -np.inf
     feeds["base_logits"][:, :, 30:] = -np.inf
     for uniforms in (ZERO, LAST, feeds["uniforms"]):
         case = feeds | {"uniforms": np.broadcast_to(uniforms, (3, 7)).astype(np.float32)}
-        actual, expected = both(head, case, weights_for(head))
+        actual, expected = both(head, case, weights_for(head), branching)
         assert_same(case, actual, expected)
         assert 5 <= actual.draft_ids.min() <= actual.draft_ids.max() < 30
         assert uniforms is not ZERO or (actual.draft_ids[1:] == 5).all()

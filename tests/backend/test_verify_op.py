@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dspark_plugins.drawing import TILE
 from dspark_plugins.verify import VerifySpec
-from dspark_plugins.verify.function import TILE, verify_function
+from dspark_plugins.verify.function import verify_function
 from dspark_plugins.verify.reference import VerifyResult, draw, probabilities, verify
 from tests.support.verify_body import body
 from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, starts_of

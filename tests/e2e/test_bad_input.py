@@ -11,11 +11,12 @@ import pytest
 from dspark_export.commands import main as command_line
 from tests.support.bad_calibration import CALIBRATION
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
+from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
 from tests.support.command_line import Place, run
 
-CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION}
+CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU}
 SLOW_BUILD = """
 import sys, time
 from dspark_export.bundling import export
@@ -111,7 +112,13 @@ def test_a_bug_is_not_swallowed(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("onnxscript", "export"), ("gguf", "export"), ("torch", "parity"), ("matplotlib", "report")],
+    [
+        ("onnxscript", "export"),
+        ("gguf", "export"),
+        ("torch", "parity"),
+        ("matplotlib", "report"),
+        ("polygraphy", "compare"),
+    ],
     ids=lambda name: name,
 )
 def test_a_package_that_is_not_installed(

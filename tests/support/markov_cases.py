@@ -46,7 +46,7 @@ def tamed(weights: Feeds) -> Feeds:
     return {name: w / np.float32(np.sqrt(w.shape[-1])) if name != "w1" else w for name, w in weights.items()}
 
 
-def one_head_model(head: MarkovHeadSpec, vocab: int) -> ir.Model:
+def one_head_model(head: MarkovHeadSpec, vocab: int, *, branching: bool = True) -> ir.Model:
     """A graph of one `dspark::MarkovHead` whose weights are inputs."""
     weights = weights_for(head, vocab)
     block, hidden = head.block_size, head.hidden_size
@@ -54,7 +54,7 @@ def one_head_model(head: MarkovHeadSpec, vocab: int) -> ir.Model:
     inputs |= {"temperature": ["B"], "uniforms": ["B", block], **{k: v.shape for k, v in weights.items()}}
     shapes = (["B", block], ["B", block], ["B", block, vocab])
     outputs = dict(zip(OUTPUTS, shapes, strict=True))
-    return one_node.one_node_model(markov_head_function(head), head.attributes(), inputs, outputs)
+    return one_node.one_node_model(markov_head_function(head, branching=branching), head.attributes(), inputs, outputs)
 
 
 def off_the_edges(feeds: Feeds, expected: MarkovHeadResult) -> bool:

@@ -3,10 +3,12 @@
 from dspark_engines.backends.base import (
     Backend,
     CompiledEngine,
+    CompileOptions,
     DraftEngine,
     DraftOutput,
     Engine,
     EngineOptions,
+    EnginePrecision,
     Engines,
     Floats,
     Ints,
@@ -18,11 +20,13 @@ from dspark_engines.backends.registry import backend_names, get_backend
 
 __all__ = [
     "Backend",
+    "CompileOptions",
     "CompiledEngine",
     "DraftEngine",
     "DraftOutput",
     "Engine",
     "EngineOptions",
+    "EnginePrecision",
     "Engines",
     "Floats",
     "Ints",

@@ -7,19 +7,21 @@ request's caches; it belongs to the engine that made it, and rolling back is pas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.bundle import Bundle, Limits, Role
+from dspark_engines.bundle import Bundle, Limits, Precision, Role
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+EnginePrecision = Literal["fp32", "fp16", "bf16"]
+"""What linear layers, attention and caches of an engine compute in."""
 Slot = Any
 """Opaque to everyone but the engine that made it."""
 
@@ -104,12 +106,41 @@ class DraftEngine(Engine):
 
 
 class CompiledEngine(NamedTuple):
-    """One engine file: its role, rows a step, its name in the output folder, the graph it came from."""
+    """One engine file: its role, rows a step, its name in the output folder, the graph it came from.
+
+    `weights` is the folder that its weights are read from, "" when the file holds them. The rest is None where the
+    engine is not built for one GPU.
+    """
 
     role: Role
     slots: int
     file: str
     source: str
+    weights: str = "onnx"
+    precision: EnginePrecision | None = None
+    compute_capability: str | None = None
+    token_buckets: tuple[int, ...] = ()
+
+
+def _silent(done: int, total: int) -> None:
+    del done, total
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How engines are compiled; None and 0 leave it to the backend. `progress(done, total)` counts its steps.
+
+    `compute_capability` is the GPU's that engines are for, "8.9"; `workspace_mib` limits the builder's scratch memory
+    on the device; `timing_cache` is read if it is there, and written; `token_buckets` are the sizes of steps, in
+    tokens of all rows together, that engines are made for.
+    """
+
+    precision: EnginePrecision | None = None
+    compute_capability: str | None = None
+    workspace_mib: int = 0
+    timing_cache: Path | None = None
+    token_buckets: tuple[int, ...] = ()
+    progress: Callable[[int, int], None] = _silent
 
 
 @dataclass(frozen=True)
@@ -138,10 +169,17 @@ class Backend(ABC):
         """Version of the library that compiles and runs."""
 
     @abstractmethod
-    def compile(self, onnx: Path, output: Path, limits: Limits) -> list[CompiledEngine]:
+    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
         """Compile `onnx`/target.onnx and `onnx`/drafter.onnx into the empty folder `output`.
 
         Raises `BackendError` when the backend cannot run these graphs.
+        """
+
+    @abstractmethod
+    def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
+        """Raises `BackendError` for options, or graphs `exported` in a precision, that this backend cannot follow.
+
+        Asked before any heavy work.
         """
 
     @abstractmethod

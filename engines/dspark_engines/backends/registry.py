@@ -7,7 +7,11 @@ from importlib import import_module
 from dspark_engines.backends.base import Backend
 from dspark_engines.errors import BackendError
 
-BACKENDS = {"onnxruntime": "dspark_engines.backends.onnxruntime.backend:OnnxRuntimeBackend"}
+BACKENDS = {
+    "onnxruntime": "dspark_engines.backends.onnxruntime.backend:OnnxRuntimeBackend",
+    "tensorrt-rtx": "dspark_engines.backends.tensorrt.backend:TensorRtRtxBackend",
+    "tensorrt": "dspark_engines.backends.tensorrt.backend:TensorRtBackend",
+}
 
 
 def backend_names() -> tuple[str, ...]:

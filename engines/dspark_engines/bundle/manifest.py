@@ -78,13 +78,19 @@ class Limits(_Record):
 
 
 class EngineInfo(_Record):
-    """One compiled engine. `weights` is the folder its external weights are read from."""
+    """One compiled engine. `weights` is the folder its external weights are read from, "" when it holds them.
+
+    The optional fields are set for engines that were built for one kind of GPU.
+    """
 
     role: Role
     slots: PositiveInt
     path: str
     weights: str
     built_from: FileRecord
+    precision: Literal["fp32", "fp16", "bf16"] | None = None
+    compute_capability: str | None = None
+    token_buckets: list[PositiveInt] = []
 
 
 class BackendInfo(_Record):

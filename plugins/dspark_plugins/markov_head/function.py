@@ -9,20 +9,23 @@ import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
 
 from dspark_plugins.domain import DOMAIN, DOMAIN_VERSION, OPSET
+from dspark_plugins.drawing import draw
 from dspark_plugins.int8_linear.function import call_int8_linear, call_quantize_rows
 from dspark_plugins.markov_head.contract import MARKOV_HEAD, MarkovHeadSpec
 
 TINY = 1e-30  # stands in for temperature 0 where the division's result is thrown away
 
 
-def markov_head_function(spec: MarkovHeadSpec) -> ir.Function:
+def markov_head_function(spec: MarkovHeadSpec, *, branching: bool = True) -> ir.Function:
     """The function body for `spec`; see the contract for inputs and outputs.
 
     With `int8` it calls the functions of int8_linear, which then have to be in the model too.
+    Without `branching` there is no `If` in it, which a captured CUDA graph cannot hold: every row is drawn, in
+    parallel over the vocabulary, and rows at temperature 0 take the arg-max instead.
     """
     kinds = {str: ir.AttributeType.STRING, int: ir.AttributeType.INT}
     return build_function(
-        lambda op, *values: _Body(op, spec, dict(zip(spec.inputs(), values, strict=True))).trace(),
+        lambda op, *values: _Body(op, spec, dict(zip(spec.inputs(), values, strict=True)), branching).trace(),
         [ir.Value(name=name) for name in spec.inputs()],
         domain=DOMAIN,
         name=MARKOV_HEAD,
@@ -34,15 +37,15 @@ def markov_head_function(spec: MarkovHeadSpec) -> ir.Function:
 class _Body:
     """Traces one body; values are [B, ...] of a single position unless said otherwise."""
 
-    def __init__(self, op: OpBuilder, spec: MarkovHeadSpec, inputs: dict[str, ir.Value]) -> None:
-        self.op, self.spec, self.inputs = op, spec, inputs
+    def __init__(self, op: OpBuilder, spec: MarkovHeadSpec, inputs: dict[str, ir.Value], branching: bool) -> None:
+        self.op, self.spec, self.inputs, self.branching = op, spec, inputs, branching
         self.state: ir.Value | None = None
 
     def trace(self) -> Sequence[ir.Value]:
         op, spec = self.op, self.spec
         base, hidden = self._positions("base_logits"), self._positions("hidden")
         uniforms = self._positions("uniforms")
-        sampling = op.Greater(op.ReduceMax(self.inputs["temperature"], keepdims=0), 0.0)
+        sampling = op.Greater(op.ReduceMax(self.inputs["temperature"], keepdims=0), 0.0) if self.branching else None
         previous, ids, logits, embeddings = self.inputs["anchor_ids"], [], [], []
         for j in range(spec.block_size):
             embedding = op.Gather(self.inputs["w1"], previous) if spec.rank else None
@@ -86,10 +89,12 @@ class _Body:
         joint = self.op.Concat(*parts, axis=-1)
         return self.op.Gemm(joint, self.inputs["mix_weight"], self.inputs["mix_bias"], transB=1)
 
-    def _choose(self, logits: ir.Value, uniform: ir.Value, sampling: ir.Value, j: int) -> ir.Value:
-        """Arg-max, or inverse CDF in rows whose temperature is above 0; the CDF costs nothing when none is."""
+    def _choose(self, logits: ir.Value, uniform: ir.Value, sampling: ir.Value | None, j: int) -> ir.Value:
+        """Arg-max, or inverse CDF in rows whose temperature is above 0; branching, the CDF costs nothing if none is."""
         builder = self.op.builder
         greedy = self.op.ArgMax(logits, axis=-1, keepdims=0)
+        if sampling is None:
+            return self._draw(logits, uniform, greedy)
         result = _int64(f"chosen_{j}")
         builder.push_module(f"draw_{j}")  # a branch counts its values from zero too: keep their names apart
         then = builder.subgraph(lambda op: self._sample(op, logits, uniform, greedy), [], [_int64(f"sampled_{j}")])
@@ -106,6 +111,13 @@ class _Body:
         last = op.Sub(op.Shape(logits, start=1, end=2), 1)
         index = op.Min(op.ReduceSum(below, [1], keepdims=0), last)
         return op.Where(op.Greater(temperature, 0.0), index, greedy)
+
+    def _draw(self, logits: ir.Value, uniform: ir.Value, greedy: ir.Value) -> ir.Value:
+        op, temperature = self.op, self.inputs["temperature"]
+        shifted = op.Sub(logits, op.ReduceMax(logits, [-1]))
+        weights = op.Exp(op.Div(shifted, op.Unsqueeze(op.Max(temperature, TINY), [1])))
+        drawn = draw(op, weights, op.Unsqueeze(uniform, [1]))
+        return op.Where(op.Greater(temperature, 0.0), drawn, greedy)
 
     def _confidence(self, embeddings: list[Any]) -> ir.Value:
         """c [B, g] for all positions at once."""

@@ -8,9 +8,8 @@ import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
 
 from dspark_plugins.domain import DOMAIN, OPSET
+from dspark_plugins.drawing import draw
 from dspark_plugins.verify.contract import INPUTS, OUTPUTS, RESIDUAL_FLOOR, VERIFY, VerifySpec
-
-TILE = 256  # about the square root of a vocabulary
 
 
 def verify_function(spec: VerifySpec) -> ir.Function:
@@ -63,7 +62,7 @@ class _Body:
         fair, equal = op.And(sampled, self._stands(op, p, q)), op.And(op.Not(sampled), self.agrees)
         accepted = self._accepted(op, op.Or(fair, equal))
         stop = op.Add(self.starts, accepted)
-        drawn = _draw(op, self._weights(op, p, q, accepted, stop), self._uniform(op, accepted))
+        drawn = draw(op, self._weights(op, p, q, accepted, stop), self._uniform(op, accepted))
         return accepted, op.Where(hot, drawn, op.Gather(self.choices, stop))
 
     def _request_of(self, op: OpBuilder) -> ir.Value:
@@ -104,31 +103,6 @@ class _Body:
 def _softmax(op: OpBuilder, logits: ir.Value, temperature: ir.Value) -> ir.Value:
     """The maximum goes first: dividing first loses digits, and overflows at a tiny temperature."""
     return op.Softmax(op.Div(op.Sub(logits, op.ReduceMax(logits, [-1])), temperature), axis=-1)
-
-
-def _draw(op: OpBuilder, weights: ir.Value, uniform: ir.Value) -> ir.Value:
-    """[R] from weights [R, V] and uniform [R, 1]: the tile first, then the token in it.
-
-    One float32 sum running over the whole vocabulary would swallow the weights of its tail.
-    """
-    short = op.Mod(op.Neg(op.Shape(weights, start=1, end=2)), [TILE])
-    tiles = op.Reshape(op.Pad(weights, op.Concat([0, 0, 0], short, axis=0)), [0, -1, TILE])  # [R, n, TILE]
-    ends = op.CumSum(op.ReduceSum(tiles, [2], keepdims=0), 1)
-    threshold = op.Mul(uniform, op.Slice(ends, [-1], [2**62], [1]))
-    tile, before = _first_above(op, ends, threshold)
-    inside = op.CumSum(op.GatherND(tiles, tile, batch_dims=1), 1)
-    token, _ = _first_above(op, inside, op.Sub(threshold, before))
-    return op.Squeeze(op.Add(op.Mul(tile, TILE), token), [1])
-
-
-def _first_above(op: OpBuilder, cdf: ir.Value, threshold: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """[R, 1] each: the first index of cdf [R, n] above the threshold, and the mass before it.
-
-    Never beyond the first index that reaches the whole sum, so that no rounding draws a token of weight zero.
-    """
-    below = op.And(op.LessOrEqual(cdf, threshold), op.Less(cdf, op.Slice(cdf, [-1], [2**62], [1])))
-    index = op.ReduceSum(op.Cast(below, to=ir.DataType.INT64), [1], keepdims=1)
-    return index, op.ReduceMax(op.Where(below, cdf, 0.0), [1], keepdims=1)
 
 
 def _int64(name: str) -> ir.Value:

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import onnxruntime
 
-from dspark_engines.backends.base import Backend, CompiledEngine, EngineOptions, Engines
+from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, Engines
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.session import open_session
-from dspark_engines.bundle import Bundle, EngineInfo, Limits, Role
+from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
 ROLES: tuple[tuple[Role, str, str], ...] = (
     ("verify", "target.onnx", "row_lengths"),
     ("draft", "drafter.onnx", "feature_lengths"),
 )
+GPU_OPTIONS = ("compute_capability", "workspace_mib", "timing_cache", "token_buckets")
+GPU_BACKENDS = ("tensorrt-rtx", "tensorrt")
 
 
 class OnnxRuntimeBackend(Backend):
@@ -32,7 +34,19 @@ class OnnxRuntimeBackend(Backend):
     def version(self) -> str:
         return str(onnxruntime.__version__)
 
-    def compile(self, onnx: Path, output: Path, limits: Limits) -> list[CompiledEngine]:
+    def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
+        if options.precision not in (None, "fp32"):
+            raise BackendError(
+                f"backend '{self.name}' has no engines in {options.precision}", hint="leave --engine-precision out"
+            )
+        asked = [name for name in GPU_OPTIONS if getattr(options, name)]
+        if asked:
+            raise BackendError(
+                f"backend '{self.name}' runs on the CPU and has no {asked[0].replace('_', ' ')}",
+                hint=f"leave the option out, or choose --backend {' or '.join(GPU_BACKENDS)}",
+            )
+
+    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.onnxruntime.compile import compile_graph  # needs the extra [export]
 
         engines = []

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: one code path, two flavours of the library."""

@@ -1,0 +1,119 @@
+"""Both TensorRT backends: they differ in the library that they load, and in what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dspark_engines.backends.base import (
+    Backend,
+    CompiledEngine,
+    CompileOptions,
+    EngineOptions,
+    EnginePrecision,
+    Engines,
+)
+from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
+from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.bundle import Bundle, Limits, Precision, Role
+from dspark_engines.errors import BackendError
+
+SOURCES: tuple[tuple[Role, str], ...] = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
+HALF: EnginePrecision = "bf16"
+OLD_HALF: EnginePrecision = "fp16"
+BF16_SINCE = 8
+
+
+class _TrtBackend(Backend):
+    """One engine a role, with its weights inside; all shapes of a role share it."""
+
+    flavour: Flavour
+
+    @property
+    def version(self) -> str:
+        return str(self.flavour.load().__version__)
+
+    def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
+        if exported != "fp32":
+            raise BackendError(
+                f"backend '{self.name}' cannot compile graphs exported in {exported}",
+                hint="export them in fp32: leave --precision out, and choose --engine-precision",
+            )
+        from dspark_engines.backends.tensorrt.building.config import check_timing_cache
+        from dspark_engines.backends.tensorrt.building.target import check_precision, choose_capability
+
+        capability = choose_capability(self.flavour, self.flavour.load(), options.compute_capability)
+        check_precision(capability, options.precision or default_precision(capability))
+        check_timing_cache(self.flavour, options.timing_cache)
+        for role, _ in SOURCES:
+            role_shapes(role, limits, block_size, options.token_buckets)
+
+    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
+        from dspark_engines.backends.tensorrt.building import EngineRequest, build_engine, choose_capability
+        from dspark_engines.backends.tensorrt.lowering import read_block_size
+
+        trt = self.flavour.load()
+        capability = choose_capability(self.flavour, trt, options.compute_capability)
+        precision = options.precision or default_precision(capability)
+        block = read_block_size(onnx / "drafter.onnx")
+        roles = [(role, role_shapes(role, limits, block, options.token_buckets), source) for role, source in SOURCES]
+        engines = []
+        for number, (role, shapes, source) in enumerate(roles):
+            file = f"{role}.engine"
+            request = EngineRequest(role, onnx / source, output / file, shapes, precision, capability)
+            share = replace(options, progress=_part(options, number, len(roles)))
+            build_engine(self.flavour, trt, request, share)
+            engines.append(
+                CompiledEngine(role, limits.slots, file, source, "", precision, capability, options.token_buckets)
+            )
+        return engines
+
+    @contextmanager
+    def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
+        info = next((b for b in bundle.manifest.backends if b.name == self.name), None)
+        if info is None:
+            raise BackendError(
+                f"{bundle.path}: no engines of backend '{self.name}'",
+                hint=f"compile them with: dspark-export compile {bundle.path} --backend {self.name}",
+            )
+        trt = self.flavour.load()
+        from dspark_engines.backends.tensorrt.execution.loading import check_machine, open_program
+
+        check_machine(self.flavour, trt, bundle, info)
+        with ExitStack() as stack:
+            programs: dict[Role, Any] = {
+                engine.role: stack.enter_context(open_program(self.flavour, trt, bundle, engine))
+                for engine in info.engines
+            }
+            yield Engines(programs["verify"], programs["draft"])
+
+
+class TensorRtRtxBackend(_TrtBackend):
+    """TensorRT-RTX: builds for any GPU that it supports, without one."""
+
+    name = "tensorrt-rtx"
+    flavour = RTX
+
+
+class TensorRtBackend(_TrtBackend):
+    """TensorRT: builds for the GPU of the machine."""
+
+    name = "tensorrt"
+    flavour = TENSORRT
+
+
+def default_precision(capability: str) -> EnginePrecision:
+    """bfloat16, which checkpoints are trained in and whose range nothing leaves; float16 on GPUs that lack it."""
+    return HALF if int(capability.split(".")[0]) >= BF16_SINCE else OLD_HALF
+
+
+def _part(options: CompileOptions, number: int, parts: int) -> Any:
+    """Progress of one of several engines as a share of the whole."""
+
+    def advance(done: int, total: int) -> None:
+        options.progress(number * 1000 + min(1000, 1000 * done // max(1, total)), parts * 1000)
+
+    return advance

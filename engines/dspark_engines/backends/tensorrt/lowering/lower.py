@@ -1,0 +1,91 @@
+"""Lower an exported graph: attention, the sequential head without branches, no local functions, half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
+
+from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.tensorrt.lowering.attention import LOWERINGS
+from dspark_engines.backends.tensorrt.lowering.frame import Frame
+from dspark_engines.backends.tensorrt.lowering.precision import to_half
+from dspark_plugins import DOMAIN
+from dspark_plugins.attention import AttentionSpec
+from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
+from dspark_plugins.markov_head.function import markov_head_function
+
+LENGTHS = ("row_lengths", "feature_lengths")
+
+
+def lower_graph(source: Path, capacity: int, precision: EnginePrecision, plugins: Collection[str] = ()) -> ir.Model:
+    """`source` for TensorRT, caches of `capacity` cells, weights still on the disk.
+
+    Ops of the domain `dspark` named in `plugins` stay nodes; all others become standard ops.
+    """
+    model = ir.load(source)
+    _fix_capacity(model.graph, capacity)
+    frame = Frame(model.graph)
+    frame.run(lambda node: _lower(frame, node))
+    for name in LENGTHS:
+        if any(value.name == name for value in model.graph.inputs):
+            frame.drop_input(name)
+    for op_type in LOWERINGS:
+        model.functions.pop((DOMAIN, op_type, ""), None)
+    _unbranch(model)
+    InlinePass(lambda function: function.name not in plugins)(model)
+    if precision != "fp32":
+        to_half(model.graph, precision)
+    RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
+    for value in [*graph.inputs, *graph.outputs]:
+        if value.name is not None and "_cache" in value.name:
+            assert value.shape is not None, "the exported graph declares every cache's shape"
+            rows, heads, _, width = value.shape
+            value.shape = ir.Shape([rows, heads, capacity, width])
+
+
+def _lower(frame: Frame, node: ir.Node) -> bool:
+    if node.domain != DOMAIN or node.op_type not in LOWERINGS:
+        return False
+    spec = AttentionSpec(**{name: attribute.as_int() for name, attribute in node.attributes.items()})
+    LOWERINGS[node.op_type](frame, node, spec)
+    return True
+
+
+def _unbranch(model: ir.Model) -> None:
+    """Exchange the sequential head's body for one that a CUDA graph can hold."""
+    key = (DOMAIN, MARKOV_HEAD, "")
+    for node in model.graph:
+        if node.domain == DOMAIN and node.op_type == MARKOV_HEAD and key in model.functions:
+            model.functions[key] = markov_head_function(_head_spec(node), branching=False)
+
+
+def _head_spec(node: ir.Node) -> MarkovHeadSpec:
+    values = node.attributes
+    hidden = node.inputs[2]
+    assert hidden is not None, "the contract's third input"
+    width = 1 if hidden.shape is None else hidden.shape[-1]
+    return MarkovHeadSpec(
+        kind=values["kind"].as_string(),  # type: ignore[arg-type]  # checked by the spec
+        block_size=values["block_size"].as_int(),
+        rank=values["rank"].as_int(),
+        hidden_size=width if isinstance(width, int) else 1,  # the body takes it from the weights
+        confidence=bool(values["confidence"].as_int()),
+        confidence_with_markov=bool(values["confidence_with_markov"].as_int()),
+    )
+
+
+def read_block_size(drafter: Path) -> int:
+    """Draft positions of a round, from the drafter's exported graph."""
+    graph = ir.load(drafter).graph
+    uniforms = next(value for value in graph.inputs if value.name == "uniforms")
+    assert uniforms.shape is not None, "exported graphs declare their interface"
+    block = uniforms.shape[1]
+    assert isinstance(block, int), "a drafter's block size is fixed"
+    return block

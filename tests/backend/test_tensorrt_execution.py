@@ -1,0 +1,159 @@
+"""Execution on TensorRT over a simulated device: buffers, addresses, captured graphs, slots. No GPU, no TensorRT."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from dspark_engines.backends import Engines
+from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
+from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.bundle import Bundle
+from dspark_engines.errors import BackendError
+from dspark_export.verification import compare, compare_engines
+from tests.backend.test_engines import build, draft, verify
+from tests.support import tiny
+from tests.support.simulated_gpu import SIMULATED_TRT, Code, SimulatedCuda, SimulatedEngine
+
+SOURCES = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
+
+
+class Machine(NamedTuple):
+    bundle: Bundle
+    cuda: SimulatedCuda
+    engines: Engines
+    programs: list[Any]
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedCuda]:
+    """The execution modules import the simulated runtime; they are forgotten afterwards."""
+    runtime, loaded = SimulatedCuda(), "dspark_engines.backends.tensorrt.execution."
+    bindings = ModuleType("cuda.bindings")
+    bindings.runtime = runtime  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(bindings=bindings))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+    for name in ("cuda", "buffers", "program"):
+        monkeypatch.delitem(sys.modules, loaded + name, raising=False)
+    yield runtime
+    for name in ("cuda", "buffers", "program"):
+        sys.modules.pop(loaded + name, None)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return build(tmp_path_factory.mktemp("tensorrt"), 4)
+
+
+@pytest.fixture
+def machine(bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path) -> Iterator[Machine]:
+    from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
+    from dspark_engines.backends.tensorrt.execution.program import TrtProgram
+
+    manifest, programs, opened = bundle.manifest, [], []
+    for (role, source), kind in zip(SOURCES, (TrtVerifyEngine, TrtDraftEngine), strict=True):
+        shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
+        save_lowered(lower_graph(bundle.path / "onnx" / source, shapes.capacity, "fp32"), tmp_path / source)
+        engine = SimulatedEngine(cuda, tmp_path / source)
+        programs.append(TrtProgram(SIMULATED_TRT, engine, shapes))
+        opened.append(kind(programs[-1], shapes))
+    yield Machine(bundle, cuda, Engines(*opened), programs)
+    for program in programs:
+        program.close()
+
+
+def test_engines_compute_what_the_graphs_say(machine: Machine) -> None:
+    results = compare_engines(machine.bundle, machine.engines)
+    assert all(result.passed for result in results), results
+
+
+def test_a_captured_graph_computes_what_its_first_run_did(machine: Machine) -> None:
+    """The same step again and again: run, recorded, replayed, each on new tokens."""
+    engines, random = machine.engines, np.random.default_rng(1)
+    replayed, plain = engines.verify.new_slot(), engines.verify.new_slot()
+    for used in range(0, 20, 5):
+        text = random.integers(0, tiny.VOCAB, 5).tolist()
+        before = machine.cuda.launches
+        logits, features = verify(engines, [replayed], [text], [used])[0]
+        assert (machine.cuda.launches > before) == (used > 0)
+        for at, token in enumerate(text):  # one token a step is another shape, so another graph
+            single, feature = verify(engines, [plain], [[token]], [used + at])[0]
+            assert compare("target.logits", logits[at : at + 1], single).passed
+            assert compare("target.features", features[at : at + 1], feature).passed
+
+
+def test_rows_do_not_see_each_other(machine: Machine) -> None:
+    """Long and short rows in one step, in changing company, on slots that stand anywhere in the caches."""
+    engines, random = machine.engines, np.random.default_rng(2)
+    slots = [(engines.verify.new_slot(), engines.draft.new_slot()) for _ in range(3)]
+    used = [0, 0, 0]
+    steps = [([2], [21]), ([0, 1, 2], [3, 25, 1]), ([1, 0], [6, 1]), ([2, 1, 0], [1, 1, 6])]
+    alone: dict[int, list[int]] = {row: [] for row in range(3)}
+    for rows, counts in steps:
+        texts = [random.integers(0, tiny.VOCAB, count).tolist() for count in counts]
+        results = verify(engines, [slots[row][0] for row in rows], texts, [used[row] for row in rows])
+        parts = [features for _, features in results]
+        drafts = draft(engines, [slots[row][1] for row in rows], parts, [used[row] for row in rows], rows)
+        for row, text, (logits, features), ours in zip(rows, texts, results, drafts, strict=True):
+            lone, lone_draft = engines.verify.new_slot(), engines.draft.new_slot()
+            alone[row] += text
+            all_logits, all_features = verify(engines, [lone], [alone[row]], [0])[0]
+            assert compare("target.logits", logits, all_logits[used[row] :]).passed
+            assert compare("target.features", features, all_features[used[row] :]).passed
+            past = all_features[: used[row]]
+            if len(past):
+                draft(engines, [lone_draft], [past], [0], [row])
+            ids, confidence, draft_logits = draft(engines, [lone_draft], [features], [used[row]], [row])[0]
+            assert ours[0].tolist() == ids.tolist()
+            assert compare("drafter.confidence_logits", ours[1], confidence).passed
+            assert compare("drafter.draft_logits", ours[2], draft_logits).passed
+            used[row] += len(text)
+            del lone, lone_draft
+
+
+def test_slots_come_back(machine: Machine) -> None:
+    engine = machine.engines.verify
+    slots = [engine.new_slot() for _ in range(4)]
+    with pytest.raises(BackendError, match="all 4 cache slots are in use"):
+        engine.new_slot()
+    places = sorted(slot.place for slot in slots)
+    del slots[2]
+    gc.collect()
+    assert engine.new_slot().place in places
+
+
+def test_everything_is_given_back(bundle: Bundle, machine: Machine) -> None:
+    verify(machine.engines, [machine.engines.verify.new_slot()], [[1, 2]], [0])
+    for program in machine.programs:
+        program.close()
+    assert machine.cuda.memory == {}
+    assert machine.cuda.streams == set()
+    machine.programs.clear()
+
+
+def test_execution_needs_no_exporter(monkeypatch: pytest.MonkeyPatch, cuda: SimulatedCuda) -> None:
+    """A production host has neither onnx nor torch."""
+    prefix = "dspark_engines.backends.tensorrt."
+    for name in [name for name in sys.modules if name.startswith(prefix)]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("onnx", "onnx_ir", "onnxscript", "torch", "polygraphy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("backend", "execution.engines", "execution.program", "execution.loading"):
+        importlib.import_module(prefix + name)
+
+
+def test_a_failing_call_names_itself(cuda: SimulatedCuda) -> None:
+    from dspark_engines.backends.tensorrt.execution.cuda import DeviceMemory
+
+    cuda.cudaMalloc = lambda size: (Code.cudaErrorInvalidValue, None)  # type: ignore[method-assign]
+    cuda.cudaMalloc.__name__ = "cudaMalloc"
+    with pytest.raises(BackendError, match="cudaMalloc: cudaErrorInvalidValue"):
+        DeviceMemory(1 << 40)

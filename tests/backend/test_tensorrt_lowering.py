@@ -1,0 +1,127 @@
+"""TensorRT's lowered graphs against the exported ones, run by ONNX Runtime; half precision as the graph says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from dspark_engines.backends.tensorrt.lowering import lower_graph, read_block_size
+from dspark_engines.backends.tensorrt.shapes import StepShape
+from dspark_engines.bundle import Bundle
+from dspark_export.verification import compare, compare_engines
+from tests.backend.test_engines import BATCHES, build, draft, verify
+from tests.support import tiny
+from tests.support.lowered import lowered_bundle
+
+FLOAT, FLOAT16, BFLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return build(tmp_path_factory.mktemp("lowering"), 4, kind="rnn")
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("llama", "none"), ("llama", "vanilla"), ("llama", "gated"), ("qwen3", "rnn")]
+)
+def test_lowered_graphs_compute_what_the_exported_ones_say(
+    architecture: str, kind: str, slots: int, tmp_path: Path
+) -> None:
+    bundle = build(tmp_path, slots, architecture=architecture, kind=kind)
+    results = compare_engines(bundle, lowered_bundle(bundle, tmp_path))
+    assert len(results) == 20
+    assert all(result.passed for result in results), results
+
+
+def test_rows_in_changing_company(bundle: Bundle, tmp_path: Path) -> None:
+    """Requests step together and alone, some rounds are rolled back, and nobody clears what is left over."""
+    engines, random = lowered_bundle(bundle, tmp_path), np.random.default_rng(0)
+    lone = lowered_bundle(bundle, tmp_path)  # one request at a time
+    together = [(engines.verify.new_slot(), engines.draft.new_slot()) for _ in range(3)]
+    alone = [(lone.verify.new_slot(), lone.draft.new_slot()) for _ in range(3)]
+    used = [0, 0, 0]
+    for number, rows in enumerate(BATCHES):
+        counts = [int(random.integers(1, 9)) for _ in rows]
+        texts = [random.integers(0, tiny.VOCAB, count).tolist() for count in counts]
+        before = [used[row] for row in rows]
+        batch = verify(engines, [together[row][0] for row in rows], texts, before)
+        single = [verify(lone, [alone[r][0]], [text], [used[r]])[0] for r, text in zip(rows, texts, strict=True)]
+        for (logits, features), (logits_1, features_1) in zip(batch, single, strict=True):
+            assert compare("target.logits", logits, logits_1).passed
+            assert compare("target.features", features, features_1).passed
+        parts = [features for _, features in single]
+        drafts = draft(engines, [together[row][1] for row in rows], parts, before, rows)
+        for row, part, ours in zip(rows, parts, drafts, strict=True):
+            ids, confidence, logits = draft(lone, [alone[row][1]], [part], [used[row]], [row])[0]
+            assert ours[0].tolist() == ids.tolist()
+            assert compare("drafter.confidence_logits", ours[1], confidence).passed
+            assert compare("drafter.draft_logits", ours[2], logits).passed
+        for row, count in zip(rows, counts, strict=True):
+            used[row] += max(count - number % 3, 0)
+
+
+def test_a_step_costs_what_its_tokens_do(bundle: Bundle, tmp_path: Path) -> None:
+    """Narrow rows share one launch of the next bucket; a long row has its own, and only the logits it asks for."""
+    engines = lowered_bundle(bundle, tmp_path)
+    runner = engines.verify._runner  # type: ignore[attr-defined]
+    slots = [engines.verify.new_slot() for _ in range(3)]
+    lengths, used = np.array([1, 40, 2]), np.zeros(3, np.int64)
+    out = engines.verify.step(slots, np.arange(43) % tiny.VOCAB, lengths, used, np.array([0, 40, 42]))
+    assert out.logits.shape == (3, tiny.VOCAB)
+    assert out.features.shape[0] == 43
+    assert [(shape.tokens, first) for shape, first in runner.launches] == [(16, 1), (16, 1), (8, 1), (4, 0)]
+    assert runner.launches[-1][0] == StepShape(4, 4, tiny.BLOCK + 1)
+
+
+def test_no_step_writes_past_its_cache(bundle: Bundle, tmp_path: Path) -> None:
+    """The last cell of a context, with a full block and a filled-up shape behind it."""
+    engines, context = lowered_bundle(bundle, tmp_path), bundle.manifest.limits.context_length
+    slot, other = engines.verify.new_slot(), engines.draft.new_slot()
+    text = np.arange(context) % tiny.VOCAB
+    whole = verify(engines, [slot], [text.tolist()], [0])[0]
+    last = verify(engines, [slot], [text[-1:].tolist()], [context - 1])[0]
+    assert compare("target.logits", last[0], whole[0][-1:]).passed
+    ids, confidence, _ = draft(engines, [other], [whole[1]], [0], [0])[0]
+    again = draft(engines, [other], [whole[1][-1:]], [context - 1], [0])[0]
+    assert (ids.shape, confidence.shape) == ((tiny.BLOCK,), (tiny.BLOCK,))
+    assert compare("drafter.confidence_logits", again[1][:1], confidence[:1]).passed
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_stays_near(bundle: Bundle, tmp_path: Path, precision: str) -> None:
+    """Rounded where the graph says, against the same steps in float32."""
+    half, full = (lowered_bundle(bundle, tmp_path, p) for p in (precision, "fp32"))  # type: ignore[arg-type]
+    error = 2.0**-10 if precision == "fp16" else 2.0**-7
+    text = np.random.default_rng(3).integers(0, tiny.VOCAB, 12).tolist()
+    logits = [verify(engines, [engines.verify.new_slot()], [text], [0])[0] for engines in (half, full)]
+    for ours, exact in zip(*logits, strict=True):
+        difference = np.abs(ours - exact).max() / np.abs(exact).max()
+        assert 0 < difference < 4 * error, "nothing was rounded, or too much"
+
+
+@pytest.mark.parametrize(("precision", "half"), [("fp16", FLOAT16), ("bf16", BFLOAT16)])
+def test_what_is_rounded_and_what_is_not(bundle: Bundle, precision: str, half: ir.DataType) -> None:
+    onnx = bundle.path / "onnx"
+    for source in ("target.onnx", "drafter.onnx"):
+        graph = lower_graph(onnx / source, 64, precision).graph  # type: ignore[arg-type]
+        used = {name: value.dtype for name, value in graph.initializers.items() if value.uses()}
+        for name, dtype in used.items():
+            linear = name.startswith("layers.") and "norm" not in name
+            table = name.startswith(("embed_tokens", "lm_head", "markov_head.markov_w"))
+            expected = half if linear else FLOAT16 if table else None
+            assert dtype == expected or (expected is None and dtype not in (FLOAT16, BFLOAT16)), name
+        interface = {value.name: value.dtype for value in [*graph.inputs, *graph.outputs]}
+        assert {dtype for name, dtype in interface.items() if "_cache" in str(name)} == {half}
+        assert not {FLOAT16, BFLOAT16} & {dtype for name, dtype in interface.items() if "_cache" not in str(name)}
+        assert {node.domain for node in graph} == {""}
+        assert "If" not in {node.op_type for node in graph}
+    assert "fc.weight" in used
+    assert used["fc.weight"] == FLOAT  # taps spike beyond what half precision holds
+
+
+def test_block_size_is_read(bundle: Bundle) -> None:
+    assert read_block_size(bundle.path / "onnx" / "drafter.onnx") == tiny.BLOCK

@@ -1,0 +1,114 @@
+"""`compile --compare`: backends of a bundle against its exported graphs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dspark_engines.backends import DraftOutput, EngineOptions, VerifyOutput, get_backend
+from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
+from dspark_engines.bundle import open_bundle
+from tests.support.command_line import edit_json, run
+
+pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
+
+OUTPUTS = [
+    "target.logits",
+    "target.features",
+    "drafter.draft_ids",
+    "drafter.draft_logits",
+    "drafter.confidence_logits",
+]
+
+
+def test_engines_agree_with_their_graphs(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
+    assert outcome.code == 0
+    assert outcome.json["passed"] is True
+    assert outcome.json["skipped"] == {}
+    assert [row["output"] for row in outcome.json["outputs"]] == OUTPUTS
+    assert all(row["max_error"] < 1e-4 for row in outcome.json["outputs"])
+    table = run(capsys, "compile", tiny_bundle, "--compare", "--backend=onnxruntime").out
+    assert all(name in table for name in OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("engine", "output", "change"),
+    [
+        (OrtVerifyEngine, "logits", 1.0),
+        (OrtVerifyEngine, "features", np.nan),
+        (OrtDraftEngine, "confidence_logits", 0.1),
+        (OrtDraftEngine, "draft_ids", 1),
+    ],
+)
+def test_what_is_wrong_is_told(
+    tiny_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    engine: type,
+    output: str,
+    change: float,
+) -> None:
+    step = engine.step  # type: ignore[attr-defined]
+
+    def wrong(*arguments: object, **named: object) -> VerifyOutput | DraftOutput:
+        result = step(*arguments, **named)
+        values = getattr(result, output).copy()
+        values[-1] += np.asarray(change, values.dtype)
+        return result._replace(**{output: values})  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(engine, "step", wrong)
+    outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
+    assert outcome.code == 1
+    failed = [row["output"].split(".")[1] for row in outcome.json["outputs"] if not row["passed"]]
+    assert failed == [output]
+
+
+def test_a_backend_that_cannot_run_here_is_skipped(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+    def add(manifest: dict[str, list[dict[str, object]]]) -> None:
+        manifest["backends"].append(manifest["backends"][0] | {"name": "tensorrt-rtx", "version": "0.0"})
+
+    edit_json(bundle / "manifest.json", add)
+    outcome = run(capsys, "compile", bundle, "--compare", "--json")
+    assert outcome.code == 0
+    assert list(outcome.json["skipped"]) == ["tensorrt-rtx"]
+    assert {row["backend"] for row in outcome.json["outputs"]} == {"onnxruntime"}
+    assert run(capsys, "compile", bundle, "--compare", "--backend=tensorrt-rtx").code == 2
+
+
+def test_half_precision_has_its_own_tolerance(tiny_bundle: Path, tmp_path: Path) -> None:
+    """An engine that says bf16 is held against that row of the table, and a token drawn otherwise is excused."""
+    from dspark_export.verification.backends import compare_one
+
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+    def claim(manifest: dict[str, list[dict[str, list[dict[str, object]]]]]) -> None:
+        for engine in manifest["backends"][0]["engines"]:
+            engine["precision"] = "bf16"
+
+    edit_json(bundle / "manifest.json", claim)
+    opened = open_bundle(bundle)
+
+    class Rounded:
+        """Draft logits a little off, and with them some tokens."""
+
+        def __init__(self, engine: OrtDraftEngine) -> None:
+            self.new_slot, self._engine = engine.new_slot, engine
+
+        def step(self, *arguments: object, **named: object) -> DraftOutput:
+            out = self._engine.step(*arguments, **named)  # type: ignore[arg-type]
+            noise = np.random.default_rng(0).normal(0, 0.1, out.draft_logits.shape).astype(np.float32)
+            return out._replace(draft_logits=out.draft_logits + noise)
+
+    with get_backend("onnxruntime").open(opened, EngineOptions(threads=1)) as engines:
+        near = type(engines)(engines.verify, Rounded(engines.draft))  # type: ignore[arg-type]
+        errors = {error.output: error for error in compare_one(opened, "onnxruntime", near)}
+    assert errors["drafter.draft_logits"].max_error > 0.05
+    assert all(error.passed for error in errors.values())
