@@ -67,8 +67,9 @@ def export(root: Path, target: TargetSpec, drafter: DrafterSpec, own: Sequence[s
     extra = tiny.random_tensors(dict.fromkeys(own, (tiny.VOCAB, tiny.HIDDEN)), seed=7)
     weights = paths[1] / "model.safetensors"
     save_file(load_file(weights) | extra, weights)
-    exported = Exported(open_pair(BuildPlan(*paths, root / "bundle", None, LIMITS)), root / "onnx")
-    export_graphs(exported.pair, exported.folder, LIMITS, Silent())
+    plan = BuildPlan(*paths, root / "bundle", None, LIMITS)
+    exported = Exported(open_pair(plan), root / "onnx")
+    export_graphs(exported.pair, exported.folder, plan, Silent())
     for name in ("target", "drafter"):
         onnx.checker.check_model(exported.folder / f"{name}.onnx", full_check=True)
     return exported
