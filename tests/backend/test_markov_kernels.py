@@ -43,7 +43,7 @@ CASES = [
     Case("rnn", 2, 2, TILE + 9, 18),
     Case("rnn", FEW_ROWS + 1, 1, TILE + 1, 16, "off"),
 ]
-SLOW = [Case(kind, rows, block, 1000, rank) for kind in KINDS for rows, block, rank in ((8, 7, 256), (3, 16, 100))]
+SLOW = [Case(kind, rows, block, 300, rank) for kind in KINDS for rows, block, rank in ((8, 7, 256), (3, 16, 100))]
 
 
 def run(worker: Worker, head: MarkovHeadSpec, feeds: Feeds, weights: Feeds, sampling: bool) -> MarkovHeadResult:
