@@ -19,9 +19,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dspark_export.graphs import save_graph
-from dspark_export.graphs.reference import ReferenceGraph
 from dspark_export.quantization.layers import LinearLayer, linear_layers
 from dspark_export.quantization.weights import Floats
+from dspark_export.reference_graph import ReferenceGraph
 from dspark_plugins.int8_linear import ZERO_POINT
 from dspark_plugins.int8_linear.reference import quantize_rows
 

@@ -10,7 +10,7 @@ import numpy as np
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
-from dspark_export.graphs.reference import ReferenceGraph
+from dspark_export.reference_graph import ReferenceGraph
 from dspark_export.verification.graph_parity import Feeds, drafter_steps, target_steps
 from dspark_export.verification.polygraphy_steps import ITERATION, compare_steps
 

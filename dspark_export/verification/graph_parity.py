@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Bundle, Manifest
-from dspark_export.graphs.reference import ReferenceGraph
+from dspark_export.reference_graph import ReferenceGraph
 from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 
 PROMPT = 33
