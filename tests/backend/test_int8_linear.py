@@ -22,7 +22,7 @@ from dspark_plugins.int8_linear.function import (
 )
 from dspark_plugins.int8_linear.reference import column_scales, int8_linear, quantize_columns, quantize_rows
 
-SHAPES = [(1, 1), (3, 7), (64, 16), (65, 33), (16, 8200)]  # the last is wide enough for the fused kernel
+SHAPES = [(1, 1), (3, 7), (64, 16), (65, 33), (16, 8200), (260, 8200)]  # the last is large enough for the fused kernel
 
 
 def model(inner: int, outer: int, terms: int, seed: int = 0) -> tuple[ir.Model, np.ndarray]:
