@@ -17,17 +17,23 @@ from dspark_plugins.markov_head import MARKOV_HEAD
 
 TERMS = {op_name(INT8_LINEAR, terms): terms for terms in (1, 2)}
 INT8, SMOOTHED = ".int8", ".smoothed"
+SMOOTHING = {"RMSNormalization": SMOOTHED, "Div": ".smoothing"}
+"""How an initializer's name ends with which a node smooths, by the node's operator."""
 
 
 class Int8Layer(NamedTuple):
-    """weight [K, N] int8 and scale [N]; `norm` names the norm's weight that the smoothing factors were divided out
-    of, and `smoothed_norm` [K] is what is left of it."""
+    """weight [K, N] int8 and scale [N].
+
+    A smoothed input has either `factors` [K] that it is divided by, or `norm`, the name of the weight of the norm
+    that it comes from, and `smoothed_norm` [K], what is left of that weight when the factors are divided out.
+    """
 
     terms: int
     weight: npt.NDArray[np.int8]
     scale: Floats
-    norm: str | None = None
-    smoothed_norm: Floats = np.empty(0, np.float32)
+    factors: Floats | None = None
+    norm: str = ""
+    smoothed_norm: Floats | None = None
 
 
 def read_int8_layers(path: Path) -> dict[str, Int8Layer]:
@@ -40,21 +46,24 @@ def read_int8_layers(path: Path) -> dict[str, Int8Layer]:
         weights = [index for index, value in enumerate(inputs) if (value.name or "").endswith(INT8)]
         for index in weights:  # one; none in a head that was kept in float32
             name = (inputs[index].name or "").removesuffix(INT8)
-            arrays = _array(inputs[index]), _array(inputs[index + 1])
-            norm = None if node.op_type == MARKOV_HEAD else _smoothed_norm(inputs[0])
-            smoothing = () if norm is None else ((norm.name or "").removesuffix(SMOOTHED), _array(norm))
-            layers[name] = Int8Layer(TERMS.get(node.op_type, 1), *arrays, *smoothing)
+            layer = Int8Layer(TERMS.get(node.op_type, 1), _array(inputs[index]), _array(inputs[index + 1]))
+            layers[name] = layer if node.op_type == MARKOV_HEAD else _with_smoothing(layer, inputs[0])
     return layers
 
 
-def _smoothed_norm(rows: ir.Value) -> ir.Value | None:
-    """The weight of the norm whose output was quantised to `rows`, if it was smoothed."""
+def _with_smoothing(layer: Int8Layer, rows: ir.Value) -> Int8Layer:
+    """`layer` with the smoothing of what was quantised to `rows`."""
     quantize = rows.producer()
     if quantize is None or not quantize.op_type.startswith(QUANTIZE_ROWS) or quantize.inputs[0] is None:
-        return None
-    norm = quantize.inputs[0].producer()
-    weight = None if norm is None or norm.op_type != "RMSNormalization" else norm.inputs[1]
-    return weight if weight is not None and (weight.name or "").endswith(SMOOTHED) else None
+        return layer
+    producer = quantize.inputs[0].producer()
+    factor = None if producer is None or producer.op_type not in SMOOTHING else producer.inputs[1]
+    name = "" if factor is None else factor.name or ""
+    if factor is None or producer is None or not name.endswith(SMOOTHING[producer.op_type]):
+        return layer
+    if producer.op_type == "Div":
+        return layer._replace(factors=_array(factor))
+    return layer._replace(norm=name.removesuffix(SMOOTHED), smoothed_norm=_array(factor))
 
 
 def _array(value: ir.Value) -> npt.NDArray[Any]:

@@ -62,7 +62,9 @@ def _errors(graph: GraphName, layers: list[Traced], quantized: Path) -> Iterator
 
 
 def _error(name: str, layer: Traced, int8: Int8Layer) -> LayerError:
-    factors = None if int8.norm is None else _factors(layer.norms[int8.norm], int8.smoothed_norm)
+    factors = int8.factors
+    if int8.smoothed_norm is not None:
+        factors = _divided_out(layer.norms[int8.norm], int8.smoothed_norm)
     x = layer.x if factors is None else np.asarray(layer.x / factors, np.float32)
     restored = _restored(x, int8.terms)
     exact = layer.x @ layer.weight()
@@ -85,7 +87,7 @@ def _restored(x: Floats, terms: int) -> Floats:
     return np.asarray(sum(parts[1:], parts[0]), np.float32)
 
 
-def _factors(norm: Floats, smoothed: Floats) -> Floats:
+def _divided_out(norm: Floats, smoothed: Floats) -> Floats:
     """What the norm's weight was divided by; 1 for a channel whose weight is 0, since nothing comes through it."""
     return np.asarray(np.divide(norm, smoothed, out=np.ones_like(norm), where=smoothed != 0))
 

@@ -108,10 +108,6 @@ def test_every_layer_is_there_and_loses_a_little(exact: Bundle, int8: Bundle) ->
     assert len([name for name in found if name.startswith("target.")]) == 4 * tiny.LAYERS + 1
     assert {"target.embed_tokens", "drafter.lm_head", "drafter.markov_head.markov_w2"} <= found.keys()
     assert "drafter.fc" not in found
-    head = found.pop("target.embed_tokens")  # shared with the drafter: not smoothed, two terms instead
-    assert (head.terms, head.smoothed) == (2, False)
-    assert head.input_lost < 1e-8
-    assert 0.003 < head.output_error < 0.02
     for layer in found.values():
         assert layer.terms == 1
         assert 1e-6 < layer.input_lost < 3e-4
@@ -132,13 +128,14 @@ def test_other_heads(kind: str, tmp_path: Path) -> None:
 def test_an_output_table_that_both_share_serves_both(
     tiny_pair: Pair, exact: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Smoothed for the target it would be wrong for the drafter, whose norm is another one."""
+    """Smoothed for the target, it needs the same factors in front of the drafter's, whose norm is another one."""
     monkeypatch.setattr("dspark_export.graphs.save.SMALL", 256)  # a tiny table would be copied, not shared
     bundle = build(tiny_pair, tmp_path / "shared", precision="int8")
     graph = onnx.load(bundle.file("onnx/drafter.onnx"), load_external_data=False).graph
     table = next(tensor for tensor in graph.initializer if tensor.name == "lm_head.weight.int8")
     assert {entry.value for entry in table.external_data} >= {"target.onnx.data"}
     found = errors(exact, bundle)
+    assert found["drafter.lm_head"].smoothed
     assert found["drafter.lm_head"].output_error < 0.02
     assert found["target.embed_tokens"].output_error < 0.02
 
