@@ -109,6 +109,7 @@ def _target(pair: Pair) -> TargetInfo:
         eos_token_ids=list(spec.eos_token_ids),
         bos_token_id=spec.bos_token_id,
         add_bos=checkpoint.add_bos,
+        source=str(checkpoint.path.resolve()),
     )
 
 
@@ -124,6 +125,7 @@ def _drafter(pair: Pair) -> DrafterInfo:
         markov_kind=spec.markov.kind,
         markov_rank=spec.markov.rank,
         confidence=spec.confidence.enabled,
+        source=str(checkpoint.path.resolve()),
     )
 
 

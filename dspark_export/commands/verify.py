@@ -12,12 +12,12 @@ from rich.table import Table
 from dspark_calibration import accepted_length
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
-from dspark_engines.bundle import FileRecord, check_hash, record_file
 from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TextCodec
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.commands.precision import run as run_precision
 from dspark_export.progress import Reporter
 from dspark_export.verification import (
     BUILT_IN,
@@ -27,6 +27,7 @@ from dspark_export.verification import (
     compare_engines,
     read_prompts,
 )
+from dspark_export.verification.origin import check_hashes, check_origin
 
 FAILED = 1
 
@@ -39,6 +40,12 @@ FAILED = 1
 @click.option("--target", type=click.Path(path_type=Path), help="Also hold the graphs against torch: the target…")
 @click.option("--drafter", type=click.Path(path_type=Path), help="…and the drafter; needs the extra [parity].")
 @click.option("--audit", is_flag=True, help="Also test what is sampled against the target's distribution (minutes).")
+@click.option(
+    "--precision-report",
+    is_flag=True,
+    help="Instead: what int8 costs against float32. The checkpoints are those that the bundle was built from, where "
+    "they were or at --target and --drafter.",
+)
 @threads_option
 @backend_option
 @json_option
@@ -50,6 +57,7 @@ def command(
     target: Path | None,
     drafter: Path | None,
     audit: bool,
+    precision_report: bool,
     threads: int,
     backend: str,
     as_json: bool,
@@ -60,19 +68,24 @@ def command(
     """
     if (target is None) != (drafter is None):
         raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
+    if audit and precision_report:
+        raise click.UsageError("--audit and --precision-report are runs of their own: give one of them")
     opened = open_bundle(bundle)
     codec = TextCodec(opened)
     texts = list(BUILT_IN)[:limit] if prompts is None else read_prompts(prompts, limit)
     token_ids = [codec.prompt_ids(text) for text in texts]
+    options = EngineOptions(threads)
+    if precision_report:
+        return run_precision(opened, token_ids, (target, drafter), max_new_tokens, (backend, options), as_json)
     with reporting() as reporter:
-        _check_hashes(opened, reporter)
-        with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
+        check_hashes(opened, reporter.step("hashes"))
+        with get_backend(backend).open(opened, options) as engines:
             reporter.step("engines against exported graphs")
             parity = _labelled("engine", compare_engines(opened, engines))
             step = reporter.step("speculative against plain")
             identity = check_identity(engines, opened.manifest, token_ids, max_new_tokens, step)
         parity += _against_torch(opened, target, drafter, reporter)
-        audited = run_audits(opened, RuntimeOptions(backend, EngineOptions(threads)), reporter) if audit else None
+        audited = run_audits(opened, RuntimeOptions(backend, options), reporter) if audit else None
     passed = identity.passed and all(c.passed for c in parity) and (audited is None or audited.passed)
     if as_json:
         extra = {} if audited is None else {"audit": audited.report()}
@@ -102,26 +115,9 @@ def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, re
     reporter.step("exported graphs against torch")
     opened = open_target(target)
     draft = open_drafter(drafter, opened.spec)
-    _check_origin(target, opened.files, bundle.manifest.target.files)
-    _check_origin(drafter, draft.files, bundle.manifest.drafter.files)
+    check_origin(target, opened.files, bundle.manifest.target.files)
+    check_origin(drafter, draft.files, bundle.manifest.drafter.files)
     return _labelled("torch", compare_with_torch(bundle, opened, draft))
-
-
-def _check_origin(path: Path, files: Sequence[Path], recorded: Sequence[FileRecord]) -> None:
-    if [record_file(file, file.parent) for file in files] != list(recorded):
-        raise CheckpointError(
-            f"{path}: not the checkpoint that this bundle was built from",
-            hint="the manifest names each file with its sha256: dspark-export inspect --json",
-        )
-
-
-def _check_hashes(bundle: Bundle, reporter: Reporter) -> None:
-    step, done = reporter.step("hashes"), 0
-    total = sum(record.bytes for record in bundle.manifest.files)
-    for record in bundle.manifest.files:
-        check_hash(bundle, record)
-        done += record.bytes
-        step(done, total)
 
 
 def _report(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport, passed: bool) -> dict[str, Any]:

@@ -53,14 +53,7 @@ Plans = dict[str, LayerPlan]
 
 def plan_target(model: ir.Model, vocab_size: int, progress: Progress | None = None) -> tuple[Plans, Floats]:
     """Plans of a target graph, and the features [n, L*H] of the random tokens that it was measured on."""
-    tokens = np.random.default_rng(0).integers(0, vocab_size, ROWS * TOKENS)
-    feeds: Arrays = {
-        "token_ids": tokens,
-        "row_lengths": np.full(ROWS, TOKENS),
-        "used": np.zeros(ROWS, np.int64),
-        "logit_rows": np.arange(len(tokens)),
-    }
-    plans, outputs = _measure(model, feeds, TOKENS, progress)
+    plans, outputs = _measure(model, target_feeds(vocab_size), TOKENS, progress)
     return plans, outputs["features"]
 
 
@@ -76,7 +69,24 @@ def plan_drafter(
 
     `shared`: smoothing that is in a weight already, because the target's graph has it too.
     """
-    feeds: Arrays = {
+    feeds = drafter_feeds(vocab_size, block_size, features)
+    return _measure(model, feeds, TOKENS + block_size, progress, shared)[0]
+
+
+def target_feeds(vocab_size: int) -> Arrays:
+    """Inputs of a target graph for `ROWS` rows of `TOKENS` random tokens each."""
+    tokens = np.random.default_rng(0).integers(0, vocab_size, ROWS * TOKENS)
+    return {
+        "token_ids": tokens,
+        "row_lengths": np.full(ROWS, TOKENS),
+        "used": np.zeros(ROWS, np.int64),
+        "logit_rows": np.arange(len(tokens)),
+    }
+
+
+def drafter_feeds(vocab_size: int, block_size: int, features: Floats) -> Arrays:
+    """Inputs of a drafter graph behind the `features` of `target_feeds`."""
+    return {
         "features": features,
         "feature_lengths": np.full(ROWS, TOKENS),
         "used": np.zeros(ROWS, np.int64),
@@ -84,7 +94,6 @@ def plan_drafter(
         "temperature": np.zeros(ROWS, np.float32),
         "uniforms": np.zeros((ROWS, block_size), np.float32),
     }
-    return _measure(model, feeds, TOKENS + block_size, progress, shared)[0]
 
 
 def _measure(

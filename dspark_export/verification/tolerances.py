@@ -23,6 +23,9 @@ ROUNDING = 0.1
 The integer parts are equal to the bit; where attention's last bits differ, single activations are rounded the other
 way, and what follows is moved as far as quantisation itself moves it."""
 
+LARGEST_KL, LEAST_TOP1 = 0.02, 0.95
+"""What int8 may cost against float32: nats a token (mean), and how often the most likely token must be the same."""
+
 TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # (what, dtype)
     ("CachedAttention", "float32"): Tolerance(2e-5, 1e-5),

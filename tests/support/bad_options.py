@@ -57,6 +57,10 @@ OPTIONS = {
     "option: no target": Case(lambda p: p.build(target=None), "Missing option '--target'"),
     "option: context of 0": Case(lambda p: p.build(context_length=0), "Invalid value for '--context-length': 0"),
     "option: unknown command": Case(lambda p: ["bild"], "No such command 'bild'"),
+    "option: audit and report": Case(
+        lambda p: ["verify", str(p.bundle), "--audit", "--precision-report"], "give one of them"
+    ),
+    "option: report on float32": Case(lambda p: ["verify", str(p.bundle), "--precision-report"], "is in float32"),
     "option: half of a pair": Case(lambda p: ["verify", str(p.bundle), "--target=x"], "only one of --target and --dr"),
     "option: too few samples": Case(lambda p: ["profile", str(p.bundle), "--samples=2"], "for '--samples': 2"),
     "option: seconds below 0": Case(lambda p: ["profile", str(p.bundle), "--seconds=-1"], "for '--seconds': -1"),

@@ -36,6 +36,8 @@ class TargetInfo(_Record):
     eos_token_ids: list[int]
     bos_token_id: int | None
     add_bos: bool
+    source: str | None = None
+    """Where it was read from, an absolute path on the machine that built the bundle."""
 
 
 class DrafterInfo(_Record):
@@ -50,6 +52,8 @@ class DrafterInfo(_Record):
     markov_kind: str
     markov_rank: NonNegativeInt
     confidence: bool
+    source: str | None = None
+    """Where it was read from, an absolute path on the machine that built the bundle."""
 
 
 class TensorInfo(_Record):
