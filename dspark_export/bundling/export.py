@@ -12,6 +12,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.graphs import build_drafter_graph, build_target_graph, head_spec, save_graph
+from dspark_export.graphs.drafter import HEAD_WEIGHTS
 from dspark_export.graphs.writer import lazy
 from dspark_export.progress import Reporter
 from dspark_export.quantization import Int8Weight, Plans, plan_drafter, plan_target, quantize_graph
@@ -59,7 +60,8 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
 
 def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:
     """Weights of one graph that stay in float32. Raises `CheckpointError` for a layer that there is none of."""
-    prefix, layers = f"{graph}.", {name.removesuffix(".weight"): name for name in plans}
+    names = [*plans, *([HEAD_WEIGHTS["w2"]] if graph == "drafter" else [])]
+    prefix, layers = f"{graph}.", {name.removesuffix(".weight"): name for name in names}
     wanted = [name.removeprefix(prefix) for name in plan.keep if name.startswith(prefix)]
     nowhere = [name for name in plan.keep if not name.startswith(("target.", "drafter."))]
     if nowhere:

@@ -139,13 +139,19 @@ def test_greedy_output_needs_no_tie_rule(bundle: Bundle, max_batch: int) -> None
 
 
 def test_kept_layers_stay_in_float32(tmp_path: Path) -> None:
-    keep = ("target.layers.1.mlp.down_proj", "target.embed_tokens", "drafter.layers.0.self_attn.o_proj")
+    keep = (
+        "target.layers.1.mlp.down_proj",
+        "target.embed_tokens",
+        "drafter.layers.0.self_attn.o_proj",
+        "drafter.markov_head.markov_w2",
+    )
     made = build(tmp_path, keep=keep)
     target, drafter = types(made, "target"), types(made, "drafter")
     assert "layers.1.mlp.down_proj.weight" in target
     assert "layers.0.mlp.down_proj.weight.int8" in target
     assert "embed_tokens.weight.int8" not in target
     assert "layers.0.self_attn.o_proj.weight" in drafter
+    assert "markov_head.markov_w2.weight" in drafter
     with get_backend("onnxruntime").open(made, ONE) as engines:
         assert all(c.passed for c in compare_engines(made, engines))
 
