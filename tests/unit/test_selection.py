@@ -25,7 +25,7 @@ def costs(draft: float, token: float) -> CostTable:
 
 
 def requests(count: int) -> list[Any]:
-    return [SimpleNamespace(id=index, used=8) for index in range(count)]
+    return [SimpleNamespace(id=index, used=8, drafted=index) for index in range(count)]
 
 
 def test_drafting_is_tried_first() -> None:
@@ -69,6 +69,15 @@ def test_it_is_tried_again_after_ever_longer_pauses() -> None:
         else:
             pause += 1
     assert pauses[:5] == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE, LONGEST, LONGEST]
+
+
+def test_the_one_with_the_least_to_catch_up_on_tries() -> None:
+    selection, states = DraftSelection(costs(5.0, 0.0), BLOCK), requests(3)
+    for _ in range(60):
+        for state in states:
+            selection.record(state, 0, 0)
+    choices = [selection.choose(states, states) for _ in range(PATIENCE + 1)]
+    assert choices == [[]] * PATIENCE + [[states[2]]]
 
 
 def test_a_request_that_left_is_forgotten_and_a_newcomer_gets_what_is_usual() -> None:

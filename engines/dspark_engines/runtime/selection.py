@@ -44,8 +44,9 @@ class Yield:
 class DraftSelection:
     """Chooses the requests whose drafts raise tokens per second, by expected accepted tokens, best first.
 
-    Expectations start high, so that drafting is tried; when it does not pay for anybody, it is tried again after
-    16 plain rounds, then 32, … at most 128. One instance serves one sequence of rounds.
+    Expectations start high, so that drafting is tried. When it does not pay for anybody, one request tries it again
+    after 16 plain rounds, then 32, … at most 128: the one whose drafter has the least to catch up on, since that is
+    what such a trial costs. One instance serves one sequence of rounds.
     """
 
     def __init__(self, costs: CostTable, block_size: int) -> None:
@@ -65,7 +66,8 @@ class DraftSelection:
         elif self._plain < self._patience:
             self._plain += 1
         else:
-            count, self._plain, self._patience = len(candidates), 0, min(2 * self._patience, LONGEST)
+            self._plain, self._patience = 0, min(2 * self._patience, LONGEST)
+            return [min(candidates, key=lambda state: state.used - state.drafted)]
         chosen = set(order[:count])
         return [state for index, state in enumerate(candidates) if index in chosen]
 
