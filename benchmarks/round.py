@@ -37,7 +37,8 @@ from dspark_engines.backends import (
 )
 from dspark_engines.runtime import rounds
 from dspark_engines.scheduler import FixedSpec, get_scheduler
-from dspark_export.commands.console import USER_ERROR, print_error, print_json
+from dspark_export.commands.console import print_json
+from exit_code import exit_code
 from node_profile import profile_engines
 from round_report import Sample, show, summary
 
@@ -241,12 +242,7 @@ def profiles(bundles: Sequence[Bundle], plan: Plan) -> list[dict[str, Any]]:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code; a user's errors become a line and a hint."""
-    try:
-        main(arguments, standalone_mode=False)
-    except (DsparkError, click.ClickException) as error:
-        print_error(error)
-        return USER_ERROR
-    return 0
+    return exit_code(main, arguments)
 
 
 if __name__ == "__main__":

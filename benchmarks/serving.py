@@ -31,8 +31,9 @@ from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.costs import Fingerprint, load_cost_table, take_fingerprint
 from dspark_engines.runtime.pipeline import Pipeline
 from dspark_engines.text import TextCodec
-from dspark_export.commands.console import USER_ERROR, print_error, print_json, table_console
+from dspark_export.commands.console import print_json, table_console
 from dspark_export.verification import read_prompts
+from exit_code import exit_code
 from serving_report import MODES, cells, check_figure, lines, table, verdicts, write_figure
 
 BACKEND = "onnxruntime"
@@ -178,12 +179,7 @@ def supply(requests: Sequence[GenerationRequest], turn: int, count: int, *, spec
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code; a user's errors become a line and a hint."""
-    try:
-        main(arguments, standalone_mode=False)
-    except (DsparkError, click.ClickException) as error:
-        print_error(error)
-        return USER_ERROR
-    return 0
+    return exit_code(main, arguments)
 
 
 if __name__ == "__main__":

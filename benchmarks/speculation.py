@@ -24,10 +24,11 @@ from rich.progress import track
 from rich.table import Table
 
 from dspark_calibration import accepted_length, accepted_per_position
-from dspark_engines import DsparkError, GenerationRequest, GenerationResult, Generator, open_bundle
+from dspark_engines import GenerationRequest, GenerationResult, Generator, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.text import TextCodec
-from dspark_export.commands.console import USER_ERROR, print_error, table_console
+from dspark_export.commands.console import table_console
+from exit_code import exit_code
 from llama_cpp_plain import LlamaCpp
 
 PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
@@ -160,12 +161,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code; a user's errors become a line and a hint."""
-    try:
-        main(arguments, standalone_mode=False)
-    except (DsparkError, click.ClickException) as error:
-        print_error(error)
-        return USER_ERROR
-    return 0
+    return exit_code(main, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.bundle import Bundle, Limits, Precision, Role
+from dspark_engines.bundle import BackendInfo, Bundle, Limits, Precision, Role
+from dspark_engines.errors import BackendError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -181,6 +182,16 @@ class Backend(ABC):
 
         Asked before any heavy work.
         """
+
+    def find_engines(self, bundle: Bundle) -> BackendInfo:
+        """What `bundle` holds of this backend. Raises `BackendError` when that is nothing."""
+        info = next((info for info in bundle.manifest.backends if info.name == self.name), None)
+        if info is None:
+            raise BackendError(
+                f"{bundle.path}: no engines of backend '{self.name}'",
+                hint=f"compile them with: dspark-export compile {bundle.path} --backend {self.name}",
+            )
+        return info
 
     @abstractmethod
     def open(self, bundle: Bundle, options: EngineOptions) -> AbstractContextManager[Engines]:

@@ -59,12 +59,7 @@ class OnnxRuntimeBackend(Backend):
 
     @contextmanager
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
-        info = next((b for b in bundle.manifest.backends if b.name == self.name), None)
-        if info is None:
-            raise BackendError(
-                f"{bundle.path}: no engines of backend '{self.name}'",
-                hint=f"compile them with: dspark-export compile {bundle.path} --backend {self.name}",
-            )
+        info = self.find_engines(bundle)
         capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size  # contract of the ops
 
         def load(engine: EngineInfo) -> OrtProgram:

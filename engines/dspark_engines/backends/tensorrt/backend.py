@@ -73,12 +73,7 @@ class _TrtBackend(Backend):
 
     @contextmanager
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
-        info = next((b for b in bundle.manifest.backends if b.name == self.name), None)
-        if info is None:
-            raise BackendError(
-                f"{bundle.path}: no engines of backend '{self.name}'",
-                hint=f"compile them with: dspark-export compile {bundle.path} --backend {self.name}",
-            )
+        info = self.find_engines(bundle)
         trt = self.flavour.load()
         from dspark_engines.backends.tensorrt.execution.loading import check_machine, open_program
 
