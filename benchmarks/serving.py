@@ -27,9 +27,10 @@ from rich.progress import track
 
 from closed_loop import Steady, drive
 from dspark_engines import Bundle, DsparkError, GenerationRequest, Runtime, RuntimeOptions, open_bundle
-from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.backends import EngineOptions
 from dspark_engines.costs import Fingerprint, load_cost_table, take_fingerprint
-from dspark_engines.runtime.pipeline import Pipeline
+from dspark_engines.placement import EnginePool, load_placement, open_pool, resolve_engines
+from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.verification import read_prompts
@@ -60,6 +61,12 @@ class Plan:
         """Tokens of each request before anything counts."""
         return min(WARM_UP_TOKENS, self.max_new_tokens)
 
+    def cohorts(self, bundle: Bundle) -> Cohorts:
+        """How a runtime for the largest load is arranged: with fewer requests at once it needs no more engines."""
+        placement = None if self.threads else load_placement(bundle, BACKEND)
+        options = EngineOptions(self.threads)
+        return plan_cohorts(self.pipeline, max(self.loads), options, own_engines=True, placement=placement)
+
     def options(self, load: int, mode: str) -> RuntimeOptions:
         """A runtime for `load` requests at once."""
         engines, queue = EngineOptions(self.threads), load * self.requests_per_place
@@ -89,7 +96,8 @@ def main(
     if figure is not None:
         check_figure(figure)
     requests = shuffled_requests(opened, prompts, plan)
-    with get_backend(BACKEND).open(opened, EngineOptions(plan.threads)) as engines:
+    cohorts = plan.cohorts(opened)
+    with open_pool(opened, BACKEND, cohorts.alone, cohorts.beside) as engines:
         runs = measure(opened, engines, requests, plan)
     entries, judged = cells(runs), verdicts(runs)
     title = f"{opened.path.name} on {here.cpu}, engine threads: {here.threads}, medians of {plan.turns} turns"
@@ -123,7 +131,7 @@ def fitting(loads: Sequence[int], bundle: Bundle) -> list[int]:
 
 def require_cost_table(bundle: Bundle, plan: Plan) -> Fingerprint:
     """This machine's fingerprint. Raises `DsparkError` unless the bundle's cost table was measured with it."""
-    here = take_fingerprint(bundle, BACKEND, EngineOptions(plan.threads))
+    here = take_fingerprint(bundle, BACKEND, resolve_engines(bundle, BACKEND, EngineOptions(plan.threads)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
@@ -145,7 +153,7 @@ def shuffled_requests(bundle: Bundle, path: Path, plan: Plan) -> list[Generation
 
 
 def measure(
-    bundle: Bundle, engines: Engines, requests: Sequence[GenerationRequest], plan: Plan
+    bundle: Bundle, engines: EnginePool, requests: Sequence[GenerationRequest], plan: Plan
 ) -> dict[tuple[int, str], list[Steady]]:
     """All runs, by load and mode, in the order of the turns."""
     runs: dict[tuple[int, str], list[Steady]] = {(load, mode): [] for load in plan.loads for mode in MODES}

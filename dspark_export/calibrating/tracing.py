@@ -12,6 +12,7 @@ from dspark_calibration import PromptTrace, TraceHeader, TraceStore
 from dspark_engines import Bundle, GenerationRequest, Generator
 from dspark_engines.backends import Ints, get_backend
 from dspark_engines.errors import BackendError
+from dspark_engines.placement import resolve_engines
 from dspark_engines.runtime import Drafts, Outcome
 from dspark_export.calibrating.errors import unwritable, user_errors
 from dspark_export.calibrating.plan import Shard, TracePlan, requests, trace_header
@@ -87,7 +88,7 @@ def _trace(
 ) -> None:
     step, recorder = reporter.step("tracing"), Recorder(store.header.block_size)
     step(total - len(todo), total)
-    with get_backend(plan.backend).open(bundle, plan.engines) as engines:
+    with get_backend(plan.backend).open(bundle, resolve_engines(bundle, plan.backend, plan.engines)) as engines:
         generator = Generator(engines, bundle.manifest, recorder)
         for done, (index, request) in enumerate(todo.items(), 1):
             recorder.clear()

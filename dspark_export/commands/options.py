@@ -26,9 +26,8 @@ def json_option(function: F) -> F:
 
 def threads_option(function: F) -> F:
     """--threads, for the engines."""
-    return click.option("--threads", type=click.IntRange(min=0), default=0, help="Engine threads; 0: all cores.")(
-        function
-    )
+    text = "Engine threads; 0: as `profile` chose for this machine, without it all cores."
+    return click.option("--threads", type=click.IntRange(min=0), default=0, help=text)(function)
 
 
 def backend_option(function: F) -> F:

@@ -21,12 +21,15 @@ from dspark_engines.costs import (
     save_cost_table,
     take_fingerprint,
 )
-from dspark_engines.profiling import ProfilePlan, measure
+from dspark_engines.placement import Placement, save_placement
+from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
 from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.commands.placement import placement_line, placement_table
 from dspark_export.progress import Reporter
 
 CONTEXTS = (64, 512, 1536)
+PLACEMENT_CONTEXT = 256
 
 
 @click.command("profile")
@@ -53,20 +56,28 @@ def command(
     backend: str,
     as_json: bool,
 ) -> None:
-    """Measure the engines of BUNDLE on this machine and store the cost table in the bundle."""
+    """Measure the engines of BUNDLE on this machine.
+
+    Chooses their threads and how requests share the cores (with --threads, that is given), then times every kind of
+    step; stores placement and cost table in the bundle.
+    """
     opened, options = open_bundle(bundle), EngineOptions(threads)
     plan = ProfilePlan(_rows(rows, opened, backend), _contexts(contexts, opened), samples, seconds=seconds)
     pairs = len(plan.rows) * len(plan.contexts)
     click.echo(f"{pairs} batch sizes and contexts, about {seconds:g} s each or more on slow engines", err=True)
     with reporting(remaining=True) as reporter:
-        table = profile_bundle(opened, backend, options, plan, reporter)
+        table, placement = profile_bundle(opened, backend, options, plan, reporter)
     path = opened.file(COST_TABLE)
     entries, noise = break_even(table), noise_of(table)
     if as_json:
         noises = [entry._asdict() | {"drowns": entry.drowns} for entry in noise]
         even = [entry._asdict() for entry in entries]
-        print_json({"table": str(path), "flat": is_flat(table), "break_even": even, "noise": noises})
+        found = {"table": str(path), "flat": is_flat(table), "break_even": even, "noise": noises}
+        print_json(found | {"placement": placement and placement.model_dump(exclude={"fingerprint"})})
     else:
+        if placement is not None:
+            table_console().print(placement_table(placement))
+            click.echo(placement_line(placement))
         _show(table, entries, noise)
         click.echo(f"written to {path}")
     _warn(noise, table)
@@ -79,13 +90,20 @@ def standard_plan(bundle: Bundle, backend: str) -> ProfilePlan:
 
 def profile_bundle(
     bundle: Bundle, backend: str, options: EngineOptions, plan: ProfilePlan, reporter: Reporter
-) -> CostTable:
-    """Measure the engines and store the cost table in the bundle."""
+) -> tuple[CostTable, Placement | None]:
+    """Measure the engines and store what was found; the placement first, unless `options` give the threads."""
+    placement = None
+    if not options.threads:
+        wanted = PlacementPlan(plan.rows, min(PLACEMENT_CONTEXT, max(plan.contexts)))
+        placement = place(bundle, backend, wanted, reporter.step("placing threads"))
+        options = placement.alone.engines
     fingerprint = take_fingerprint(bundle, backend, options)
     with get_backend(backend).open(bundle, options) as engines:
         table = measure(bundle, engines, plan, fingerprint, reporter.step("measuring costs"))
+    if placement is not None:
+        save_placement(placement, bundle)
     save_cost_table(table, bundle)
-    return table
+    return table, placement
 
 
 def _contexts(chosen: Sequence[int], bundle: Bundle) -> list[int]:

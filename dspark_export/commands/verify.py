@@ -13,6 +13,7 @@ from dspark_calibration import accepted_length
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.errors import CheckpointError
+from dspark_engines.placement import resolve_engines
 from dspark_engines.text import TextCodec
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting, table_console
@@ -74,7 +75,7 @@ def command(
     codec = TextCodec(opened)
     texts = list(BUILT_IN)[:limit] if prompts is None else read_prompts(prompts, limit)
     token_ids = [codec.prompt_ids(text) for text in texts]
-    options = EngineOptions(threads)
+    options = resolve_engines(opened, backend, EngineOptions(threads))
     if precision_report:
         return run_precision(opened, token_ids, (target, drafter), max_new_tokens, (backend, options), as_json)
     with reporting() as reporter:

@@ -100,6 +100,16 @@ def test_engines_compute_what_the_graphs_say(kind: str, tmp_path: Path) -> None:
     assert all(c.passed for c in comparisons), [c for c in comparisons if not c.passed]
 
 
+def test_threads_change_no_bit(bundle: Bundle) -> None:
+    """A request may move from engines with all cores to engines with half of them."""
+    tokens, outputs = np.random.default_rng(0).integers(4, 100, 24), []
+    for threads in (1, 2, 3):
+        with get_backend("onnxruntime").open(bundle, EngineOptions(threads)) as engines:
+            out = engines.verify.step([engines.verify.new_slot()], tokens, np.array([24]), np.array([0]), np.arange(24))
+            outputs.append((out.logits.tobytes(), out.features.tobytes()))
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
 def test_a_step_is_the_same_to_the_bit_in_any_company(bundle: Bundle) -> None:
     """One row's logits and features: token by token, in blocks, in chunks, and beside up to seven others."""
     random = np.random.default_rng(0)

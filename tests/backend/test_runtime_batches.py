@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,40 +95,51 @@ def test_speculation_is_switched_per_bundle_and_per_run(
     assert any(span.engine == "draft" for span in runtime.timeline.spans) is drafts
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("scheduler", ["fixed", "async"])
 def test_two_cohorts_overlap_and_change_nothing(
-    bundle: Bundle, alone: list[list[int]], scheduler: str, tmp_path: Path
+    bundle: Bundle, alone: list[list[int]], scheduler: str, shared: bool, tmp_path: Path
 ) -> None:
-    with Runtime(bundle, replace(options(8, scheduler), pipeline="on")) as runtime:
+    """On engines of their own, and taking turns on the same ones."""
+    with ExitStack() as stack:
+        engines = stack.enter_context(get_backend("onnxruntime").open(bundle, OPTIONS)) if shared else None
+        runtime = stack.enter_context(Runtime(bundle, replace(options(8, scheduler), pipeline="on"), engines=engines))
         results = runtime.generate(greedy_requests())
     assert [result.token_ids for result in results] == alone
     assert runtime.cohorts.places == [4, 4]
+    assert ("take turns" if shared else "of its own") in runtime.cohorts.reason
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
     assert runtime.timeline.overlap_seconds() > 0
+    overlaps = False
     for engine in ("draft", "verify"):
-        spans = sorted(span for span in runtime.timeline.spans if span.engine == engine)
-        turns = sorted((span.begin, span.end) for span in spans)
-        assert all(a[1] <= b[0] for a, b in itertools.pairwise(turns)), "an engine serves one cohort at a time"
+        turns = sorted((span.begin, span.end) for span in runtime.timeline.spans if span.engine == engine)
+        overlaps |= any(a[1] > b[0] for a, b in itertools.pairwise(turns))
         assert 0 <= runtime.timeline.idle_share(engine) < 1
+    assert overlaps is not shared, "a shared engine serves one cohort at a time, own engines do not wait"
     runtime.timeline.write(tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert sum(event["ph"] == "X" for event in events) == len(runtime.timeline.spans)
+    names = {event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert names == {f"cohort {cohort}: {engine}" for cohort in (0, 1) for engine in ("draft", "verify")}
 
 
 @pytest.mark.parametrize(
     ("wanted", "places", "threads", "expected", "reason"),
     [
         ("auto", 8, 0, [8], "cores"),
+        ("auto", 8, 10_000, [8], "cores"),
         ("auto", 1, 1, [1], "one request"),
         ("on", 1, 1, [1], "one request"),
         ("on", 5, 0, [3, 2], "two cohorts"),
         ("off", 8, 1, [8], "switched off"),
     ],
 )
+@pytest.mark.parametrize("own", [False, True])
 def test_overlap_turns_itself_off_and_says_why(
-    wanted: str, places: int, threads: int, expected: list[int], reason: str
+    wanted: str, places: int, threads: int, expected: list[int], reason: str, own: bool
 ) -> None:
-    cohorts = plan_cohorts(wanted, places, threads)
+    cohorts = plan_cohorts(wanted, places, EngineOptions(threads), own_engines=own)
+    assert (cohorts.beside is not None) is (own and len(expected) == 2)
     assert cohorts.places == expected
     assert reason in cohorts.reason
 

@@ -146,9 +146,10 @@ class CompileOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How engines use the machine; `threads` 0 means all cores."""
+    """How engines use the machine; `threads` 0 means all cores, `spinning` that idle ones wait actively."""
 
     threads: int = 0
+    spinning: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,9 @@ class Backend(ABC):
     """Compiles exported graphs and runs what it compiled."""
 
     name: str
+    own_engines: bool = False
+    """Whether each cohort of a runtime should have engines of its own, opened with a share of the cores; they then
+    take each other's slots. Without, cohorts take turns on one pair."""
 
     @property
     @abstractmethod

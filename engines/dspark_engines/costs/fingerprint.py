@@ -22,6 +22,7 @@ class Fingerprint(BaseModel):
     cpu: str
     cores: int
     threads: int
+    spinning: bool = False
     backend: str
     backend_version: str
     engines: dict[str, str]
@@ -45,6 +46,7 @@ def take_fingerprint(bundle: Bundle, backend: str, options: EngineOptions) -> Fi
         cpu=cpu_name(),
         cores=cores,
         threads=options.threads or cores,
+        spinning=options.spinning,
         backend=backend,
         backend_version=get_backend(backend).version,
         engines=engines,

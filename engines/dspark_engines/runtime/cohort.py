@@ -1,57 +1,14 @@
-"""Requests that advance together, and who waits for a place among them."""
+"""Requests that advance together."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 
-from dspark_engines.errors import RequestError
 from dspark_engines.runtime.events import Failed, Finished, RequestStream, Tokens
 from dspark_engines.runtime.rounds import RoundRunner
 from dspark_engines.runtime.state import RequestState
-
-
-class WaitingRoom:
-    """Requests that no cohort has taken yet: bounded, first come first served, shared between threads."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._queue = limit, deque[RequestStream]()
-        self.changed = threading.Condition()
-        self.closed = False
-        self.abandoned = False
-
-    def put(self, stream: RequestStream) -> None:
-        """Raises `RequestError` at once when the room is full or closed."""
-        with self.changed:
-            if self.closed:
-                raise RequestError("the runtime is closed", hint="submit inside its `with` block")
-            if len(self._queue) >= self._limit:
-                raise RequestError(
-                    f"the queue is full: {self._limit} requests are waiting",
-                    hint="try again later, or give the runtime a larger max_queue",
-                )
-            self._queue.append(stream)
-            self.changed.notify_all()
-
-    def take(self) -> RequestStream | None:
-        """The longest waiting request, or None."""
-        with self.changed:
-            return self._queue.popleft() if self._queue else None
-
-    def close(self, *, abandon: bool) -> None:
-        """No more requests; threads leave when all is done, or after the current round if it is abandoned."""
-        with self.changed:
-            self.closed, self.abandoned = True, abandon
-            self.changed.notify_all()
-
-    def wait(self) -> bool:
-        """Block until there may be work; False when closed and empty."""
-        with self.changed:
-            while not self._queue and not self.closed:
-                self.changed.wait()
-            return bool(self._queue)
+from dspark_engines.runtime.waiting import WaitingRoom
 
 
 @dataclass(eq=False)
@@ -73,15 +30,15 @@ class Member:
 
 
 class Cohort:
-    """Up to `places` requests that join and leave at any round."""
+    """Requests that the room seats in cohort `number`; they join and leave at any round."""
 
-    def __init__(self, runner: RoundRunner, room: WaitingRoom, places: int) -> None:
-        self._runner, self._room, self._places = runner, room, places
+    def __init__(self, runner: RoundRunner, room: WaitingRoom, number: int) -> None:
+        self._runner, self._room, self._number = runner, room, number
         self.members: dict[int, Member] = {}
 
     def run(self) -> None:
         """Serve until the room is closed and everything is finished. A failure ends all members, with a `Failed`."""
-        while self.members or self._room.wait():
+        while self.members or self._room.wait(self._number):
             try:
                 self._admit()
                 if self.members:
@@ -103,11 +60,17 @@ class Cohort:
                 self._leave(member)
 
     def _admit(self) -> None:
-        while len(self.members) < self._places and (stream := self._room.take()) is not None:
+        while (stream := self._room.take(self._number)) is not None:
             if stream.cancelled or self._room.abandoned:
+                self._room.leave(self._number)
                 stream.put(Finished(replace(self._runner.new_result(), stop="cancelled")))
                 continue
-            member = Member(stream, self._runner.start(stream.request))
+            try:
+                member = Member(stream, self._runner.start(stream.request))
+            except Exception as error:  # no memory for its caches, say: the others go on
+                self._room.leave(self._number)
+                stream.put(Failed(error))
+                continue
             self.members[member.state.id] = member
 
     def _drop_cancelled(self) -> None:
@@ -122,8 +85,11 @@ class Cohort:
         seconds.prefill, seconds.verify = first - member.joined, seconds.verify - member.prompt_verify
         seconds.other = max(0.0, now - first - seconds.draft - seconds.verify)
         del self.members[member.state.id]
+        self._room.leave(self._number)
         member.stream.put(Finished(member.state.result))
 
     def _fail(self, error: Exception) -> None:
         while self.members:
-            self.members.popitem()[1].stream.put(Failed(error))
+            member = self.members.popitem()[1]
+            self._room.leave(self._number)
+            member.stream.put(Failed(error))

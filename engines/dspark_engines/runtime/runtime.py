@@ -18,14 +18,17 @@ from dspark_engines.bundle import Bundle
 from dspark_engines.confidence import Confidence, load_confidence
 from dspark_engines.costs import COST_TABLE, CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
-from dspark_engines.runtime.cohort import Cohort, WaitingRoom
+from dspark_engines.placement import EnginePool, load_placement, open_pool
+from dspark_engines.runtime.cohort import Cohort
 from dspark_engines.runtime.events import RequestStream
-from dspark_engines.runtime.pipeline import Pipeline, plan_cohorts
+from dspark_engines.runtime.lanes import Lanes
+from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
 from dspark_engines.runtime.selection import DraftSelection
-from dspark_engines.runtime.timeline import Timeline, take_turns
+from dspark_engines.runtime.timeline import Timeline
+from dspark_engines.runtime.waiting import WaitingRoom
 from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_confidence, needs_cost
 
 Speculation = Literal["auto", "on", "off"]
@@ -59,10 +62,14 @@ class Runtime:
     then use them, one after the other.
     """
 
+    cohorts: Cohorts
+    """How many cohorts there are, and why, once the runtime is entered."""
+
     def __init__(
-        self, bundle: Bundle, options: RuntimeOptions | None = None, *, engines: Engines | None = None
+        self, bundle: Bundle, options: RuntimeOptions | None = None, *, engines: EnginePool | Engines | None = None
     ) -> None:
-        self.bundle, self.options, self._opened = bundle, options or RuntimeOptions(), engines
+        self.bundle, self.options = bundle, options or RuntimeOptions()
+        self._opened = EnginePool(engines) if isinstance(engines, Engines) else engines
         self.speculating = {"auto": bundle.manifest.speculation, "on": True, "off": False}[self.options.speculation]
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
@@ -79,16 +86,18 @@ class Runtime:
             raise RequestError(
                 f"{places} requests at once, the bundle was built for {slots}", hint="build it with more --slots"
             )
-        engines = self._opened or self._stack.enter_context(
-            get_backend(options.backend).open(self.bundle, options.engines)
+        self.cohorts = self._plan(places)
+        pool = self._opened or self._stack.enter_context(
+            open_pool(self.bundle, options.backend, self.cohorts.alone, self.cohorts.beside)
         )
-        engines.verify.preload(places)
-        engines.draft.preload(places)
-        self.cohorts = plan_cohorts(options.pipeline, places, options.engines.threads)
+        if not self.cohorts.overlapping:
+            pool = EnginePool(pool.alone)
+        pool.preload(self.cohorts.places)
+        self._room.seat(self.cohorts.places, self.cohorts.pairs_from)
+        lanes = Lanes(pool, self.timeline, self._room.alone)
         costs, confidence = self._costs(), self._confidence()
-        for number, size in enumerate(self.cohorts.places):
-            runner = self._runner(take_turns(engines, self.timeline, number), costs, confidence)
-            cohort = Cohort(runner, self._room, size)
+        for number in range(len(self.cohorts.places)):
+            cohort = Cohort(self._runner(lanes.engines(number), costs, confidence), self._room, number)
             self._threads.append(threading.Thread(target=cohort.run, name=f"dspark-cohort-{number}", daemon=True))
         for thread in self._threads:
             thread.start()
@@ -102,6 +111,12 @@ class Runtime:
             thread.join()
         self._stack.close()
 
+    def _plan(self, places: int) -> Cohorts:
+        options, opened = self.options, self._opened
+        own = bool(opened.beside) if opened else get_backend(options.backend).own_engines
+        placement = None if options.engines.threads else load_placement(self.bundle, options.backend)
+        return plan_cohorts(options.pipeline, places, options.engines, own_engines=own, placement=placement)
+
     def _costs(self) -> CostTable | None:
         """The bundle's cost table, if it is of use and was measured here."""
         options = self.options
@@ -110,7 +125,7 @@ class Runtime:
             return None
         if not needs_cost(spec) and not self.bundle.file(COST_TABLE).is_file():
             return None
-        return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, options.engines))
+        return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, self.cohorts.alone))
 
     def _confidence(self) -> Confidence:
         """The bundle's calibration, if it is of use."""

@@ -1,17 +1,12 @@
-"""Who used which engine when: one cohort at a time on each, and a record that Chrome's trace viewer shows."""
+"""Who used which engine when: a record that Chrome's trace viewer shows."""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
 
 ENGINES = ("draft", "verify")
 KEPT = 50_000
@@ -31,18 +26,7 @@ class Timeline:
     """The last steps of both engines, in the order in which they ended. Safe for several threads."""
 
     def __init__(self) -> None:
-        self._locks = {engine: threading.Lock() for engine in ENGINES}
         self.spans: deque[Span] = deque(maxlen=KEPT)
-
-    @contextmanager
-    def turn(self, engine: str, cohort: int) -> Iterator[None]:
-        """Have `engine` to oneself; the time is recorded."""
-        with self._locks[engine]:
-            begin = time.perf_counter()
-            try:
-                yield
-            finally:
-                self.spans.append(Span(engine, cohort, begin, time.perf_counter()))
 
     def seconds(self) -> float:
         """From the first step's begin to the last one's end, of those that are remembered."""
@@ -50,35 +34,35 @@ class Timeline:
         return max(span.end for span in spans) - min(span.begin for span in spans) if spans else 0.0
 
     def idle_share(self, engine: str) -> float:
-        """Share of `seconds` in which this engine did nothing."""
-        busy = sum(span.end - span.begin for span in list(self.spans) if span.engine == engine)
+        """Share of `seconds` in which no cohort ran this engine."""
+        busy = _seconds_of(1, (span for span in list(self.spans) if span.engine == engine))
         return 1.0 - busy / seconds if (seconds := self.seconds()) > 0 else 0.0
 
     def overlap_seconds(self) -> float:
-        """Time in which both engines were at work. One engine's steps never overlap, so one pass over both will do."""
-        spans = list(self.spans)
-        draft, verify = (deque(span for span in spans if span.engine == engine) for engine in ENGINES)
-        total = 0.0
-        while draft and verify:
-            a, b = draft[0], verify[0]
-            total += max(0.0, min(a.end, b.end) - max(a.begin, b.begin))
-            (draft if a.end <= b.end else verify).popleft()
-        return total
+        """Time in which two steps were at work."""
+        return _seconds_of(2, list(self.spans))
 
     def write(self, path: Path) -> None:
-        """Write Chrome's trace format: one row an engine, a colour a cohort, microseconds."""
+        """Write Chrome's trace format: one row an engine and cohort, microseconds."""
         spans = list(self.spans)
         start = min((span.begin for span in spans), default=0.0)
+        rows = sorted({(span.cohort, ENGINES.index(span.engine)) for span in spans})
         events: list[dict[str, Any]] = [
-            {"name": "thread_name", "ph": "M", "pid": 0, "tid": row, "args": {"name": engine}}
-            for row, engine in enumerate(ENGINES)
+            {
+                "name": "thread_name",
+                "ph": "M",
+                "pid": 0,
+                "tid": row,
+                "args": {"name": f"cohort {cohort}: {ENGINES[engine]}"},
+            }
+            for row, (cohort, engine) in enumerate(rows)
         ]
         events += [
             {
                 "name": f"{span.engine} cohort {span.cohort}",
                 "ph": "X",
                 "pid": 0,
-                "tid": ENGINES.index(span.engine),
+                "tid": rows.index((span.cohort, ENGINES.index(span.engine))),
                 "ts": 1e6 * (span.begin - start),
                 "dur": 1e6 * (span.end - span.begin),
             }
@@ -87,35 +71,11 @@ class Timeline:
         path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), "utf-8")
 
 
-def take_turns(engines: Engines, timeline: Timeline, cohort: int) -> Engines:
-    """The same engines as one cohort sees them: each step waits for its turn."""
-    return Engines(_Verify(engines.verify, timeline, cohort), _Draft(engines.draft, timeline, cohort))
-
-
-class _TurnTaker(Engine):
-    """What both engines forward as it is."""
-
-    def __init__(self, engine: Any, timeline: Timeline, cohort: int) -> None:
-        self._engine, self._timeline, self._cohort = engine, timeline, cohort
-
-    @property
-    def max_rows(self) -> int:
-        rows: int = self._engine.max_rows
-        return rows
-
-    def new_slot(self) -> Slot:
-        return self._engine.new_slot()
-
-
-class _Verify(_TurnTaker, VerifyEngine):
-    def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        with self._timeline.turn("verify", self._cohort):
-            output: VerifyOutput = self._engine.step(*args, **kwargs)
-        return output
-
-
-class _Draft(_TurnTaker, DraftEngine):
-    def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
-        with self._timeline.turn("draft", self._cohort):
-            output: DraftOutput = self._engine.step(*args, **kwargs)
-        return output
+def _seconds_of(depth: int, spans: Iterable[Span]) -> float:
+    """Time in which at least `depth` of the spans go on."""
+    ends = sorted(edge for span in spans for edge in ((span.begin, 1), (span.end, -1)))
+    total, running, before = 0.0, 0, 0.0
+    for moment, change in ends:
+        total += moment - before if running >= depth else 0.0
+        running, before = running + change, moment
+    return total

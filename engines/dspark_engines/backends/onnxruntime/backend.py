@@ -29,6 +29,7 @@ class OnnxRuntimeBackend(Backend):
     """One engine file a role and bucket of rows; weights stay in onnx/ and are mapped from there."""
 
     name = "onnxruntime"
+    own_engines = True
 
     @property
     def version(self) -> str:

@@ -20,8 +20,8 @@ def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.inter_op_num_threads = 1
-    # Two sessions take turns: idle threads of one that spin would take the cores of the other (twice as slow).
-    settings.add_session_config_entry(SPINNING, "0")
+    # Off by default: idle threads that spin take the cores of whichever session is at work (twice as slow).
+    settings.add_session_config_entry(SPINNING, str(int(options.spinning)))
     settings.log_severity_level = ERRORS_ONLY
     settings.add_session_config_entry(WEIGHTS_FOLDER, str(bundle.file(engine.weights).absolute()))
     model = bundle.file(engine.path).read_bytes()

@@ -1,0 +1,165 @@
+"""How a bundle's engines share this machine's cores: all sensible arrangements measured side by side."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.bundle import Bundle
+from dspark_engines.costs import take_fingerprint
+from dspark_engines.placement import Arrangement, Placement, Trial
+from dspark_engines.profiling.bench import Bench
+
+GAIN = 0.05
+"""Two cohorts hold two more pairs of engines in memory: they have to be faster by more than this share."""
+PARTS = (1, 2, 4)
+"""Threads that are tried: all cores over these."""
+Progress = Callable[[int, int], None]
+Round = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class PlacementPlan:
+    """What to measure: numbers of requests, at how many tokens of context, how often."""
+
+    requests: Sequence[int]
+    context: int = 256
+    samples: int = 9
+    seed: int = 0
+
+
+def place(bundle: Bundle, backend: str, plan: PlacementPlan, progress: Progress) -> Placement:
+    """Measure rounds (a draft step, and verification of half a block) under every arrangement, and choose.
+
+    First the threads of engines that have the machine to themselves, by a round of one request, and whether they had
+    better spin; then, for every larger number of requests, two cohorts against that.
+    """
+    cores = len(os.sched_getaffinity(0))
+    pairs = _pairs(cores) if get_backend(backend).own_engines else []
+    larger = [requests for requests in sorted(set(plan.requests)) if requests > 1] if pairs else []
+    measured = partial(_Trials, bundle, backend, plan, _Parts(progress, 2 + len(larger)))
+    with measured() as trials:
+        found = trials.run(1, _singles(cores))
+    alone = _fastest(found)
+    with measured() as trials:  # by itself: engines that spin slow all others down for as long as they are open
+        found += trials.run(1, [alone.model_copy(update={"spinning": True})])
+    alone = _fastest(found)
+    with measured() as trials:
+        for requests in larger:
+            found += trials.run(requests, [alone, *pairs])
+    beside, pairs_from = choose_pairs(found, alone)
+    fingerprint = take_fingerprint(bundle, backend, EngineOptions())
+    return Placement(fingerprint=fingerprint, alone=alone, beside=beside, pairs_from=pairs_from, trials=found)
+
+
+def choose_pairs(trials: Sequence[Trial], alone: Arrangement) -> tuple[Arrangement | None, int]:
+    """The pair of cohorts that is fastest with most requests, and from how many on it gains at every number measured.
+
+    (None, 0) where it gains with none.
+    """
+    seconds = {(trial.requests, trial.arrangement): trial.seconds for trial in trials}
+    pairs = {trial.arrangement for trial in trials if trial.arrangement.cohorts == 2}
+    numbers = sorted({trial.requests for trial in trials if trial.arrangement in pairs}, reverse=True)
+    if not numbers:
+        return None, 0
+    best = min(pairs, key=lambda pair: (seconds[numbers[0], pair], pair.threads))
+    least = 0
+    for requests in numbers:
+        if not seconds[requests, best] < (1.0 - GAIN) * seconds[requests, alone]:
+            break
+        least = requests
+    return (best, least) if least else (None, 0)
+
+
+def _fastest(trials: Sequence[Trial]) -> Arrangement:
+    """Of one request; spinning has to gain, because it takes cores from others."""
+    return min(trials, key=lambda t: t.seconds * (1.0 + GAIN * t.arrangement.spinning)).arrangement
+
+
+def _singles(cores: int) -> list[Arrangement]:
+    threads = sorted({max(1, cores // part) for part in PARTS}, reverse=True)
+    return [Arrangement(cohorts=1, threads=n) for n in threads]
+
+
+def _pairs(cores: int) -> list[Arrangement]:
+    threads = sorted({max(1, cores // (2 * part)) for part in PARTS[:2]}, reverse=True)
+    return [Arrangement(cohorts=2, threads=n) for n in threads] if cores > 1 else []
+
+
+class _Parts:
+    """Progress of parts that are equally long."""
+
+    def __init__(self, progress: Progress, parts: int) -> None:
+        self._progress, self._parts, self._done = progress, parts, 0
+
+    def tell(self, share: float) -> None:
+        """So much of the present part is done; with all of it the next one begins."""
+        self._progress(round(100 * (self._done + share)), 100 * self._parts)
+        self._done += share >= 1.0
+
+
+class _Trials:
+    """Arrangements measured in turns, on engines that stay open between them."""
+
+    def __init__(self, bundle: Bundle, backend: str, plan: PlacementPlan, parts: _Parts) -> None:
+        self._bundle, self._backend, self._plan, self._parts = bundle, backend, plan, parts
+        self._stack, self._opened = ExitStack(), dict[tuple[Arrangement, int], Engines]()
+        self._length = bundle.manifest.drafter.block_size // 2 + 1
+
+    def __enter__(self) -> _Trials:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def run(self, requests: int, arrangements: Sequence[Arrangement]) -> list[Trial]:
+        """A trial of each; they take turns in random order, so that a drifting machine favours none."""
+        rounds = [self._prepare(requests, arrangement) for arrangement in arrangements]
+        times: list[list[float]] = [[] for _ in rounds]
+        random = np.random.default_rng(self._plan.seed)
+        for turn in range(self._plan.samples + 1):
+            for index in random.permutation(len(rounds)):
+                seconds = rounds[index]()
+                times[index] += [seconds] if turn else []  # the first ones of their kind are slow
+            self._parts.tell((turn + 1) / (self._plan.samples + 1))
+        return [_trial(requests, each, found) for each, found in zip(arrangements, times, strict=True)]
+
+    def _prepare(self, requests: int, arrangement: Arrangement) -> Round:
+        sizes = [requests] if arrangement.cohorts == 1 else [requests - requests // 2, requests // 2]
+        benches = [
+            Bench(self._bundle, self._engines(arrangement, cohort), rows, self._plan.context)
+            for cohort, rows in enumerate(sizes)
+        ]
+        return partial(_rounds, benches, self._length)
+
+    def _engines(self, arrangement: Arrangement, cohort: int) -> Engines:
+        if (arrangement, cohort) not in self._opened:
+            opening = get_backend(self._backend).open(self._bundle, arrangement.engines)
+            self._opened[arrangement, cohort] = self._stack.enter_context(opening)
+        return self._opened[arrangement, cohort]
+
+
+def _rounds(benches: Sequence[Bench], length: int) -> float:
+    """Seconds of a round of all: each bench runs two in a thread of its own."""
+
+    def work(bench: Bench) -> None:
+        bench.round(length)
+        bench.round(length)
+
+    with ThreadPoolExecutor(len(benches)) as pool:
+        started = time.perf_counter()
+        list(pool.map(work, benches))  # which raises what a thread raised
+        return (time.perf_counter() - started) / 2
+
+
+def _trial(requests: int, arrangement: Arrangement, times: Sequence[float]) -> Trial:
+    low, middle, high = (float(x) for x in np.percentile(times, (25, 50, 75)))
+    return Trial(requests=requests, arrangement=arrangement, seconds=middle, low=low, high=high, samples=len(times))

@@ -1,0 +1,133 @@
+"""Which engines a cohort's step runs on, and in which cohort a request is seated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dspark_engines import GenerationRequest
+from dspark_engines.backends import Engine, Engines, VerifyOutput
+from dspark_engines.placement import EnginePool
+from dspark_engines.runtime import RequestStream
+from dspark_engines.runtime.lanes import Lanes
+from dspark_engines.runtime.timeline import Timeline
+from dspark_engines.runtime.waiting import WaitingRoom
+
+
+class Named(Engine):
+    """Says who it is instead of computing."""
+
+    max_rows = 1
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self.name, self.calls, self.meanwhile = name, calls, None
+
+    def new_slot(self) -> str:
+        return self.name
+
+    def step(self) -> VerifyOutput:
+        self.calls.append(self.name)
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return VerifyOutput(np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def engines(name: str, calls: list[str]) -> Any:
+    return Engines(Named(f"{name}.verify", calls), Named(f"{name}.draft", calls))  # type: ignore[arg-type]
+
+
+def lanes(company: Sequence[int], calls: list[str]) -> Lanes:
+    pool = EnginePool(engines("alone", calls), (engines("own 0", calls), engines("own 1", calls)))
+    return Lanes(pool, Timeline(), lambda cohort: not [other for other in company if other != cohort])
+
+
+@pytest.mark.parametrize(
+    ("company", "expected"), [([], ["alone.verify", "alone.draft"]), ([0, 1], ["own 1.verify", "own 1.draft"])]
+)
+def test_who_is_alone_has_the_machine(company: list[int], expected: list[str]) -> None:
+    calls: list[str] = []
+    mine = lanes(company, calls).engines(1)
+    mine.verify.step()  # type: ignore[call-arg]
+    mine.draft.step()  # type: ignore[call-arg]
+    assert calls == expected
+    assert mine.verify.new_slot() == "alone.verify"
+
+
+def test_who_comes_during_a_step_does_not_wait_for_it() -> None:
+    """Both believe to be alone for a moment: one engine never runs two steps at once."""
+    calls: list[str] = []
+    both = lanes([], calls)
+    both.pool.alone.verify.meanwhile = both.engines(1).verify.step  # type: ignore[attr-defined]
+    both.engines(0).verify.step()  # type: ignore[call-arg]
+    assert calls == ["alone.verify", "own 1.verify"]
+    both.engines(1).verify.step()  # type: ignore[call-arg]
+    assert calls[-1] == "alone.verify", "it is free again"
+
+
+def test_engines_that_are_somebodys_own_are_nobody_elses() -> None:
+    calls: list[str] = []
+    first = engines("own 0", calls)
+    pool = EnginePool(first, (first, engines("own 1", calls)))
+    Lanes(pool, Timeline(), lambda cohort: True).engines(1).verify.step()  # type: ignore[call-arg]
+    assert calls == ["own 1.verify"]
+
+
+def test_a_failing_step_gives_the_engine_back() -> None:
+    calls: list[str] = []
+    both = lanes([], calls)
+
+    def fail() -> None:
+        raise ValueError
+
+    both.pool.alone.verify.meanwhile = fail  # type: ignore[attr-defined]
+    with pytest.raises(ValueError):  # noqa: PT011
+        both.engines(0).verify.step()  # type: ignore[call-arg]
+    both.engines(0).verify.step()  # type: ignore[call-arg]
+    assert calls == ["alone.verify", "alone.verify"]
+
+
+def stream() -> RequestStream:
+    return RequestStream(GenerationRequest([1], 1))
+
+
+@pytest.mark.parametrize("pairs_from", [0, 2, 4, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_few_stay_together_and_many_are_spread(pairs_from: int, seed: int) -> None:
+    """Random coming and going through places of 4 and 3."""
+    rng, places, seated = random.Random(seed), [4, 3], [0, 0]
+    room = WaitingRoom(100)
+    room.seat(places, pairs_from)
+    for _ in range(300):
+        if rng.random() < 0.5:
+            room.put(stream())
+        for cohort in rng.sample([0, 1], 2):
+            before = list(seated)
+            while room.take(cohort) is not None:
+                seated[cohort] += 1
+                assert seated[cohort] <= places[cohort]
+                if sum(seated) < pairs_from:
+                    assert cohort == 0 or before[0] == places[0]
+                else:
+                    assert seated[cohort] <= seated[1 - cohort] + 1 or seated[1 - cohort] == places[1 - cohort]
+        for cohort in (0, 1):
+            if seated[cohort] and rng.random() < 0.4:
+                room.leave(cohort)
+                seated[cohort] -= 1
+        assert [room.alone(cohort) for cohort in (0, 1)] == [seated[1] == 0, seated[0] == 0]
+
+
+def test_a_closed_and_empty_room_lets_everybody_go() -> None:
+    room = WaitingRoom(1)
+    room.seat([1, 1], 2)
+    room.put(stream())
+    room.close(abandon=False)
+    assert room.wait(0)
+    assert room.take(1) is None, "the first cohort's turn"
+    assert room.take(0) is not None
+    assert not room.wait(0)
+    assert not room.wait(1)
