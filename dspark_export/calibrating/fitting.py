@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from dspark_calibration import CalibrationError, Rounds, StsCalibration, TraceStore
-from dspark_calibration.metrics import interval, mean_ece, resample_prompts
+from dspark_calibration.metrics import interval, mean_ece, resample_prompts, spread_of_prompts
 from dspark_calibration.sts import Scaling, confidences, fit_scaling, fit_sts, rounds_needed
 from dspark_calibration.sts.file import EceInterval
 from dspark_calibration.traces import load_rounds, split_prompts
@@ -71,6 +71,8 @@ def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter
         ece_before=mean_ece(confidences(held_out.logits), held_out, plan.bins),
         ece_after=mean_ece(confidences(held_out.logits, scaling), held_out, plan.bins),
         expected=_expected(held_out, scaling, plan),
+        survival=held_out.survived.mean(axis=0).tolist(),
+        spread=spread_of_prompts(held_out),
         prompts_sha256=store.header.prompts_sha256,
         max_new_tokens=store.header.max_new_tokens,
         temperature=store.header.temperature,

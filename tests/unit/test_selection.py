@@ -7,25 +7,26 @@ from typing import Any
 
 import pytest
 
+from dspark_engines.confidence import Experience
 from dspark_engines.costs import CostTable, Fingerprint, Timing
 from dspark_engines.runtime.selection import LONGEST, PATIENCE, DraftSelection, Yield
 
 BLOCK = 4
 
 
-def costs(draft: float, token: float) -> CostTable:
-    """Verify 1 s and `token` more for each token, draft `draft` s a row bucket."""
+def costs(draft: float, token: float, reading: float = 0.0) -> CostTable:
+    """Verify 1 s and `token` more for each token, draft `draft` s a row bucket and `reading` for each missed token."""
     rest = {"context": 8, "low": 1.0, "high": 1.0, "samples": 3}
     here = Fingerprint(cpu="", cores=1, threads=1, backend="", backend_version="", engines={})
     verify = [
         Timing(rows=rows, tokens=rows * n, seconds=1 + token * rows * n, **rest) for rows in (1, 4) for n in (1, 5)
     ]
     drafts = [Timing(rows=rows, tokens=rows * BLOCK, seconds=draft * rows, **rest) for rows in (1, 4)]
-    return CostTable(fingerprint=here, verify=verify, draft=drafts, overhead_seconds=0.0)
+    return CostTable(fingerprint=here, verify=verify, draft=drafts, overhead_seconds=0.0, reading_seconds=reading)
 
 
 def requests(count: int) -> list[Any]:
-    return [SimpleNamespace(id=index, used=8, drafted=index) for index in range(count)]
+    return [SimpleNamespace(id=index, used=8, unread=8 - index, remaining=100) for index in range(count)]
 
 
 def test_drafting_is_tried_first() -> None:
@@ -98,3 +99,50 @@ def test_a_yield_is_a_mean_that_forgets() -> None:
         value = value.after(2, 1)
     assert value.accepted == pytest.approx(1.0, abs=1e-3)
     assert value.weight == 32
+
+
+@pytest.mark.parametrize(
+    ("survival", "expected"),
+    [
+        ((0.9, 0.8, 0.7, 0.6), True),
+        ((0.4, 0.1, 0.0, 0.0), False),
+        ((0.6, 0.0, 0.0, 0.0), True),  # one token pays where whole blocks would not
+    ],
+)
+def test_the_calibration_says_whether_to_begin(survival: tuple[float, ...], expected: bool) -> None:
+    """A draft costs 0.4 steps, a draft token a tenth of one."""
+    table, states = costs(0.4, 0.1), requests(1)
+    assert bool(DraftSelection(table, BLOCK, Experience(survival, 0.0)).choose(states, states)) is expected
+
+
+@pytest.mark.parametrize(("spread", "tries"), [(0.0, 0), (0.5, 1)])
+def test_a_newcomer_may_be_better_than_usual(spread: float, tries: int) -> None:
+    """Where requests differ much each is tried; who shows no more than usual is left alone from then on."""
+    selection = DraftSelection(costs(0.5, 0.01), BLOCK, Experience((0.3, 0.0, 0.0, 0.0), spread))
+    drafted = []
+    for state in requests(2):
+        drafted.append(0)
+        for _ in range(PATIENCE // 2):
+            if selection.choose([state], [state]):
+                selection.record(state, BLOCK, 0)
+                drafted[-1] += 1
+    assert [bool(count) for count in drafted] == [bool(tries)] * 2
+    assert max(drafted) < PATIENCE // 2
+
+
+@pytest.mark.parametrize(("remaining", "unread", "expected"), [(100, 60, True), (4, 60, False), (4, 0, True)])
+def test_reading_has_to_pay_in_the_rounds_that_are_left(remaining: int, unread: int, expected: bool) -> None:
+    selection, states = DraftSelection(costs(0.3, 0.0, reading=0.1), BLOCK), requests(1)
+    for _ in range(60):
+        selection.record(states[0], BLOCK, 1)
+    states[0].remaining, states[0].unread = remaining, unread
+    assert bool(selection.choose(states, states)) is expected
+
+
+def test_of_equals_the_one_with_less_to_read_drafts() -> None:
+    selection, states = DraftSelection(costs(0.45, 0.2, reading=1e-3), BLOCK), requests(2)
+    for _ in range(60):
+        for state in states:
+            selection.record(state, 1, 1)
+    states[0].unread = 2000
+    assert selection.choose(states, states) == [states[1]]

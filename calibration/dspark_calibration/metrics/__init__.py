@@ -3,6 +3,7 @@
 from dspark_calibration.metrics.binning import Bin, ece, ece_equal_mass, prefix_survival, reliability
 from dspark_calibration.metrics.bootstrap import Interval, interval, resample_prompts
 from dspark_calibration.metrics.scores import auroc, brier, log_loss
+from dspark_calibration.metrics.spread import spread_of_prompts
 from dspark_calibration.metrics.summary import PositionScores, mean_ece, noise_floor, score_positions
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "reliability",
     "resample_prompts",
     "score_positions",
+    "spread_of_prompts",
 ]

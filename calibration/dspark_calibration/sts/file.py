@@ -55,6 +55,10 @@ class StsCalibration(BaseModel):
     ece_before: NonNegativeFloat
     ece_after: NonNegativeFloat
     expected: list[EceInterval] = Field(min_length=1)
+    survival: list[NonNegativeFloat] = []
+    """How often a draft survived up to each position; empty in files of before it was kept."""
+    spread: NonNegativeFloat = 0.0
+    """Standard deviation, between prompts, of the draft tokens accepted a round."""
     prompts_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     max_new_tokens: PositiveInt
     temperature: NonNegativeFloat
@@ -65,6 +69,8 @@ class StsCalibration(BaseModel):
         lists = (self.temperatures, self.offsets, self.sts_temperatures, self.low, self.high)
         if {len(values) for values in lists} != {self.block_size}:
             raise ValueError(f"not one temperature for each of {self.block_size} positions")
+        if self.survival and len(self.survival) != self.block_size:
+            raise ValueError(f"not one survival for each of {self.block_size} positions")
         return self
 
     @property

@@ -17,12 +17,21 @@ from dspark_engines.errors import BundleError
 STS = "calibration/sts.json"
 
 
+class Experience(NamedTuple):
+    """What the calibration's prompts were like: how often a draft survived up to each position, and the standard
+    deviation, between prompts, of the draft tokens accepted a round."""
+
+    survival: tuple[float, ...]
+    spread: float
+
+
 class Confidence(NamedTuple):
     """How confidences are read. `trusted` is False when a calibration is there but is not of these engines: then
     nobody knows what a confidence means, and schedulers that read them verify whole blocks instead."""
 
     scaling: Scaling | None
     trusted: bool
+    experience: Experience | None = None
 
 
 def load_confidence(bundle: Bundle, backend: str) -> Confidence:
@@ -41,7 +50,8 @@ def load_confidence(bundle: Bundle, backend: str) -> Confidence:
         elif found.block_size != bundle.manifest.drafter.block_size:
             problem = f"{path} is for blocks of {found.block_size}"
         else:
-            return Confidence(found.scaling, True)
+            seen = Experience(tuple(found.survival), found.spread) if found.survival else None
+            return Confidence(found.scaling, True, seen)
     message = f"{problem}: ignored, whole blocks are verified; run dspark-export calibrate"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
     return Confidence(None, False)

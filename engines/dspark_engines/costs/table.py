@@ -52,6 +52,8 @@ class CostTable(BaseModel):
     draft: list[Timing] = Field(min_length=1)
     overhead_seconds: NonNegativeFloat
     """What a round of one request spends outside both engines."""
+    reading_seconds: NonNegativeFloat = 0.0
+    """What a token that the drafter has missed adds to its next step."""
 
     def __hash__(self) -> int:
         return id(self)

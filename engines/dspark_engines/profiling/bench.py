@@ -13,6 +13,8 @@ from dspark_engines.bundle import Bundle
 
 FEATURES = 2
 """Tokens a row that a draft step takes in: about what a round accepts."""
+MISSED = 64
+"""Tokens a row that a draft step takes in when it has to catch up."""
 Step = Callable[[], float]
 
 
@@ -45,6 +47,12 @@ class Bench:
         for tokens in token_counts(self._rows, block):
             yield ("verify", tokens), partial(self._verify, tokens, self._context, tokens)
         yield ("draft", self._rows * block), partial(self._draft, FEATURES, self._context)
+
+    def reading(self) -> tuple[float, int]:
+        """Seconds that a draft step takes longer when it reads more, and by how many tokens of all rows more."""
+        more = max(0, min(MISSED, self._context) - FEATURES)
+        few = self._draft(FEATURES, self._context - more)
+        return self._draft(FEATURES + more, self._context - more) - few, self._rows * more
 
     def round(self, length: int) -> None:
         """Draft, then verify `length` tokens of every row."""

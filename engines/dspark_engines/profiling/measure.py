@@ -58,7 +58,11 @@ def measure(
             )
             (verify if kind == "verify" else draft).append(timing)
     return CostTable(
-        fingerprint=fingerprint, verify=verify, draft=draft, overhead_seconds=_overhead(bundle, engines, plan.seed)
+        fingerprint=fingerprint,
+        verify=verify,
+        draft=draft,
+        overhead_seconds=_overhead(bundle, engines, plan.seed),
+        reading_seconds=_reading(Bench(bundle, engines, 1, max(plan.contexts)), plan.samples),
     )
 
 
@@ -105,3 +109,10 @@ def _overhead(bundle: Bundle, engines: Engines, seed: int) -> float:
     prompt = np.random.default_rng(seed).integers(0, bundle.manifest.target.vocab_size, 8).tolist()
     result = Generator(engines, bundle.manifest).run(GenerationRequest(prompt, OVERHEAD_TOKENS))
     return result.seconds.other / max(1, len(result.rounds))
+
+
+def _reading(bench: Bench, samples: int) -> float:
+    """Seconds for each token that a draft step takes in besides, from the median of pairs of steps."""
+    pairs = [bench.reading() for _ in range(samples + 1)][1:]
+    tokens = pairs[0][1]
+    return max(0.0, float(np.median([seconds for seconds, _ in pairs])) / tokens) if tokens else 0.0

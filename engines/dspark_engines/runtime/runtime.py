@@ -141,7 +141,7 @@ class Runtime:
         self.scheduler = spec if isinstance(spec, str) else spec.name
         scheduler, selection = get_scheduler(spec, costs.step_cost(1, 0) if costs else None), None
         if costs is not None and self.options.speculation == "auto":
-            selection = DraftSelection(costs, manifest.drafter.block_size)
+            selection = DraftSelection(costs, manifest.drafter.block_size, confidence.experience)
         return RoundRunner(engines, manifest, scheduler, costs, selection, scaling=confidence.scaling)
 
     def submit(self, request: GenerationRequest) -> RequestStream:

@@ -53,6 +53,11 @@ class RequestState:
         """Tokens that may still be produced."""
         return self.request.max_new_tokens - len(self.result.token_ids)
 
+    @property
+    def unread(self) -> int:
+        """Tokens that the target has cached and the drafter has not."""
+        return self.used - self.drafted
+
     def take_pending(self) -> Floats:
         """The features that the drafter has not seen, [M, L*H], in order."""
         features = self.pending[0] if len(self.pending) == 1 else np.concatenate(self.pending)

@@ -22,13 +22,16 @@ class FixedSpec:
 
 @dataclass(frozen=True)
 class ThresholdSpec:
-    """Verify while the prefix survives with probability `minimum` or more, in (0, 1]."""
+    """Verify while the prefix survives with probability `minimum` or more, in (0, 1].
+
+    None: while a token is worth what it costs by the cost table, or 0.5 without one.
+    """
 
     name: ClassVar[str] = "threshold"
-    minimum: float = 0.5
+    minimum: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.minimum <= 1.0:
+        if self.minimum is not None and not 0.0 < self.minimum <= 1.0:
             raise DsparkError(f"a survival threshold of {self.minimum}", hint="above 0 and at most 1")
 
 
