@@ -30,8 +30,8 @@ class Step(NamedTuple):
     """0 wherever nothing may be admitted."""
     original: Doubles
     """As it was passed: without regard to caps."""
-    within: npt.NDArray[np.bool_]
-    """Where caps allow admission."""
+    barred: npt.NDArray[np.bool_]
+    """Where caps forbid admission."""
     caps: Ints
     request_ids: Ints
     anchors: int
@@ -85,11 +85,12 @@ class Scheduler(ABC):
         _check(by_position, request_ids, caps)
         if not survival.size:
             return np.zeros(survival.shape[:-1], np.int64)
-        within = np.arange(block)[:, None] < caps[..., None, :]
-        usable = np.where(within, by_position, 0.0)
+        barred = np.arange(block)[:, None] >= caps[..., None, :]
+        usable = by_position.copy()
+        usable[barred] = 0.0
         anchors = rows + plain_rows
         sps = self._window(self._cost if cost is None else cost, anchors + other_tokens, rows * block)
-        return self._lengths(Step(usable, by_position, within, caps, request_ids, anchors, sps))
+        return self._lengths(Step(usable, by_position, barred, caps, request_ids, anchors, sps))
 
     @abstractmethod
     def _lengths(self, step: Step) -> Ints:
