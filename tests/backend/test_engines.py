@@ -131,6 +131,33 @@ def test_a_dropped_slots_place_is_not_taken_for_it(opened: Opened) -> None:
             assert compare("target.logits", actual, expected).passed
 
 
+def test_rows_change_places_and_lengths_from_step_to_step(opened: Opened) -> None:
+    """What stays bound from the step before is right: some rows stay, some move, shapes go and come back."""
+    engines, random = opened.engines, np.random.default_rng(7)
+    texts = [random.integers(0, tiny.VOCAB, 12).tolist() for _ in range(3)]
+    alone = [verify(engines, [engines.verify.new_slot()], [text], [0])[0] for text in texts]
+    slots, used = [engines.verify.new_slot() for _ in texts], [0, 0, 0]
+    for order, count in (((0, 1), 3), ((1, 0), 3), ((0, 2), 3), ((0, 1), 2), ((2, 1), 3)):
+        parts = [texts[row][used[row] : used[row] + count] for row in order]
+        got = verify(engines, [slots[row] for row in order], parts, [used[row] for row in order])
+        for row, outputs in zip(order, got, strict=True):
+            for ours, theirs in zip(outputs, alone[row], strict=True):
+                np.testing.assert_allclose(ours, theirs[used[row] : used[row] + count], atol=1e-4)
+            used[row] += count
+
+
+def test_outputs_outlive_the_next_step(opened: Opened) -> None:
+    """Two cohorts take turns on an engine, and one decides about its drafts while the other drafts."""
+    engine, step = opened.engines.verify, np.array([3])
+    ids = np.array([1, 2, 3])
+    first = engine.step([engine.new_slot()], ids, step, np.array([0]), np.arange(3))
+    kept = first.logits.copy(), first.features.copy()
+    for _ in range(3):
+        engine.step([engine.new_slot()], ids + 1, step, np.array([0]), np.arange(3))
+    assert np.array_equal(first.logits, kept[0])
+    assert np.array_equal(first.features, kept[1])
+
+
 def test_more_rows_than_built_for_are_refused(opened: Opened) -> None:
     engines = opened.engines
     assert engines.verify.max_rows == engines.draft.max_rows == 4

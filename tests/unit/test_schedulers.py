@@ -20,7 +20,9 @@ from dspark_engines.scheduler import (
     algorithm1_array,
     get_scheduler,
 )
+from dspark_engines.scheduler.admission import admit_first, best_budget, nth_largest
 from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank
+from dspark_engines.scheduler.async_ import SMALLEST
 
 SPECS: list[SchedulerSpec] = [FixedSpec(), FixedSpec(2), ThresholdSpec(0.5), Algorithm1Spec(), AsyncSpec()]
 Candidate = tuple[float, int, int]
@@ -138,8 +140,25 @@ def test_admission_takes_the_first_in_order(step: tuple[Doubles, Ints], budget: 
     budget = min(budget, len(order))
     by_position = np.ascontiguousarray(survival.T)
     edge = last_admitted(np, rank(np, by_position, rows), np.asarray(budget))
-    plan = admit(np, by_position, np.asarray(budget), edge)
-    assert plan.tolist() == lengths_of(order[:budget], rows)
+    expected = lengths_of(order[:budget], rows)
+    assert admit(np, by_position, np.asarray(budget), edge).tolist() == expected
+    assert admit_first(by_position, np.asarray(budget), edge).tolist() == expected
+    if order:
+        edge = np.maximum(nth_largest(by_position, np.asarray(budget)), SMALLEST)
+        assert admit_first(by_position, np.asarray(budget), edge).tolist() == expected
+
+
+@given(st.data(), costs(), st.integers(0, 3))
+@settings(deadline=None)
+def test_the_best_budget_of_several_steps_at_once(data: st.DataObject, cost: StepCost, plain: int) -> None:
+    survival, caps = data.draw(steps(block=3))
+    several = np.stack([survival, survival / 2, np.zeros_like(survival)])
+    rows = len(survival)
+    sps = cost.sps(rows + plain + np.arange(1 + survival.size))
+    barred = np.where(np.arange(3) < caps[:, None], several, 0.0).swapaxes(-1, -2)
+    expected = [budget_loop(step, caps, sps, plain) for step in several]
+    assert best_budget(barred, rows + plain, sps).tolist() == expected
+    assert [int(best_budget(step, rows + plain, sps)) for step in barred] == expected
 
 
 @given(st.data(), costs(), st.integers(1, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,26 +65,25 @@ def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: Dra
     if not chosen:
         return rules.nothing()
     features = [state.take_pending() for state in chosen]
-    lengths = np.array([len(part) for part in features])
-    seeds = np.array([state.sampling.seed for state in chosen], np.uint64)
-    anchors = np.array([state.used for state in chosen])
+    lengths = [len(part) for part in features]
+    caps = np.array([rules.cap(state) for state in chosen])  # before the step: they know nothing of its tokens
     output = engine.step(
         [state.draft_slot for state in chosen],
         features[0] if len(features) == 1 else np.concatenate(features),
-        feature_lengths=lengths,
+        feature_lengths=np.array(lengths),
         used=np.array([state.drafted for state in chosen]),
         anchor_ids=np.array([state.anchor for state in chosen]),
         temperature=np.array([state.sampling.temperature for state in chosen], np.float32),
-        uniforms=draft_uniforms(seeds, anchors, rules.block_size),
+        uniforms=_uniforms(chosen, rules.block_size),
     )
     for state, count in zip(chosen, lengths, strict=True):
-        state.drafted += int(count)
+        state.drafted += count
         state.result.seconds.draft += output.seconds
     raw = output.confidence_logits
-    if np.isnan(raw).any():
+    if any(map(math.isnan, raw.ravel().tolist())):
         raise BackendError("the drafter's confidences are NaN", hint="verify the bundle: dspark-export verify")
-    survival = prefix_survival(raw, rules.scaling) * _alive(output.draft_ids, rules.eos)
-    caps = np.array([rules.cap(state) for state in chosen])
+    survival = prefix_survival(raw, rules.scaling)
+    _end(survival, output.draft_ids, rules.eos)
     return Drafts(chosen, output.draft_ids, output.draft_logits, survival, caps, raw)
 
 
@@ -92,7 +92,16 @@ def prefix_survival(confidence_logits: Floats, scaling: Scaling | None = None) -
     return np.asarray(np.cumprod(confidences(confidence_logits.astype(np.float64), scaling), axis=1))
 
 
-def _alive(draft_ids: Ints, eos: frozenset[int]) -> npt.NDArray[np.bool_]:
-    """False behind a drafted end of sequence: nothing there can become output."""
-    ended = np.logical_or.accumulate(np.isin(draft_ids, list(eos)), axis=1)
-    return np.concatenate([np.ones((len(draft_ids), 1), bool), ~ended[:, :-1]], axis=1)
+def _uniforms(chosen: Sequence[RequestState], block_size: int) -> Floats:
+    """[R, g] for the draft engine. Greedy requests look at none of theirs, so none are made for them alone."""
+    if all(state.sampling.greedy for state in chosen):
+        return np.zeros((len(chosen), block_size), np.float32)
+    seeds = np.array([state.sampling.seed for state in chosen], np.uint64)
+    return draft_uniforms(seeds, np.array([state.used for state in chosen]), block_size)
+
+
+def _end(survival: npt.NDArray[np.float64], draft_ids: Ints, eos: frozenset[int]) -> None:
+    """Set to 0 what is behind a drafted end of sequence: nothing there can become output."""
+    if not eos.isdisjoint(draft_ids.ravel().tolist()):
+        ended = np.logical_or.accumulate(np.isin(draft_ids, list(eos)), axis=1)
+        survival[:, 1:][ended[:, :-1]] = 0.0

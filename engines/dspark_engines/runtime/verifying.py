@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from dspark_engines.runtime.drafting import Drafts
 from dspark_engines.runtime.result import first_stop
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.sampling import NEXT, SamplingParams, sample_rows, uniforms, verify_rows, verify_uniforms
+from dspark_engines.sampling.philox import Vector
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One request's part of a step: its tokens, and how many of their last ones need logits."""
 
     state: RequestState
@@ -24,8 +25,7 @@ class Row:
     logits: int
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a row brought: `accepted` draft tokens, then `following` (None while a prompt is being read)."""
 
     row: Row
@@ -39,9 +39,10 @@ def plan_rows(states: Sequence[RequestState], drafts: Drafts, lengths: Ints, pre
     Prompts share `prefill_budget` tokens, first come first served, so that reading them stalls nobody for
     long; a prompt that gets none waits for the next round.
     """
-    rows = []
-    for state, ids, length in zip(drafts.states, drafts.draft_ids, lengths.tolist(), strict=True):
-        rows.append(Row(state, np.concatenate([[state.anchor], ids[:length]]), length + 1))
+    blocks = np.empty((len(drafts), 1 + drafts.draft_ids.shape[1]), np.int64)
+    blocks[:, 0], blocks[:, 1:] = [state.anchor for state in drafts.states], drafts.draft_ids
+    cut = zip(drafts.states, blocks, lengths.tolist(), strict=True)
+    rows = [Row(state, block[: length + 1], length + 1) for state, block, length in cut]
     drafting = set(drafts.states)
     for state in states:
         if state in drafting:
@@ -57,19 +58,19 @@ def plan_rows(states: Sequence[RequestState], drafts: Drafts, lengths: Ints, pre
 
 def run_rows(engine: VerifyEngine, rows: Sequence[Row]) -> tuple[Floats, list[Floats]]:
     """One step of the verify engine: packed logits, and every row's features (the engine's own memory)."""
-    lengths = np.array([len(row.tokens) for row in rows])
-    ends = np.cumsum(lengths)
-    wanted = [np.arange(end - row.logits, end) for row, end in zip(rows, ends, strict=True)]
+    lengths = [len(row.tokens) for row in rows]
+    ends = list(accumulate(lengths))
+    wanted = [index for row, end in zip(rows, ends, strict=True) for index in range(end - row.logits, end)]
     output = engine.step(
         [row.state.verify_slot for row in rows],
         np.concatenate([row.tokens for row in rows]),
-        lengths,
+        np.array(lengths),
         np.array([row.state.used for row in rows]),
-        np.concatenate(wanted),
+        np.array(wanted, np.int64),
     )
     for row in rows:
         row.state.result.seconds.verify += output.seconds
-    return output.logits, np.split(output.features, ends[:-1])
+    return output.logits, [output.features[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
 def decide(rows: Sequence[Row], logits: Floats, drafts: Drafts, lengths: Ints) -> list[Outcome]:
@@ -77,22 +78,19 @@ def decide(rows: Sequence[Row], logits: Floats, drafts: Drafts, lengths: Ints) -
     count = len(drafts)
     if not count:
         return _draw(rows, logits)
-    drafted = int(lengths.sum()) + count
-    seeds = np.array([row.state.sampling.seed for row in rows[:count]], np.uint64)
-    anchors = np.array([row.state.used for row in rows[:count]])
+    drafted = sum(lengths.tolist()) + count
     verified = verify_rows(
         logits[:drafted],
         drafts.draft_ids,
         drafts.draft_logits,
         lengths,
         _temperatures(rows[:count]),
-        verify_uniforms(seeds, anchors, drafts.draft_ids.shape[1]),
+        _block_uniforms(rows[:count], drafts.draft_ids.shape[1]),
         _params(rows[:count]),
     )
     pairs = zip(rows, verified.accepted.tolist(), verified.next_ids.tolist(), strict=False)
-    return [Outcome(row, accepted, following) for row, accepted, following in pairs] + _draw(
-        rows[count:], logits[drafted:]
-    )
+    outcomes = [Outcome(row, accepted, following) for row, accepted, following in pairs]
+    return outcomes + _draw(rows[count:], logits[drafted:]) if len(rows) > count else outcomes
 
 
 def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]:
@@ -120,12 +118,31 @@ def _draw(rows: Sequence[Row], logits: Floats) -> list[Outcome]:
     ready = [row for row in rows if row.logits]
     drawn: list[int] = []
     if ready:
-        seeds = np.array([row.state.sampling.seed for row in ready], np.uint64)
-        positions = np.array([row.state.used + len(row.tokens) for row in ready])
-        random = uniforms(seeds, positions, NEXT)
-        drawn = sample_rows(logits, _temperatures(ready), random, _params(ready)).tolist()
+        drawn = sample_rows(logits, _temperatures(ready), _next_uniforms(ready), _params(ready)).tolist()
     following = iter(drawn)
     return [Outcome(row, 0, next(following) if row.logits else None) for row in rows]
+
+
+def _block_uniforms(rows: Sequence[Row], block_size: int) -> Floats:
+    """[R, g + 1, 2] for `verify_rows`. Greedy requests look at none of theirs, so none are made for them alone."""
+    if _greedy(rows):
+        return np.zeros((len(rows), block_size + 1, 2), np.float32)
+    return verify_uniforms(_seeds(rows), np.array([row.state.used for row in rows]), block_size)
+
+
+def _next_uniforms(rows: Sequence[Row]) -> Floats:
+    """[R] for `sample_rows`, of the positions behind the rows."""
+    if _greedy(rows):
+        return np.zeros(len(rows), np.float32)
+    return uniforms(_seeds(rows), np.array([row.state.used + len(row.tokens) for row in rows]), NEXT)
+
+
+def _greedy(rows: Sequence[Row]) -> bool:
+    return all(row.state.sampling.greedy for row in rows)
+
+
+def _seeds(rows: Sequence[Row]) -> Vector:
+    return np.array([row.state.sampling.seed for row in rows], np.uint64)
 
 
 def _temperatures(rows: Sequence[Row]) -> Floats:

@@ -37,17 +37,18 @@ def verify_rows(
     With `params`, one for each request, `logits` are not truncated yet: the rows that are looked at will be. Greedy
     requests do not look at draft_logits and uniforms. No input is changed.
     """
-    ends = np.cumsum(verify_lengths + 1)
-    result = Verified(np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64))
-    for r, (length, end) in enumerate(zip(verify_lengths.tolist(), ends.tolist(), strict=True)):
-        target, ids = logits[end - length - 1 : end], draft_ids[r, :length].tolist()
+    lengths, end, outcomes = verify_lengths.tolist(), 0, []
+    for r, (length, drafted) in enumerate(zip(lengths, draft_ids.tolist(), strict=True)):
+        start, end = end, end + length + 1
+        target, ids = logits[start:end], drafted[:length]
         if temperature[r] == 0:
             outcome = _greedy_row(target, ids)
         else:
             truncation = params[r] if params else None
             outcome = _sampling_row(target, ids, draft_logits[r], temperature[r], uniforms[r], truncation)
-        result.accepted[r], result.next_ids[r] = outcome
-    return result
+        outcomes.append(outcome)
+    accepted, next_ids = np.array(outcomes, np.int64).reshape(-1, 2).T
+    return Verified(accepted, next_ids)
 
 
 def sample_rows(
@@ -65,10 +66,10 @@ def sample_rows(
 
 def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:
     for j, token in enumerate(draft_ids):
-        choice = int(np.argmax(logits[j]))
+        choice = int(logits[j].argmax())
         if token != choice:
             return j, choice
-    return len(draft_ids), int(np.argmax(logits[len(draft_ids)]))
+    return len(draft_ids), int(logits[len(draft_ids)].argmax())
 
 
 def _sampling_row(

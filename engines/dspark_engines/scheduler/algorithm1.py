@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Ints, algorithm1_array
+from dspark_engines.scheduler.admission import admit_first
+from dspark_engines.scheduler.arrays import Ints, early_stop, last_admitted, rank, throughput
 from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import Algorithm1Spec
@@ -27,5 +28,6 @@ class Algorithm1Scheduler(Scheduler):
         super().__init__(cost)
 
     def _lengths(self, step: Step) -> Ints:
-        survival = step.survival.swapaxes(-1, -2)
-        return np.asarray(algorithm1_array(np, survival, step.sps, step.anchors - survival.shape[-2]), np.int64)
+        ranked = rank(np, step.survival, step.anchors)
+        budget = np.asarray(early_stop(np, throughput(np, ranked, step.sps)))
+        return admit_first(step.survival, budget, np.asarray(last_admitted(np, ranked, budget)))

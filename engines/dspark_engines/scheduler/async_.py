@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank, throughput
+from dspark_engines.scheduler.admission import admit_first, best_budget, nth_largest
+from dspark_engines.scheduler.arrays import Doubles, Ints
 from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import AsyncSpec
@@ -15,6 +16,8 @@ from dspark_engines.scheduler.spec import AsyncSpec
 SMALLEST = float(np.finfo(np.float64).tiny)
 """As the edge of admission it keeps zeros out where there is room for more. The smallest normal number, because a
 processor that flushes denormals would take anything smaller for 0 and admit rows beyond their caps."""
+NOBODY = int(np.iinfo(np.int64).min)
+"""No request's id."""
 
 
 class AsyncScheduler(Scheduler):
@@ -58,9 +61,8 @@ class AsyncScheduler(Scheduler):
     def _lengths(self, step: Step) -> Ints:
         budget = self._budget(step)  # of the past: nothing of this step's survival goes into it
         self._records.append(_Record.of(step))
-        edge = last_admitted(np, rank(np, step.survival, step.anchors), budget)
-        lengths = admit(np, step.survival, budget, np.maximum(edge, SMALLEST))
-        return np.asarray(lengths, np.int64)
+        edge = np.maximum(nth_largest(step.survival, budget), SMALLEST)
+        return admit_first(step.survival, budget, edge)
 
     def _budget(self, step: Step) -> Ints:
         """Draft tokens to verify in each step; of equally good budgets the smallest."""
@@ -68,34 +70,43 @@ class AsyncScheduler(Scheduler):
             earlier = np.ones(step.survival.shape)
         else:
             earlier = self._records[0].recall(step.request_ids)
-        ranked = rank(np, np.where(step.within, earlier, 0.0), step.anchors)
-        return np.asarray(np.argmax(throughput(np, ranked, step.sps), axis=-1))
+        earlier[step.barred] = 0.0
+        return best_budget(earlier, step.anchors, step.sps)
 
 
 class _Record(NamedTuple):
-    """Who was there, […, R], and with what survival, [γ, … R]: all rows of all steps side by side."""
+    """Who speculated, [R'], and with what survival, [γ, R']: all rows of all steps side by side."""
 
     request_ids: Ints
     survival: Doubles
 
     @classmethod
     def of(cls, step: Step) -> _Record:
-        """Copies; rows that did not speculate are recorded as unknown, that is 1."""
+        """Rows that did not speculate are recorded as unknown. `original` is the step's own: no copy is needed."""
         steps = range(step.original.ndim - 2)
         by_position = step.original.transpose(-2, *steps, -1)
-        return cls(step.request_ids.copy(), np.where(step.caps > 0, by_position, 1.0).reshape(len(by_position), -1))
+        known = np.where(step.caps > 0, step.request_ids, NOBODY)
+        return cls(known.reshape(-1), by_position.reshape(len(by_position), -1))
 
     def recall(self, request_ids: Ints) -> Doubles:
-        """Survival […, γ, R] of these requests; 1 for those that were not there. Most are where they were."""
-        recorded, asked, survival = self.request_ids.reshape(-1), request_ids.reshape(-1), self.survival
+        """Survival […, γ, R] of these requests, a new array; 1 for those that were not there.
+
+        Most are where they were; the others are looked for where somebody else is now.
+        """
+        recorded, asked = self.request_ids, request_ids.reshape(-1)
         if len(recorded) == len(asked):
-            moved = np.flatnonzero(recorded != asked)
+            survival = self.survival.copy()
+            left = moved = np.flatnonzero(recorded != asked)
         else:
-            moved, survival = np.arange(len(asked)), np.empty((len(survival), len(asked)))
+            survival = np.empty((len(self.survival), len(asked)))
+            left, moved = np.arange(len(recorded)), np.arange(len(asked))
         if moved.size:
-            order, wanted = recorded.argsort(), asked[moved]
-            column = order.take(recorded.searchsorted(wanted, sorter=order), mode="clip")
-            survival = survival.copy()
-            survival[:, moved] = np.where(recorded.take(column) == wanted, self.survival.take(column, axis=1), 1.0)
+            survival[:, moved] = 1.0
+            names, wanted = recorded[left], asked[moved]
+            order = names.argsort()
+            place = order.take(names.searchsorted(wanted, sorter=order), mode="clip")
+            known = names.take(place) == wanted
+            if known.any():
+                survival[:, moved[known]] = self.survival[:, left[place[known]]]
         steps = range(1, request_ids.ndim)
         return survival.reshape(-1, *request_ids.shape).transpose(*steps, 0, -1)

@@ -30,8 +30,8 @@ class Step(NamedTuple):
     """0 wherever nothing may be admitted."""
     original: Doubles
     """As it was passed: without regard to caps."""
-    within: npt.NDArray[np.bool_]
-    """Where caps allow admission."""
+    barred: npt.NDArray[np.bool_]
+    """Where caps forbid admission."""
     caps: Ints
     request_ids: Ints
     anchors: int
@@ -85,11 +85,14 @@ class Scheduler(ABC):
         _check(by_position, request_ids, caps)
         if not survival.size:
             return np.zeros(survival.shape[:-1], np.int64)
-        within = np.arange(block)[:, None] < caps[..., None, :]
-        usable = np.where(within, by_position, 0.0)
+        barred, usable = np.zeros(by_position.shape, np.bool_), by_position
+        if np.count_nonzero(caps < block):
+            barred = np.arange(block)[:, None] >= caps[..., None, :]
+            usable = by_position.copy()
+            usable[barred] = 0.0
         anchors = rows + plain_rows
         sps = self._window(self._cost if cost is None else cost, anchors + other_tokens, rows * block)
-        return self._lengths(Step(usable, by_position, within, caps, request_ids, anchors, sps))
+        return self._lengths(Step(usable, by_position, barred, caps, request_ids, anchors, sps))
 
     @abstractmethod
     def _lengths(self, step: Step) -> Ints:
@@ -104,14 +107,19 @@ class Scheduler(ABC):
 
 
 def _check(survival: Doubles, request_ids: Ints, caps: Ints) -> None:
-    """Comparisons are put so that NaN fails them, and few: of a row that never rises only the ends need a look."""
+    """Comparisons are put so that NaN fails them, and few: of a row that never rises only the ends need a look.
+
+    What holds is counted: that takes half the time of `all`, `max` and `min`.
+    """
     rows = (*survival.shape[:-2], survival.shape[-1])
     if request_ids.shape != rows or caps.shape != rows:
         raise ValueError(f"{rows} rows of survival, request_ids {request_ids.shape}, caps {caps.shape}")
-    if caps.size and caps.min() < 0:
+    if np.count_nonzero(caps < 0):
         raise ValueError("caps must not be negative")
     if not survival.size:
         return
-    falling = (survival[..., 1:, :] <= survival[..., :-1, :]).all()
-    if not (falling and survival[..., 0, :].max() <= 1.0 and survival[..., -1, :].min() >= 0.0):
+    first, last = survival[..., 0, :], survival[..., -1, :]
+    falling = np.count_nonzero(survival[..., 1:, :] <= survival[..., :-1, :]) == survival.size - first.size
+    within = np.count_nonzero(first <= 1.0) == np.count_nonzero(last >= 0.0) == first.size
+    if not (falling and within):
         raise ValueError("survival must be finite, within [0, 1], and must not rise along a row")
