@@ -111,7 +111,7 @@ def test_a_graph_that_the_builder_refuses(trt: Any, tmp_path: Path) -> None:
 
 
 def test_capabilities(trt: Any) -> None:
-    known = list(capabilities(trt))
+    known = list(capabilities(RTX, trt))
     assert known == sorted(known, key=lambda text: tuple(map(int, text.split("."))))
     assert {"7.5", "8.9", "12.0"} <= set(known)
 

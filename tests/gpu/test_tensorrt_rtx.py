@@ -24,7 +24,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     here = local_capability(RTX)
     if here is None:
         pytest.skip("no GPU")
-    if here not in capabilities(trt):
+    if here not in capabilities(RTX, trt):
         pytest.skip(f"TensorRT-RTX does not support this GPU (compute capability {here})")
     if request.param == "bf16" and here < "8":
         pytest.skip("this GPU has no bf16")
