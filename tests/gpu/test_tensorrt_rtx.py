@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dspark_engines.backends import CompileOptions, EngineOptions, get_backend
+from dspark_engines.backends.tensorrt.backend import BF16_SINCE
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import RTX, capabilities
 from dspark_engines.bundle import open_bundle
@@ -26,7 +27,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         pytest.skip("no GPU")
     if here not in capabilities(RTX, trt):
         pytest.skip(f"TensorRT-RTX does not support this GPU (compute capability {here})")
-    if request.param == "bf16" and here < "8":
+    if request.param == "bf16" and int(here.split(".")[0]) < BF16_SINCE:
         pytest.skip("this GPU has no bf16")
     bundle = build(tmp_path_factory.mktemp("rtx"), 4)
     options = CompileOptions(precision=request.param, compute_capability=here)
