@@ -13,7 +13,6 @@ from dspark_engines.backends.tensorrt.flavours import RTX, capabilities
 from dspark_engines.bundle import open_bundle
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.verification import check_identity
-from dspark_export.verification.backends import compare_one
 from tests.backend.test_engines import build
 
 pytestmark = pytest.mark.gpu
@@ -37,6 +36,8 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def test_engines_against_exported_graphs(compiled: Path) -> None:
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
+    from dspark_export.verification.backends import compare_one
+
     bundle = open_bundle(compiled)
     with get_backend("tensorrt-rtx").open(bundle, EngineOptions()) as engines:
         errors = compare_one(bundle, "tensorrt-rtx", engines)
