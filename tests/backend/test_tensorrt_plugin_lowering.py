@@ -113,6 +113,23 @@ def test_greedy_engines_draft_what_others_do_at_temperature_0(
         assert (logits.shape, none.shape) == ((tiny.BLOCK, tiny.VOCAB), (tiny.BLOCK, 0))
 
 
+def test_greedy_engines_are_compared_in_what_they_have(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    """`verify` and `compile --compare`: every step at temperature 0, and no draft logits."""
+    bundle = bundles["gated"]
+    engines = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
+    results = compare_engines(bundle, engines)
+    names = ("target.logits", "target.features", "drafter.draft_ids", "drafter.confidence_logits")
+    assert Counter(result.what for result in results) == dict.fromkeys(names, 4)
+    assert all(result.passed for result in results), results
+    pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
+    from dspark_export.verification.backends import compare_one
+
+    fresh = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
+    errors = compare_one(bundle, "onnxruntime", fresh)
+    assert {error.output for error in errors} == {result.what for result in results}
+    assert all(error.passed for error in errors), errors
+
+
 @pytest.mark.parametrize("kind", SAMPLING)
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_kernels_get_tables_in_half_precision(
