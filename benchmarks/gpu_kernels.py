@@ -45,7 +45,10 @@ def main(rows: tuple[int, ...], weights: str, as_json: bool, with_compiled: bool
     require_gpu()
     bench = Bench(weights, with_compiled, **sizes)
     work = [(kind, count) for kind in ("draft, greedy", "draft, sampling", "verify") for count in rows]
-    lines = [bench.line(kind, count) for kind, count in track(work, "timing", console=Console(stderr=True))]
+    shown = track(work, "timing", console=Console(stderr=True))
+    lines = [line for kind, count in shown if (line := bench.line_that_fits(kind, count))]
+    if not lines:
+        fail("nothing fits into this GPU's memory", "pass smaller --rows, or a smaller --vocab")
     header = {"gpu": bench.name, "copy_gb_per_s": round(bench.bandwidth / 1e9), "weights": weights, **sizes}
     if as_json:
         click.echo(json.dumps({**header, "lines": lines}))
@@ -93,6 +96,15 @@ class Bench:
         """Bytes read and written a second, by a copy that is far larger than the cache."""
         one, other = (self.torch.ones(COPIED // 4, device="cuda") for _ in range(2))
         return 2 * COPIED / (self.microseconds(lambda: other.copy_(one), 1) / 1e6)
+
+    def line_that_fits(self, kind: str, rows: int) -> Line | None:
+        """The line, or None and a word about it where memory is too small."""
+        try:
+            return self.line(kind, rows)
+        except self.torch.OutOfMemoryError:
+            click.echo(f"left out, too little memory: {kind}, {rows} rows", err=True)
+        self.torch.cuda.empty_cache()
+        return None
 
     def line(self, kind: str, rows: int) -> Line:
         """One row of the table; times in microseconds."""

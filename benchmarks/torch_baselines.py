@@ -61,5 +61,10 @@ def _heat(temperature: torch.Tensor) -> torch.Tensor:
 
 
 def compiled(function: Any) -> Any:
-    """The function through torch.compile, for fixed shapes."""
+    """The function through torch.compile, for fixed shapes.
+
+    What was compiled before is forgotten: torch runs a function uncompiled, and says so in a log only, once it has seen
+    it in more than a few shapes.
+    """
+    torch.compiler.reset()
     return torch.compile(function, dynamic=False)

@@ -56,6 +56,8 @@ def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root:
             precision=engine.precision,
             compute_capability=engine.compute_capability,
             token_buckets=list(engine.token_buckets),
+            plugins=list(engine.plugins),
+            greedy_drafts=engine.greedy_drafts,
         )
         for engine in compiled
     ]

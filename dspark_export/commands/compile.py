@@ -25,6 +25,16 @@ if TYPE_CHECKING:  # it needs an extra of its own
     from dspark_export.verification.backends import BackendReport
 
 FAILED = 1
+COMPILING = (
+    "engine_precision",
+    "compute_capability",
+    "workspace",
+    "timing_cache",
+    "token_buckets",
+    "plugins",
+    "greedy_drafts",
+    "overwrite",
+)
 
 
 @click.command("compile")
@@ -61,7 +71,7 @@ def command(context: click.Context, /, bundle: Path, backend: str, **options: An
 
 def _only_comparing(context: click.Context) -> None:
     """Options of a compilation say nothing to a comparison; whoever gives them expects one."""
-    for name in ("engine_precision", "compute_capability", "workspace", "timing_cache", "token_buckets", "overwrite"):
+    for name in COMPILING:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             option = f"--{name.replace('_', '-')}"
             raise DsparkError(f"{option} does not go with --compare", hint="compile first, then compare")

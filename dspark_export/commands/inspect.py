@@ -58,6 +58,8 @@ def _engine(engine: EngineInfo) -> str:
     facts = [f"{engine.slots} slots"]
     if engine.compute_capability is not None:
         facts += [f"compute capability {engine.compute_capability}", engine.precision or ""]
+    facts += [f"plugins for {', '.join(engine.plugins)}"] if engine.plugins else []
+    facts += ["greedy drafts only"] if engine.greedy_drafts else []
     return f"{engine.role} ({', '.join(facts)})"
 
 

@@ -70,6 +70,17 @@ def compile_options(function: F) -> F:
             callback=_buckets,
             help="Sizes of GPU steps in tokens of all rows together, such as 1,2,4,8,64; powers of two without it.",
         ),
+        click.option(
+            "--plugins/--no-plugins",
+            default=None,
+            help="Run the custom ops as plugins with kernels of ours, or their bodies in standard operators; without "
+            "it plugins where the backend takes them.",
+        ),
+        click.option(
+            "--greedy-drafts/--sampled-drafts",
+            default=False,
+            help="A GPU drafter for temperature 0 only, whose logits stay on the GPU, or one for any temperature.",
+        ),
     ]
     for decorator in reversed(decorators):
         function = decorator(function)
@@ -84,6 +95,8 @@ def take_compile_options(options: dict[str, Any]) -> CompileOptions:
         workspace_mib=options.pop("workspace") or 0,
         timing_cache=options.pop("timing_cache"),
         token_buckets=options.pop("token_buckets"),
+        plugins=options.pop("plugins"),
+        greedy_drafts=options.pop("greedy_drafts"),
     )
 
 

@@ -50,6 +50,8 @@ class TensorRtTable(_Table):
     workspace_mib: PositiveInt | None = None
     timing_cache: str | None = None
     token_buckets: list[PositiveInt] = []
+    plugins: bool | None = None
+    greedy_drafts: bool = False
 
 
 class Recipe(_Table):
@@ -111,6 +113,8 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "workspace": recipe.tensorrt.workspace_mib,
         "timing_cache": recipe.tensorrt.timing_cache,
         "token_buckets": ",".join(map(str, recipe.tensorrt.token_buckets)) or None,
+        "plugins": recipe.tensorrt.plugins,
+        "greedy_drafts": recipe.tensorrt.greedy_drafts,
     }
     if recipe.calibration is not None:
         named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}

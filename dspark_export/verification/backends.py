@@ -70,9 +70,10 @@ def compare_backends(
 def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> list[OutputError]:
     """Both engines of one backend against both exported graphs, steps with rollback."""
     random = np.random.default_rng(seed)
+    drafting = list(drafter_steps(bundle.manifest, random, engines.draft.samples))
     return [
         *_compare(bundle, name, "target", engines.verify, list(target_steps(bundle.manifest, random))),
-        *_compare(bundle, name, "drafter", engines.draft, list(drafter_steps(bundle.manifest, random))),
+        *_compare(bundle, name, "drafter", engines.draft, drafting),
     ]
 
 

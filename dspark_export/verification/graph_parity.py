@@ -42,15 +42,15 @@ def target_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Fe
         }
 
 
-def drafter_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Feeds]:
-    """Inputs of the draft engine, one row, step by step; greedy and sampling take turns."""
+def drafter_steps(manifest: Manifest, random: np.random.Generator, samples: bool = True) -> Iterator[Feeds]:
+    """Inputs of the draft engine, one row, step by step; greedy and sampling take turns if it `samples`."""
     for round_number, (count, used) in enumerate(steps_within(manifest.limits.context_length)):
         yield {
             "features": random.standard_normal((count, manifest.drafter.feature_size), np.float32),
             "feature_lengths": np.array([count]),
             "used": np.array([used]),
             "anchor_ids": random.integers(0, manifest.target.vocab_size, 1),
-            "temperature": np.full(1, round_number % 2, np.float32),
+            "temperature": np.full(1, round_number % 2 if samples else 0, np.float32),
             "uniforms": random.random((1, manifest.drafter.block_size), np.float32),
         }
 
@@ -67,14 +67,16 @@ def _target(bundle: Bundle, engines: Engines, random: np.random.Generator, capac
 
 def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capacity: int) -> Iterator[Comparison]:
     reference = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, capacity)
-    slot = engines.draft.new_slot()
-    for feeds in drafter_steps(bundle.manifest, random):
+    slot, samples = engines.draft.new_slot(), engines.draft.samples
+    for feeds in drafter_steps(bundle.manifest, random, samples):
         expected, actual = reference.step(**feeds), engines.draft.step([slot], **feeds)
         gap = float("inf") if bundle.manifest.precision == "int8" else TIE_GAP
         same = _agreeing(actual.draft_ids[0], expected["draft_ids"][0], expected["draft_logits"][0], gap)
         wrong = 0 if same else int((actual.draft_ids != expected["draft_ids"]).sum())
         yield Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
-        for name, value in (("draft_logits", actual.draft_logits), ("confidence_logits", actual.confidence_logits)):
+        floats = {"confidence_logits": actual.confidence_logits}
+        floats |= {"draft_logits": actual.draft_logits} if samples else {}
+        for name, value in floats.items():
             yield _comparison(bundle)(f"drafter.{name}", value[:, :same], expected[name][:, :same])
 
 

@@ -89,6 +89,16 @@ def test_every_head_in_every_precision(trt: Any, tmp_path: Path, kind: str, prec
     assert max(done) <= 1
 
 
+def test_a_greedy_drafter(trt: Any, tmp_path: Path) -> None:
+    """Without an output that only sampled requests need, on this flavour too."""
+    bundle = build(tmp_path, 1)
+    options = CompileOptions(compute_capability=CAPABILITY, greedy_drafts=True)
+    manifest = compile_bundle(bundle.path, "tensorrt-rtx", Silent(), overwrite=False, options=options)
+    verify, drafter = manifest.backends[1].engines
+    assert [(engine.greedy_drafts, engine.plugins) for engine in (verify, drafter)] == [(False, []), (True, [])]
+    assert bundle.file(drafter.path).stat().st_size > 10_000
+
+
 def test_the_real_drafter(trt: Any, smollm2_bundle: Path, tmp_path: Path) -> None:
     """The example's drafter, tables of 49,152 tokens and all."""
     manifest, onnx_file = open_bundle(smollm2_bundle).manifest, smollm2_bundle / "onnx" / "drafter.onnx"
@@ -111,7 +121,7 @@ def test_a_graph_that_the_builder_refuses(trt: Any, tmp_path: Path) -> None:
 
 
 def test_capabilities(trt: Any) -> None:
-    known = list(capabilities(trt))
+    known = list(capabilities(RTX, trt))
     assert known == sorted(known, key=lambda text: tuple(map(int, text.split("."))))
     assert {"7.5", "8.9", "12.0"} <= set(known)
 

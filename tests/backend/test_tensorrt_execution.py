@@ -6,6 +6,7 @@ import gc
 import importlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -53,21 +54,33 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return build(tmp_path_factory.mktemp("tensorrt"), 4)
 
 
-@pytest.fixture
-def machine(bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path) -> Iterator[Machine]:
+@contextmanager
+def running(
+    bundle: Bundle, cuda: SimulatedCuda, folder: Path, plugins_for: str = "", greedy: bool = False
+) -> Iterator[Machine]:
     from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
     from dspark_engines.backends.tensorrt.execution.program import TrtProgram
 
-    manifest, programs, opened = bundle.manifest, [], []
-    for (role, source), kind in zip(SOURCES, (TrtVerifyEngine, TrtDraftEngine), strict=True):
+    manifest, programs, shapes_of = bundle.manifest, [], []
+    for role, source in SOURCES:
         shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
-        save_lowered(lower_graph(bundle.path / "onnx" / source, shapes.capacity, "fp32"), tmp_path / source)
-        engine = SimulatedEngine(cuda, tmp_path / source)
-        programs.append(TrtProgram(SIMULATED_TRT, engine, shapes))
-        opened.append(kind(programs[-1], shapes))
-    yield Machine(bundle, cuda, Engines(*opened), programs)
+        here = greedy and role == "draft"
+        graph = bundle.path / "onnx" / source
+        model = lower_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here)
+        save_lowered(model, folder / source)
+        programs.append(TrtProgram(SIMULATED_TRT, SimulatedEngine(cuda, folder / source), shapes))
+        shapes_of.append(shapes)
+    verify_engine = TrtVerifyEngine(programs[0], shapes_of[0])
+    drafter = TrtDraftEngine(programs[1], shapes_of[1], greedy)
+    yield Machine(bundle, cuda, Engines(verify_engine, drafter), programs)
     for program in programs:
         program.close()
+
+
+@pytest.fixture
+def machine(bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path) -> Iterator[Machine]:
+    with running(bundle, cuda, tmp_path) as made:
+        yield made
 
 
 def test_engines_compute_what_the_graphs_say(machine: Machine) -> None:
@@ -117,6 +130,25 @@ def test_rows_do_not_see_each_other(machine: Machine) -> None:
             assert compare("drafter.draft_logits", ours[2], draft_logits).passed
             used[row] += len(text)
             del lone, lone_draft
+
+
+def test_a_greedy_engine_runs_without_what_it_does_not_read(
+    machine: Machine, bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path
+) -> None:
+    """No temperature, no uniforms, no draft logits: run, recorded and replayed, against the whole engine."""
+    (tmp_path / "greedy").mkdir()
+    features = np.random.default_rng(4).standard_normal((3, bundle.manifest.drafter.feature_size)).astype(np.float32)
+    with running(bundle, cuda, tmp_path / "greedy", "9.0", greedy=True) as greedy:
+        slots = [machine.engines.draft.new_slot(), greedy.engines.draft.new_slot()]
+        for used in (0, 3, 6):
+            whole, chain = (
+                draft(engines, [slot], [features], [used], [0])[0]
+                for engines, slot in zip((machine.engines, greedy.engines), slots, strict=True)
+            )
+            assert chain[0].tolist() == whole[0].tolist()
+            assert compare("drafter.confidence_logits", chain[1], whole[1]).passed
+            assert chain[2].shape == (tiny.BLOCK, 0)
+        assert not {"temperature", "uniforms", "draft_logits"} & set(greedy.programs[1]._buffers.tensors)
 
 
 def test_slots_come_back(machine: Machine) -> None:

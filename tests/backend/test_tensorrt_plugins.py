@@ -6,14 +6,22 @@ What runs here is the code of `tensorrt-cu13-bindings`, over a stand-in for the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx_ir as ir
 import pytest
 
+from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.tensorrt.lowering import lower_graph, plugin_nodes
 from dspark_plugins.markov_head.steps import FEW_ROWS
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
 from dspark_plugins.nodes import PluginNode
 from dspark_plugins.verify.steps import NODES as VERIFY_NODES
+from tests.backend.test_engines import build
+from tests.support import tiny
 from tests.support.tensorrt_stand_in import missing
 from tests.support.triton_worker import Worker, WorkerError
 
@@ -107,3 +115,54 @@ def test_other_types_are_refused_by_name(compiler: Worker, op: str, name: str, k
     inputs[at] = (inputs[at][0], kind)
     with pytest.raises(WorkerError, match=f"dspark::{op}: input {name} is DataType.{kind}"):
         compiler.call(f"{BUILDS}:build", op, inputs, attributes_of(node))
+
+
+ONNX_TYPES = {"FLOAT": "FLOAT", "FLOAT16": "HALF", "BFLOAT16": "BF16", "INT32": "INT32", "INT64": "INT64"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "greedy"),
+    [("vanilla", "fp32", False), ("vanilla", "bf16", True), ("gated", "fp16", False), ("rnn", "bf16", False)],
+)
+def test_a_builder_takes_the_nodes_of_a_lowered_drafter(
+    compiler: Worker, tmp_path: Path, kind: str, precision: EnginePrecision, greedy: bool
+) -> None:
+    """What the graph of an engine hands to plugins is what they were registered for: types, attributes, inputs."""
+    bundle = build(tmp_path, 2, kind=kind)
+    source = bundle.path / "onnx" / "drafter.onnx"
+    model = lower_graph(source, 64, precision, plugins_for="9.0", greedy=greedy)
+    built = dict[str, int]()
+    for node, inputs in handed_over(model):
+        attributes = {name: value.as_int() for name, value in node.attributes.items() if name != "plugin_namespace"}
+        step = attributes.get("step", 0)
+        built[node.op_type] = built.get(node.op_type, 0) + 1
+        if step == 0 and built[node.op_type] == 1:  # other steps have the same kernels
+            compiler.call(f"{BUILDS}:build", node.op_type, inputs, attributes, 2)
+    assert set(built.values()) == {tiny.BLOCK}
+    assert len(built) == (2 if kind == "vanilla" else 3)
+
+
+def handed_over(model: ir.Model) -> Iterator[tuple[ir.Node, list[tuple[tuple[int, ...], str]]]]:
+    """Every plugin node with (shape, type) of its inputs: types as the graph has them, sizes of two rows."""
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True)
+    known = {value.name: value.type.tensor_type.elem_type for value in [*proto.graph.value_info, *proto.graph.input]}
+    known |= {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    for node in plugin_nodes(model):
+        names = NODES[node.op_type].inputs
+        sizes = sizes_of(node)
+        types = [ONNX_TYPES[ir.DataType(known[value.name]).name] for value in node.inputs if value is not None]
+        yield node, list(zip([sizes[name] for name in names], types, strict=True))
+
+
+def sizes_of(node: ir.Node) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tiny drafter's tensors; those of weights are the graph's."""
+    rows, tiles = 2, -(-tiny.VOCAB // 32)
+    sizes: dict[str, tuple[int, ...]] = {"logits": (rows, tiny.VOCAB), "base_logits": (rows, tiny.BLOCK, tiny.VOCAB)}
+    sizes |= {"previous": (rows,), "index": (rows,), "temperature": (rows,), "uniforms": (rows, tiny.BLOCK)}
+    sizes |= dict.fromkeys(("tile_max", "tile_arg", "tile_sum"), (rows, tiles))
+    rank = node.attributes["rank"].as_int() if "rank" in node.attributes else 0
+    sizes |= {"state": (rows, rank), "table": (rows, rank), "projected": (rows, tiny.BLOCK, 3 * rank)}
+    for name, value in zip(NODES[node.op_type].inputs, node.inputs, strict=True):
+        if value is not None and value.is_initializer() and value.shape is not None:
+            sizes[name] = tuple(size for size in value.shape if isinstance(size, int))
+    return sizes

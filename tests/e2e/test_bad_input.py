@@ -48,6 +48,27 @@ def test_bad_input(place: Place, capsys: pytest.CaptureFixture[str], case: str) 
     assert place.files() == before
 
 
+def test_a_capability_that_is_not_supported_comes_with_those_that_are(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for case in ("gpu: capability unsupported", "gpu: local GPU unsupported", "gpu: none here"):
+        assert "7.5, 8.0, 8.6, 8.9, 12.0" in run(capsys, *CASES[case].prepare(place)).err.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("case", "hint"),
+    [
+        ("gpu: TensorRT-RTX missing", "pip install 'dspark-export[tensorrt-rtx]'"),
+        ("gpu: TensorRT missing", "pip install 'dspark-export[tensorrt]'"),
+        ("plugins: no Triton", "pip install 'dspark-export[tensorrt,kernels]', or pass --no-plugins"),
+    ],
+)
+def test_a_missing_library_comes_with_its_extra(
+    place: Place, capsys: pytest.CaptureFixture[str], case: str, hint: str
+) -> None:
+    assert hint in run(capsys, *CASES[case].prepare(place)).err.splitlines()[1]
+
+
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(capsys)
     assert (outcome.code, outcome.out) == (2, "")

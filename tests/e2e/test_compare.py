@@ -99,6 +99,8 @@ def test_half_precision_has_its_own_tolerance(tiny_bundle: Path, tmp_path: Path)
     class Rounded:
         """Draft logits a little off, and with them some tokens."""
 
+        samples = True
+
         def __init__(self, engine: OrtDraftEngine) -> None:
             self.new_slot, self._engine = engine.new_slot, engine
 

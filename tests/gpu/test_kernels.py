@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from dspark_plugins.markov_head import MarkovHeadSpec
-from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
+from dspark_plugins.markov_head.reference import MarkovHeadResult
 from dspark_plugins.markov_head.steps import FEW_ROWS, TILE
 from dspark_plugins.verify.reference import verify
 from dspark_plugins.verify.steps import TILE as VERIFY_TILE
 from tests.support import verify_cases
-from tests.support.markov_cases import assert_same, feeds_for, off_the_edges, tamed, weights_for
+from tests.support.markov_cases import assert_same, feeds_for, moved_off_the_edges, off_the_edges, tamed, weights_for
 from tests.support.triton_worker import Worker
 from tests.support.verify_cases import random_case
 
@@ -43,7 +43,7 @@ def draft_and_compare(
         parameters = {name: w.astype(np.float16).astype(np.float32) for name, w in parameters.items()}
     feeds = feeds_for(head, np.resize(temperatures, rows), rows, vocab)
     sampling = max(temperatures) > 0
-    expected = markov_head(head, **feeds, weights=parameters)
+    expected = moved_off_the_edges(head, feeds, parameters)
     actual: MarkovHeadResult = gpu.call(f"{RUNS}:markov", head, feeds | parameters, sampling, weights)
     if not sampling:
         actual = actual._replace(draft_logits=expected.draft_logits)
@@ -76,6 +76,7 @@ def test_a_real_vocabulary(gpu: Worker, temperatures: list[float]) -> None:
 def test_verifies(gpu: Worker, rows: int, block: int, vocab: int) -> None:
     for temperatures in ((0.0,), (0.0, 0.6, 1.0)):
         feeds = random_case(rows, block, vocab, 1, temperatures)
+        verify_cases.moved_off_the_edges(feeds)
         for sampling in {True, max(temperatures) > 0}:
             actual = gpu.call(f"{RUNS}:verification", feeds, sampling)
             assert verify_cases.assert_same(feeds, actual, verify(**feeds)) == 0

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from dspark_engines.backends import CompileOptions, EngineOptions, get_backend
+from dspark_engines.backends.tensorrt.backend import BF16_SINCE
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import RTX, capabilities
 from dspark_engines.bundle import open_bundle
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.verification import check_identity
-from dspark_export.verification.backends import compare_one
 from tests.backend.test_engines import build
 
 pytestmark = pytest.mark.gpu
@@ -24,9 +24,9 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     here = local_capability(RTX)
     if here is None:
         pytest.skip("no GPU")
-    if here not in capabilities(trt):
+    if here not in capabilities(RTX, trt):
         pytest.skip(f"TensorRT-RTX does not support this GPU (compute capability {here})")
-    if request.param == "bf16" and here < "8":
+    if request.param == "bf16" and int(here.split(".")[0]) < BF16_SINCE:
         pytest.skip("this GPU has no bf16")
     bundle = build(tmp_path_factory.mktemp("rtx"), 4)
     options = CompileOptions(precision=request.param, compute_capability=here)
@@ -36,6 +36,8 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def test_engines_against_exported_graphs(compiled: Path) -> None:
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
+    from dspark_export.verification.backends import compare_one
+
     bundle = open_bundle(compiled)
     with get_backend("tensorrt-rtx").open(bundle, EngineOptions()) as engines:
         errors = compare_one(bundle, "tensorrt-rtx", engines)

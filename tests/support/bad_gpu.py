@@ -6,10 +6,12 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from tests.support import fake_tensorrt
 from tests.support.command_line import PROMPT, Case, Place, edit_json
 
 SUPPORTED = ("SM75", "SM80", "SM86", "SM89", "SM120")
 FOLDER = "dspark_engines.backends.tensorrt"
+PICK = "dspark::MarkovPick"
 
 
 def library(place: Place, gpu: str | None = None, version: str = "1.7.1.116") -> None:
@@ -66,6 +68,31 @@ def little_memory(place: Place) -> list[str]:
     return place.build(backend="tensorrt-rtx", compute_capability="8.9")
 
 
+def plugins(fragment: str, absent: str = "", gpu: str = "9.0", **options: Any) -> Case:
+    """A build for TensorRT, on a machine with that GPU and without the package `absent`."""
+
+    def prepare(place: Place) -> list[str]:
+        fake_tensorrt.install(place.patch, gpu)
+        if absent:
+            place.patch.setitem(sys.modules, absent, None)
+        return place.build(**({"backend": "tensorrt"} | options))
+
+    return Case(prepare, fragment)
+
+
+def lost_plugin(place: Place) -> list[str]:
+    """TensorRT forgets a plugin between registration and parsing."""
+    trt = fake_tensorrt.install(place.patch)
+    place.patch.setattr(f"{FOLDER}.building.build.register_plugins", lambda flavour: trt.registry.pop(PICK))
+    return place.build(backend="tensorrt")
+
+
+def greedy_only(place: Place) -> list[str]:
+    """A request with a temperature, for engines that draft greedily."""
+    place.patch.setattr("dspark_engines.backends.base.DraftEngine.samples", False)
+    return place.generate(*PROMPT, "--temperature=0.7")
+
+
 def compare(*options: str, fragment: str) -> Case:
     """A comparison of the bundle."""
     return Case(lambda place: ["compile", str(place.bundle), "--compare", *options], fragment)
@@ -91,11 +118,21 @@ GPU = {
     "gpu: another GPU": compiled("compiled for compute capability 8.9, this machine's GPU has 8.6", gpu="8.6"),
     "gpu: another version": compiled("TensorRT-RTX 1.7.1.116, this machine has 1.8.0.1", gpu="8.9", version="1.8.0.1"),
     "gpu: bundle without GPU": compiled("needs an NVIDIA GPU with its driver, and there is none", gpu=None),
+    "plugins: no Triton": plugins("needs the package 'triton', which is not installed", absent="triton"),
+    "plugins: no plugin layer": plugins("needs the package 'tensorrt.plugin', which is", absent="tensorrt.plugin"),
+    "plugins: not for this flavour": build("TensorRT-RTX takes no plugins", compute_capability="8.9", plugins=True),
+    "plugins: GPU too old": plugins("no plugin kernels for compute capability 7.5", gpu="7.5", plugins=True),
+    "plugins: not registered": Case(lost_plugin, "(MarkovPick): No importer registered for op: MarkovPick"),
+    "plugins: only here": plugins("for this machine's GPU, of compute capability 9.0", compute_capability="8.9"),
+    "plugins: greedy drafts": Case(greedy_only, "temperature is 0.7, and these engines draft greedily only"),
+    "cpu: plugins": Case(lambda place: place.build(plugins=True), "runs on the CPU and has no plugins"),
+    "cpu: greedy drafts": Case(lambda place: place.build(greedy_drafts=True), "on the CPU and has no greedy drafts"),
     "cpu: compute capability": Case(
         lambda place: place.build(compute_capability="8.9"),
         "'onnxruntime' runs on the CPU and has no compute capability",
     ),
     "cpu: half precision": Case(lambda place: place.build(engine_precision="bf16"), "has no engines in bf16"),
     "compare: engines not there": compare("--backend=tensorrt-rtx", fragment="no engines of backend 'tensorrt-rtx'"),
+    "compare: and plugins": compare("--no-plugins", fragment="--plugins does not go with --compare"),
     "compare: and compile": compare("--overwrite", fragment="--overwrite does not go with --compare"),
 }

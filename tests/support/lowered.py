@@ -32,6 +32,7 @@ class OrtRunner:
         settings.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         self._outputs = [value.name for value in self._session.get_outputs()]
+        self._inputs = {value.name for value in self._session.get_inputs()}
         self.caches = {
             value.name: np.full((rows, *value.shape[1:]), GARBAGE, np.float32)
             for value in self._session.get_inputs()
@@ -46,29 +47,45 @@ class OrtRunner:
         self.launches.append((shape, first))
         seen = slice(first, first + shape.rows)
         caches = {name: cache[seen] for name, cache in self.caches.items()}
-        results = dict(zip(self._outputs, self._session.run(None, {**feeds, **caches}), strict=True))
+        read = {name: array for name, array in feeds.items() if name in self._inputs}
+        results = dict(zip(self._outputs, self._session.run(None, {**read, **caches}), strict=True))
         for name in self.caches:
             self.caches[name][seen] = results.pop(name.replace("_cache.", "_cache_out."))
         return results, 0.0
 
 
 def lowered_engines(
-    onnx_folder: Path, folder: Path, limits: Limits, block: int, precision: EnginePrecision = "fp32"
+    onnx_folder: Path,
+    folder: Path,
+    limits: Limits,
+    block: int,
+    precision: EnginePrecision = "fp32",
+    plugins_for: str = "",
+    greedy: bool = False,
 ) -> Engines:
-    """Both engines over ONNX Runtime, written to `folder`; half precision is float32, rounded where the graph says."""
+    """Both engines over ONNX Runtime, written to `folder`; half precision is float32, rounded where the graph says.
+
+    Plugin nodes are run by their bodies.
+    """
     runners = []
     for role, source in SOURCES:
         shapes = role_shapes(role, limits, block)
-        model = lower_graph(onnx_folder / source, shapes.capacity, precision)
+        greedy_here = greedy and role == "draft"
+        model = lower_graph(
+            onnx_folder / source, shapes.capacity, precision, plugins_for=plugins_for, greedy=greedy_here
+        )
         runners.append((OrtRunner(model, folder, limits.slots), shapes))
     (verify, verify_shapes), (draft, draft_shapes) = runners
-    return Engines(TrtVerifyEngine(verify, verify_shapes), TrtDraftEngine(draft, draft_shapes))
+    return Engines(TrtVerifyEngine(verify, verify_shapes), TrtDraftEngine(draft, draft_shapes, greedy))
 
 
-def lowered_bundle(bundle: Bundle, folder: Path, precision: EnginePrecision = "fp32") -> Engines:
+def lowered_bundle(
+    bundle: Bundle, folder: Path, precision: EnginePrecision = "fp32", plugins_for: str = "", greedy: bool = False
+) -> Engines:
     """The same for a bundle."""
     manifest = bundle.manifest
-    return lowered_engines(bundle.path / "onnx", folder, manifest.limits, manifest.drafter.block_size, precision)
+    block = manifest.drafter.block_size
+    return lowered_engines(bundle.path / "onnx", folder, manifest.limits, block, precision, plugins_for, greedy)
 
 
 def emulate_half(graph: ir.Graph) -> None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from dspark_export.verification import compare
 from dspark_plugins.markov_head import OUTPUTS, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
-from dspark_plugins.markov_head.reference import MarkovHeadResult
+from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
 from tests.support import one_node
 
 Feeds = dict[str, np.ndarray]
@@ -66,6 +66,29 @@ def off_the_edges(feeds: Feeds, expected: MarkovHeadResult) -> bool:
             if np.abs(cdf[:-1] / cdf[-1] - feeds["uniforms"][row, j]).min() < NEAR:
                 return False
     return True
+
+
+def moved_off_the_edges(head: MarkovHeadSpec, feeds: Feeds, weights: Feeds) -> MarkovHeadResult:
+    """What the oracle drafts, once every uniform near a step of its CDF is in the middle of a token; feeds change.
+
+    With a large vocabulary most uniforms are near one. A position's CDF depends on the tokens before it.
+    """
+    for j in range(head.block_size):
+        expected = markov_head(head, **feeds, weights=weights)
+        for row in np.flatnonzero(feeds["temperature"] > 0):
+            scaled = expected.draft_logits[row, j].astype(np.float64) / feeds["temperature"][row]
+            feeds["uniforms"][row, j] = off_the_edge(np.exp(scaled - scaled.max()), feeds["uniforms"][row, j])
+    return markov_head(head, **feeds, weights=weights)
+
+
+def off_the_edge(weights: np.ndarray, uniform: float) -> float:
+    """`uniform`, or the middle of the nearest token that is wide enough, if it lies too near to a step."""
+    ends = np.cumsum(weights) / weights.sum()
+    if np.abs(ends - uniform).min() >= 2 * NEAR:
+        return uniform
+    starts = np.concatenate([[0.0], ends[:-1]])
+    middles = np.where(ends - starts > 4 * NEAR, (starts + ends) / 2, np.inf)
+    return float(middles[np.abs(middles - uniform).argmin()])
 
 
 def assert_same(feeds: dict[str, np.ndarray], actual: Any, expected: Any) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dspark_plugins.verify.reference import draw, probabilities, remainder, stands
+from dspark_plugins.verify.reference import draw, probabilities, remainder, stands, verify
+from tests.support.markov_cases import off_the_edge
 
 Feeds = dict[str, np.ndarray]
 
@@ -57,6 +58,17 @@ def random_case(
         "temperature": temperature,
         "uniforms": random.random((rows, block + 1, 2), dtype=np.float32),
     }
+
+
+def moved_off_the_edges(feeds: Feeds) -> None:
+    """Put every uniform that draws a token, and is too near to another one, into the middle of one."""
+    accepted, starts = verify(**feeds).accepted, starts_of(feeds["verify_lengths"])
+    for row in np.flatnonzero(feeds["temperature"] > 0):
+        at, temperature = accepted[row], float(feeds["temperature"][row])
+        weights = probabilities(feeds["logits"][starts[row] + at], temperature)
+        if at < feeds["verify_lengths"][row]:
+            weights = remainder(weights, probabilities(feeds["draft_logits"][row, at], temperature))
+        feeds["uniforms"][row, at, 1] = off_the_edge(weights, feeds["uniforms"][row, at, 1])
 
 
 def assert_same(feeds: Feeds, actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> int:

@@ -41,6 +41,7 @@ class VerifyOutput(NamedTuple):
 class DraftOutput(NamedTuple):
     """draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V]. Valid until the next step.
 
+    Of an engine that only drafts greedily, draft_logits is [R, g, 0]: greedy rows are verified without them.
     `seconds` is the time spent inside the backend.
     """
 
@@ -88,6 +89,11 @@ class VerifyEngine(Engine):
 class DraftEngine(Engine):
     """The drafter with caches."""
 
+    @property
+    def samples(self) -> bool:
+        """Whether it drafts at temperatures other than 0."""
+        return True
+
     @abstractmethod
     def step(
         self,
@@ -110,7 +116,8 @@ class CompiledEngine(NamedTuple):
     """One engine file: its role, rows a step, its name in the output folder, the graph it came from.
 
     `weights` is the folder that its weights are read from, "" when the file holds them. The rest is None where the
-    engine is not built for one GPU.
+    engine is not built for one GPU; `plugins` are the custom ops that it runs as plugins, and with `greedy_drafts` it
+    drafts at temperature 0 only.
     """
 
     role: Role
@@ -121,6 +128,8 @@ class CompiledEngine(NamedTuple):
     precision: EnginePrecision | None = None
     compute_capability: str | None = None
     token_buckets: tuple[int, ...] = ()
+    plugins: tuple[str, ...] = ()
+    greedy_drafts: bool = False
 
 
 def _silent(done: int, total: int) -> None:
@@ -133,7 +142,8 @@ class CompileOptions:
 
     `compute_capability` is the GPU's that engines are for, "8.9"; `workspace_mib` limits the builder's scratch memory
     on the device; `timing_cache` is read if it is there, and written; `token_buckets` are the sizes of steps, in
-    tokens of all rows together, that engines are made for.
+    tokens of all rows together, that engines are made for; `plugins` says whether custom ops become plugins with
+    kernels of ours; with `greedy_drafts` the drafter's engine leaves out what only sampled requests need.
     """
 
     precision: EnginePrecision | None = None
@@ -141,6 +151,8 @@ class CompileOptions:
     workspace_mib: int = 0
     timing_cache: Path | None = None
     token_buckets: tuple[int, ...] = ()
+    plugins: bool | None = None
+    greedy_drafts: bool = False
     progress: Callable[[int, int], None] = _silent
 
 

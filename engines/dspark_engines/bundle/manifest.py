@@ -95,6 +95,10 @@ class EngineInfo(_Record):
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     compute_capability: str | None = None
     token_buckets: list[PositiveInt] = []
+    plugins: list[str] = []
+    """Custom ops that it runs as plugins with kernels of ours."""
+    greedy_drafts: bool = False
+    """Whether it drafts at temperature 0 only."""
 
 
 class BackendInfo(_Record):

@@ -23,6 +23,15 @@ class GenerationRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
 
+def check_draftable(request: GenerationRequest, samples: bool) -> None:
+    """Raises `RequestError` for a sampled request that would be drafted by engines that do not `sample`."""
+    if request.speculate and request.sampling.temperature > 0 and not samples:
+        raise RequestError(
+            f"the temperature is {request.sampling.temperature:g}, and these engines draft greedily only",
+            hint="compile them without --greedy-drafts, or decode without speculation",
+        )
+
+
 def check_request(request: GenerationRequest, manifest: Manifest) -> None:
     """Raises `RequestError` when the bundle cannot serve this request."""
     limit, vocabulary = manifest.limits.context_length, manifest.target.vocab_size

@@ -23,7 +23,7 @@ from dspark_engines.runtime.cohort import Cohort
 from dspark_engines.runtime.events import RequestStream
 from dspark_engines.runtime.lanes import Lanes
 from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
-from dspark_engines.runtime.request import GenerationRequest, check_request
+from dspark_engines.runtime.request import GenerationRequest, check_draftable, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
 from dspark_engines.runtime.selection import DraftSelection
@@ -74,6 +74,7 @@ class Runtime:
         self._room = WaitingRoom(self.options.max_queue)
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
+        self._samples = True
         self.timeline = Timeline()
         """The last steps of both engines."""
         self.scheduler = FixedSpec.name
@@ -95,6 +96,7 @@ class Runtime:
         pool.preload(self.cohorts.places)
         self._room.seat(self.cohorts.places, self.cohorts.pairs_from)
         lanes = Lanes(pool, self.timeline, self._room.alone)
+        self._samples = pool.alone.draft.samples
         costs, confidence = self._costs(), self._confidence()
         for number in range(len(self.cohorts.places)):
             cohort = Cohort(self._runner(lanes.engines(number), costs, confidence), self._room, number)
@@ -147,7 +149,9 @@ class Runtime:
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""
         check_request(request, self.bundle.manifest)
-        stream = RequestStream(request if self.speculating else replace(request, speculate=False))
+        request = request if self.speculating else replace(request, speculate=False)
+        check_draftable(request, self._samples)
+        stream = RequestStream(request)
         self._room.put(stream)
         return stream
 

@@ -30,10 +30,15 @@ def _here(op: OpBuilder, values: ir.Value) -> ir.Value:
     return op.Gather(values, bodies.attribute(op, "step"), axis=1)
 
 
+def _rows_of(op: OpBuilder, table: ir.Value, index: ir.Value) -> ir.Value:
+    """Rows of a table that may be in half precision, in float32."""
+    return op.Cast(op.Gather(table, index), to=ir.DataType.FLOAT)
+
+
 def _mix_gated(
     op: OpBuilder, projected: ir.Value, w1: ir.Value, mix_weight: ir.Value, previous: ir.Value
 ) -> Sequence[ir.Value]:
-    embedding = op.Gather(w1, previous)
+    embedding = _rows_of(op, w1, previous)
     start = op.Unsqueeze(bodies.attribute(op, "hidden"), [0])
     weight = op.Slice(mix_weight, start, [bodies.END], [1])
     gate = op.Sigmoid(op.Gemm(embedding, weight, _here(op, projected), transB=1))
@@ -43,7 +48,7 @@ def _mix_gated(
 def _mix_rnn(
     op: OpBuilder, projected: ir.Value, w1: ir.Value, mix_weight: ir.Value, previous: ir.Value, state: ir.Value
 ) -> Sequence[ir.Value]:
-    joint = op.Concat(state, op.Gather(w1, previous), axis=1)
+    joint = op.Concat(state, _rows_of(op, w1, previous), axis=1)
     weight = op.Slice(mix_weight, [0], op.Shape(joint, start=1, end=2), [1])
     parts = op.Split(op.Gemm(joint, weight, _here(op, projected), transB=1), axis=1, num_outputs=3, _outputs=3)
     gate = op.Sigmoid(parts[0])
@@ -55,7 +60,8 @@ def _logits(op: OpBuilder, base_logits: ir.Value, table: ir.Value, index: ir.Val
     """[B, V] of this step."""
     rows = op.Range(0, op.Squeeze(op.Shape(index), [0]), 1)
     source = op.Where(op.Equal(bodies.attribute(op, "gather"), 1), index, rows)
-    return op.Gemm(op.Gather(table, source), w2, _here(op, base_logits), transB=1)
+    weight = op.Cast(w2, to=ir.DataType.FLOAT)
+    return op.Gemm(_rows_of(op, table, source), weight, _here(op, base_logits), transB=1)
 
 
 def _scores_greedy(

@@ -58,7 +58,7 @@ def replace_nodes(
     `ValueError` where the graph still uses an output that no longer exists; as a graph output it is dropped.
     """
     graph = model.graph
-    _free_constant_names(graph)
+    _free_constant_names(graph, op_type)
     builder = GraphBuilder(graph)
     builder.push_module(op_type)
     writer = ChainWriter(builder, functions, compute_capability)
@@ -73,6 +73,8 @@ def replace_nodes(
             count += 1
             for name, old in zip(output_names, node.outputs, strict=True):
                 _hand_over(graph, f"{op_type} {node.name}: {name}", old, outputs.get(name))
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)  # it would count as a reader of what it read
     for function in builder.functions.values():
         model.functions[function.identifier()] = function
     if not any((node.domain, node.op_type) == (DOMAIN, op_type) for node in graph):
@@ -94,8 +96,8 @@ def _hand_over(graph: ir.Graph, label: str, old: ir.Value, new: ir.Value | None)
     new.name, new.shape, new.type = name, shape, kind
 
 
-def _free_constant_names(graph: ir.Graph) -> None:
-    """A builder names its literals const_…, counting from zero: make room beside the exporter's."""
+def _free_constant_names(graph: ir.Graph, op_type: str) -> None:
+    """A builder names its literals const_…, counting from zero: make room beside those of whoever wrote before."""
     for name, value in list(graph.initializers.items()):
         if name.startswith("const_"):
-            ir.convenience.rename_values([value], [f"model.{name}"])
+            ir.convenience.rename_values([value], [f"before.{op_type}.{name}"])

@@ -21,7 +21,7 @@ ROLES: tuple[tuple[Role, str, str], ...] = (
     ("verify", "target.onnx", "row_lengths"),
     ("draft", "drafter.onnx", "feature_lengths"),
 )
-GPU_OPTIONS = ("compute_capability", "workspace_mib", "timing_cache", "token_buckets")
+GPU_OPTIONS = ("compute_capability", "workspace_mib", "timing_cache", "token_buckets", "plugins", "greedy_drafts")
 GPU_BACKENDS = ("tensorrt-rtx", "tensorrt")
 
 

@@ -17,7 +17,7 @@ from dspark_engines.backends.base import (
     Engines,
 )
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
-from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.backends.tensorrt.shapes import RoleShapes, role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
@@ -43,33 +43,40 @@ class _TrtBackend(Backend):
                 hint="export them in fp32: leave --precision out, and choose --engine-precision",
             )
         from dspark_engines.backends.tensorrt.building.config import check_timing_cache
+        from dspark_engines.backends.tensorrt.building.plugins import choose_plugins
         from dspark_engines.backends.tensorrt.building.target import check_precision, choose_capability
 
         capability = choose_capability(self.flavour, self.flavour.load(), options.compute_capability)
         check_precision(capability, options.precision or default_precision(capability))
+        choose_plugins(self.flavour, capability, options.plugins)
         check_timing_cache(self.flavour, options.timing_cache)
         for role, _ in SOURCES:
             role_shapes(role, limits, block_size, options.token_buckets)
 
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        from dspark_engines.backends.tensorrt.building import EngineRequest, build_engine, choose_capability
         from dspark_engines.backends.tensorrt.lowering import read_block_size
 
-        trt = self.flavour.load()
-        capability = choose_capability(self.flavour, trt, options.compute_capability)
-        precision = options.precision or default_precision(capability)
-        block = read_block_size(onnx / "drafter.onnx")
-        roles = [(role, role_shapes(role, limits, block, options.token_buckets), source) for role, source in SOURCES]
-        engines = []
-        for number, (role, shapes, source) in enumerate(roles):
-            file = f"{role}.engine"
-            request = EngineRequest(role, onnx / source, output / file, shapes, precision, capability)
-            share = replace(options, progress=_part(options, number, len(roles)))
-            build_engine(self.flavour, trt, request, share)
-            engines.append(
-                CompiledEngine(role, limits.slots, file, source, "", precision, capability, options.token_buckets)
-            )
+        block, engines = read_block_size(onnx / "drafter.onnx"), []
+        for number, (role, source) in enumerate(SOURCES):
+            share = replace(options, progress=_part(options, number, len(SOURCES)))
+            shapes = role_shapes(role, limits, block, options.token_buckets)
+            engines.append(self._build(role, onnx / source, output, shapes, share, limits.slots))
         return engines
+
+    def _build(
+        self, role: Role, source: Path, output: Path, shapes: RoleShapes, options: CompileOptions, slots: int
+    ) -> CompiledEngine:
+        from dspark_engines.backends.tensorrt import building
+
+        trt, file = self.flavour.load(), f"{role}.engine"
+        capability = building.choose_capability(self.flavour, trt, options.compute_capability)
+        precision = options.precision or default_precision(capability)
+        plugins = building.choose_plugins(self.flavour, capability, options.plugins)
+        greedy = options.greedy_drafts and role == "draft"
+        request = building.EngineRequest(role, source, output / file, shapes, precision, capability, plugins, greedy)
+        ops = building.build_engine(self.flavour, trt, request, options)
+        facts = (precision, capability, options.token_buckets, ops, greedy)
+        return CompiledEngine(role, slots, file, source.name, "", *facts)
 
     @contextmanager
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:

@@ -11,13 +11,18 @@ from dspark_engines.errors import BackendError
 
 @dataclass(frozen=True)
 class Flavour:
-    """A build of TensorRT. `extra` is the extra of this distribution that installs it."""
+    """A build of TensorRT. `extra` is this distribution's that installs it.
+
+    `portable`: it builds for GPUs that are not there; `plugins`: it takes some.
+    """
 
     name: str
     title: str
     module: str
     extra: str
     oldest: tuple[int, int]
+    portable: bool
+    plugins: bool
 
     def load(self) -> Any:
         """The Python module. Raises `BackendError` when it is missing or too old."""
@@ -38,13 +43,16 @@ class Flavour:
         return module
 
 
-RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx", (1, 7))
-TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt", "tensorrt", (11, 1))
+RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx", (1, 7), portable=True, plugins=False)
+TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt", "tensorrt", (11, 1), portable=False, plugins=True)
 
 
-def capabilities(trt: Any) -> dict[str, Any]:
-    """Compute capabilities that engines can be built for ahead of time, "8.9" → the library's constant."""
-    members = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
+def capabilities(flavour: Flavour, trt: Any) -> dict[str, Any]:
+    """Compute capabilities that engines can be built for ahead of time, "8.9" → the library's constant.
+
+    TensorRT knows the constants too, but builds for the GPU that it runs on.
+    """
+    members = trt.ComputeCapability.__members__ if flavour.portable else {}
     found = {name: value for name, value in members.items() if name.startswith("SM")}
     pairs = {f"{name[2:-1]}.{name[-1]}": value for name, value in found.items()}
     return dict(sorted(pairs.items(), key=lambda item: tuple(map(int, item[0].split(".")))))

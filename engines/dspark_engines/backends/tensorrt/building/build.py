@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from dspark_engines.backends.base import CompileOptions, EnginePrecision
 from dspark_engines.backends.tensorrt.building.config import make_config, save_timing_cache
 from dspark_engines.backends.tensorrt.building.memory import check_memory
 from dspark_engines.backends.tensorrt.building.monitor import make_monitor
-from dspark_engines.backends.tensorrt.building.network import parse_network
+from dspark_engines.backends.tensorrt.building.network import check_plugins, parse_network
+from dspark_engines.backends.tensorrt.building.plugins import register_plugins
 from dspark_engines.backends.tensorrt.building.profiles import add_profiles
 from dspark_engines.backends.tensorrt.building.report import engine_report, network_report, write_report
 from dspark_engines.backends.tensorrt.building.writer import EngineFile
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import Flavour
 from dspark_engines.backends.tensorrt.logger import make_logger
-from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
+from dspark_engines.backends.tensorrt.lowering import drop_bodies, lower_graph, plugin_nodes, plugin_ops, save_lowered
 from dspark_engines.backends.tensorrt.shapes import RoleShapes
 from dspark_engines.bundle import Role
 from dspark_engines.errors import BackendError
@@ -26,7 +29,10 @@ from dspark_engines.errors import BackendError
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """One engine to build: `source` is the exported graph, `destination` the engine's file."""
+    """One engine to build: `source` is the exported graph, `destination` the engine's file.
+
+    With `plugins` the ops that have kernels become plugins; a `greedy` drafter has no output draft_logits.
+    """
 
     role: Role
     source: Path
@@ -34,21 +40,27 @@ class EngineRequest:
     shapes: RoleShapes
     precision: EnginePrecision
     capability: str
+    plugins: bool = False
+    greedy: bool = False
 
 
-def build_engine(flavour: Flavour, trt: Any, request: EngineRequest, options: CompileOptions) -> None:
+def build_engine(flavour: Flavour, trt: Any, request: EngineRequest, options: CompileOptions) -> tuple[str, ...]:
     """Write `request.destination`, and beside it a report of its layers, `NAME.layers.json`.
 
-    Raises `BackendError` with the library's own words when it cannot build.
+    Returns the custom ops that it runs as plugins. Raises `BackendError` with the library's own words when it cannot
+    build.
     """
+    if request.plugins:
+        register_plugins(flavour)
     with tempfile.TemporaryDirectory(prefix=".lowered.", dir=request.destination.parent) as folder:
         model = Path(folder) / request.source.name
-        weights = save_lowered(lower_graph(request.source, request.shapes.capacity, request.precision), model)
-        check_memory(weights)
+        lowered = _lower(request)
+        check_memory(save_lowered(lowered, model))
         logger = make_logger(trt)
         builder = trt.Builder(logger)
         network = parse_network(trt, builder, logger, model)
-        config = make_config(trt, builder, request.capability, options.workspace_mib, options.timing_cache)
+        check_plugins(trt, network, len(plugin_nodes(lowered)))
+        config = make_config(flavour, trt, builder, request.capability, options)
         add_profiles(builder, config, network, request.shapes)
         _compile(flavour, trt, builder, network, config, request, options)
     save_timing_cache(config, options.timing_cache)
@@ -56,6 +68,17 @@ def build_engine(flavour: Flavour, trt: Any, request: EngineRequest, options: Co
     if local_capability(flavour) == request.capability:
         report = engine_report(trt, trt.Runtime(logger), request.destination) or report
     write_report(request.destination.with_suffix(".layers.json"), report)
+    return plugin_ops(lowered)
+
+
+def _lower(request: EngineRequest) -> ir.Model:
+    """The graph that TensorRT is handed."""
+    plugins_for = request.capability if request.plugins else ""
+    lowered = lower_graph(
+        request.source, request.shapes.capacity, request.precision, plugins_for=plugins_for, greedy=request.greedy
+    )
+    drop_bodies(lowered)
+    return lowered
 
 
 def _compile(

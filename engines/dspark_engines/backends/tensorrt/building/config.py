@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dspark_engines.backends.base import CompileOptions
 from dspark_engines.backends.tensorrt.flavours import RTX, Flavour, capabilities
 from dspark_engines.errors import BackendError
 
 
-def make_config(trt: Any, builder: Any, capability: str, workspace_mib: int, timing_cache: Path | None) -> Any:
+def make_config(flavour: Flavour, trt: Any, builder: Any, capability: str, options: CompileOptions) -> Any:
     """A configuration that builds for `capability`; float32 stays float32 (no TF32)."""
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the layer report names everything
     config.clear_flag(trt.BuilderFlag.TF32)
-    supported = capabilities(trt)
+    supported = capabilities(flavour, trt)
     if supported:
         config.num_compute_capabilities = 1
         config.set_compute_capability(supported[capability], 0)
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # refuses what a CUDA graph could not hold
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    if workspace_mib:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
-    _use_timing_cache(config, timing_cache)
+    if options.workspace_mib:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    _use_timing_cache(config, options.timing_cache)
     return config
 
 

@@ -24,6 +24,17 @@ def parse_network(trt: Any, builder: Any, logger: Any, model: Path) -> Any:
     return network
 
 
+def check_plugins(trt: Any, network: Any, expected: int) -> None:
+    """Raises `BackendError` unless the network has so many plugin layers: one for every plugin node of its graph."""
+    kinds = [network.get_layer(index).type for index in range(network.num_layers)]
+    found = kinds.count(trt.LayerType.PLUGIN_V3)
+    if found != expected:
+        raise BackendError(
+            f"TensorRT's parser made {found} plugin layers of {expected} plugin nodes",
+            hint="pass --no-plugins, and report this with the version of TensorRT",
+        )
+
+
 def _errors(parser: Any, logger: Any) -> str:
     """What is wrong, node by node."""
     found = [parser.get_error(index) for index in range(parser.num_errors)]

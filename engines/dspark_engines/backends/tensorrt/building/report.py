@@ -9,14 +9,16 @@ from typing import Any
 
 
 def network_report(network: Any) -> dict[str, Any]:
-    """The network as parsed: `layers` counted by type, native attention and cache updates by name."""
+    """The network as parsed: `layers` counted by type; native attention, cache updates and our plugins by name."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     kinds = [str(layer.type).removeprefix("LayerType.") for layer in layers]
     native = {"KV_CACHE_UPDATE", "ATTENTION_INPUT", "ROTARY_EMBEDDING"}
+    named = list(zip((layer.name for layer in layers), kinds, strict=True))
     return {
         "source": "network",
         "layers": dict(sorted(Counter(kinds).items())),
-        "native": [layer.name for layer, kind in zip(layers, kinds, strict=True) if kind in native],
+        "native": [name for name, kind in named if kind in native],
+        "plugins": [name for name, kind in named if kind == "PLUGIN_V3"],
     }
 
 

@@ -13,7 +13,7 @@ HALF_SINCE = {"bf16": (8, 0), "fp16": (7, 0)}
 
 def choose_capability(flavour: Flavour, trt: Any, wanted: str | None) -> str:
     """The compute capability to build for, "8.9". Raises `BackendError` when the flavour cannot."""
-    supported = capabilities(trt)
+    supported = capabilities(flavour, trt)
     if not supported:  # it builds for the GPU it runs on
         return _local_only(flavour, wanted)
     capability = wanted or local_capability(flavour)

@@ -27,7 +27,10 @@ Outputs = Mapping[str, npt.NDArray[Any]]
 
 
 class StepRunner(Protocol):
-    """Whatever executes a lowered graph with its caches, which it owns."""
+    """Whatever executes a lowered graph with its caches, which it owns.
+
+    Feeds may hold what the graph has no input for: a greedy drafter reads no temperature.
+    """
 
     def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
         """One launch on the cache rows from `first` on: outputs by name, valid until the next, and its seconds."""
@@ -92,7 +95,18 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
 
 
 class TrtDraftEngine(_StepEngine, DraftEngine):
-    """`DraftEngine` on TensorRT. What a prompt leaves is taken in by launches whose drafts nobody reads."""
+    """`DraftEngine` on TensorRT. What a prompt leaves is taken in by launches whose drafts nobody reads.
+
+    One built for `greedy` drafts has no output draft_logits.
+    """
+
+    def __init__(self, runner: StepRunner, shapes: RoleShapes, greedy: bool = False) -> None:
+        super().__init__(runner, shapes)
+        self._greedy = greedy
+
+    @property
+    def samples(self) -> bool:
+        return not self._greedy
 
     def step(
         self,
@@ -112,9 +126,9 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
         last = narrow_rows(self._shapes, slots, feature_lengths, used, keep)
         assert last is not None, "every row drafts"
         outputs, spent = self._launch(last, features, anchor_ids, temperature, uniforms)
-        ids, confidence, logits = (
-            _rows(outputs[name], last) for name in ("draft_ids", "confidence_logits", "draft_logits")
-        )
+        ids, confidence = (_rows(outputs[name], last) for name in ("draft_ids", "confidence_logits"))
+        none = np.empty((*ids.shape, 0), np.float32)
+        logits = none if self._greedy else _rows(outputs["draft_logits"], last)
         return DraftOutput(ids, confidence, logits, seconds + spent)
 
     def _launch(

@@ -59,6 +59,9 @@ def open_program(flavour: Flavour, trt: Any, bundle: Bundle, info: EngineInfo) -
     shapes = role_shapes(info.role, manifest.limits, manifest.drafter.block_size, info.token_buckets)
     program = TrtProgram(trt, load_engine(flavour, trt, bundle, info), shapes)
     try:
-        yield TrtVerifyEngine(program, shapes) if info.role == "verify" else TrtDraftEngine(program, shapes)
+        if info.role == "verify":
+            yield TrtVerifyEngine(program, shapes)
+        else:
+            yield TrtDraftEngine(program, shapes, info.greedy_drafts)
     finally:
         program.close()

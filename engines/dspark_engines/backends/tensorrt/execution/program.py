@@ -45,8 +45,8 @@ class TrtProgram:
     def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
         """One launch. Outputs are pinned memory, overwritten by the next."""
         key = (shape, len(feeds["logit_rows"]) if "logit_rows" in feeds else shape.tokens)
-        for name, array in feeds.items():
-            np.copyto(self._buffers.tensors[name].array(array.shape), array)
+        for name in self._inputs:
+            np.copyto(self._buffers.tensors[name].array(feeds[name].shape), feeds[name])
         started = time.perf_counter()
         if key in self._graphs:
             self._stream.launch(self._graphs[key])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,6 +10,7 @@ from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.tensorrt.lowering.attention import LOWERINGS
 from dspark_engines.backends.tensorrt.lowering.frame import Frame
+from dspark_engines.backends.tensorrt.lowering.plugins import lower_to_plugins, plugin_nodes
 from dspark_engines.backends.tensorrt.lowering.precision import to_half
 from dspark_plugins import DOMAIN
 from dspark_plugins.attention import AttentionSpec
@@ -18,12 +18,18 @@ from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
 
 LENGTHS = ("row_lengths", "feature_lengths")
+FOR_SAMPLING = ("temperature", "uniforms")
+DRAFT_LOGITS = "draft_logits"
 
 
-def lower_graph(source: Path, capacity: int, precision: EnginePrecision, plugins: Collection[str] = ()) -> ir.Model:
+def lower_graph(
+    source: Path, capacity: int, precision: EnginePrecision, *, plugins_for: str = "", greedy: bool = False
+) -> ir.Model:
     """`source` for TensorRT, caches of `capacity` cells, weights still on the disk.
 
-    Ops of the domain `dspark` named in `plugins` stay nodes; all others become standard ops.
+    With a compute capability in `plugins_for` ("9.0"), ops that have kernels become plugin nodes, each with its body
+    as a local function; all others become standard ops. A `greedy` drafter has no output draft_logits. Raises
+    `BackendError` where kernels cannot serve the graph.
     """
     model = ir.load(source)
     _fix_capacity(model.graph, capacity)
@@ -34,12 +40,30 @@ def lower_graph(source: Path, capacity: int, precision: EnginePrecision, plugins
             frame.drop_input(name)
     for op_type in LOWERINGS:
         model.functions.pop((DOMAIN, op_type, ""), None)
+    if greedy:
+        _drop_draft_logits(model.graph)
+    if plugins_for:
+        lower_to_plugins(model, plugins_for, greedy)
     _unbranch(model)
-    InlinePass(lambda function: function.name not in plugins)(model)
+    kept = {node.op_type for node in plugin_nodes(model)}
+    InlinePass(lambda function: function.name not in kept)(model)
     if precision != "fp32":
         to_half(model.graph, precision)
     RemoveUnusedNodesPass()(model)
+    _drop_idle_inputs(model.graph)
     return model
+
+
+def _drop_draft_logits(graph: ir.Graph) -> None:
+    """Rejection tests read them; greedy requests have none."""
+    for value in [value for value in graph.outputs if value.name == DRAFT_LOGITS]:
+        graph.outputs.remove(value)
+
+
+def _drop_idle_inputs(graph: ir.Graph) -> None:
+    """A greedy chain draws nothing, and TensorRT may keep an input that nobody reads or not."""
+    for value in [value for value in graph.inputs if value.name in FOR_SAMPLING and not value.uses()]:
+        graph.inputs.remove(value)
 
 
 def _fix_capacity(graph: ir.Graph, capacity: int) -> None:

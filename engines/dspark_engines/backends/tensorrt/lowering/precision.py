@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dspark_engines.backends.base import EnginePrecision
+from dspark_plugins import DOMAIN
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 HALF_TYPES: dict[EnginePrecision, ir.DataType] = {"fp16": FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -38,6 +39,8 @@ class _Pass:
     def run(self) -> None:
         for node in list(self.graph):
             match node.op_type:
+                case _ if node.domain == DOMAIN:
+                    self._plugin(node)
                 case "MatMul" | "Gemm":
                     self._linear(node)
                 case "Gather":
@@ -67,6 +70,12 @@ class _Pass:
         if table is not None and table.name in TABLES:
             node.replace_input_with(0, self._half(table, FLOAT16))
             self._widen(node, FLOAT16)
+
+    def _plugin(self, node: ir.Node) -> None:
+        """Kernels take tables in half precision as they are, and compute in float32."""
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.name in TABLES:
+                node.replace_input_with(index, self._half(value, FLOAT16))
 
     def _scatter(self, node: ir.Node) -> None:
         """The cache itself is in half precision, going in and coming out."""
