@@ -6,11 +6,17 @@ from rich.table import Table
 
 from dspark_engines.placement import Arrangement, Placement
 
+TITLE = "a drafting and a plain round under every arrangement, ms (quartiles)"
+
 
 def placement_table(placement: Placement) -> Table:
-    """Milliseconds a round of all requests, median and quartiles, by arrangement."""
+    """Milliseconds for two rounds of all requests, median and quartiles, by arrangement."""
     arrangements = list(dict.fromkeys(trial.arrangement for trial in placement.trials))
-    shown = Table("requests", *map(describe, arrangements), title="a round under every arrangement, ms (quartiles)")
+    shown = Table(
+        "requests",
+        *map(describe, arrangements),
+        title="a drafting and a plain round under every arrangement, ms (quartiles)",
+    )
     for requests in sorted({trial.requests for trial in placement.trials}):
         trials = {trial.arrangement: trial for trial in placement.trials if trial.requests == requests}
         cells = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from dspark_engines.costs import (
     save_cost_table,
     take_fingerprint,
 )
-from dspark_engines.placement import Placement, save_placement
+from dspark_engines.placement import Arrangement, Placement, save_placement
 from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
 from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
@@ -100,10 +101,23 @@ def profile_bundle(
     fingerprint = take_fingerprint(bundle, backend, options)
     with get_backend(backend).open(bundle, options) as engines:
         table = measure(bundle, engines, plan, fingerprint, reporter.step("measuring costs"))
+    if placement is not None and placement.beside is not None:
+        table = table.model_copy(update={"beside": _measure_beside(bundle, backend, placement.beside, plan, reporter)})
     if placement is not None:
         save_placement(placement, bundle)
     save_cost_table(table, bundle)
     return table, placement
+
+
+def _measure_beside(
+    bundle: Bundle, backend: str, arrangement: Arrangement, plan: ProfilePlan, reporter: Reporter
+) -> CostTable:
+    """What steps of one of two cohorts cost while the other is at work as well."""
+    most = (bundle.manifest.limits.slots + 1) // 2
+    smaller = replace(plan, rows=sorted({min(rows, most) for rows in plan.rows}))
+    options, step = arrangement.engines, reporter.step("measuring costs beside another cohort")
+    with get_backend(backend).open(bundle, options) as mine, get_backend(backend).open(bundle, options) as other:
+        return measure(bundle, mine, smaller, take_fingerprint(bundle, backend, options), step, other)
 
 
 def _contexts(chosen: Sequence[int], bundle: Bundle) -> list[int]:

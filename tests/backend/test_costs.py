@@ -15,6 +15,7 @@ from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.costs import (
     COST_TABLE,
+    CostsInCompany,
     CostTable,
     Noise,
     Timing,
@@ -62,6 +63,54 @@ def test_measured_table_covers_what_was_asked_for(bundle: Bundle) -> None:
     assert len({done for done, _ in told}) == 6  # every turn moves the bar
     save_cost_table(measured, bundle)
     assert load_cost_table(bundle, here) == measured
+
+
+def test_beside_another_cohort_that_is_at_work_all_the_time(bundle: Bundle) -> None:
+    here, plan = take_fingerprint(bundle, "onnxruntime", OPTIONS), ProfilePlan([1], [8], samples=3, seconds=0)
+    backend, steps = get_backend("onnxruntime"), 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return verify(*args)
+
+    with backend.open(bundle, OPTIONS) as mine, backend.open(bundle, OPTIONS) as other:
+        verify, other.verify.step = other.verify.step, counted  # type: ignore[method-assign]
+        beside = measure(bundle, mine, plan, here, lambda done, total: None, other)
+    assert steps > 1
+    assert {t.tokens for t in beside.verify} == set(range(1, 7))
+    save_cost_table(table(bundle, {1: 1.0, 6: 2.0}).model_copy(update={"beside": beside}), bundle)
+    read = load_cost_table(bundle, here)
+    assert read is not None
+    assert read.beside == beside
+
+
+def test_a_company_that_fails_fails_the_measurement(bundle: Bundle) -> None:
+    here, plan = take_fingerprint(bundle, "onnxruntime", OPTIONS), ProfilePlan([1], [8], samples=3, seconds=0)
+    backend = get_backend("onnxruntime")
+    with backend.open(bundle, OPTIONS) as mine, backend.open(bundle, OPTIONS) as other:
+        bench_fills = iter([True])
+
+        def failing(*args: Any) -> Any:
+            if next(bench_fills, False):
+                return verify(*args)
+            raise MemoryError
+
+        verify, other.verify.step = other.verify.step, failing  # type: ignore[method-assign]
+        with pytest.raises(MemoryError):
+            measure(bundle, mine, plan, here, lambda done, total: None, other)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_costs_in_company_are_those_beside_others(bundle: Bundle, alone: bool) -> None:
+    cheap, dear = table(bundle, {1: 1.0, 6: 2.0}, draft=0.5), table(bundle, {1: 3.0, 6: 9.0}, draft=4.0, overhead=0.3)
+    costs = CostsInCompany(cheap.model_copy(update={"beside": dear}), lambda: alone)
+    expected = cheap if alone else dear
+    assert costs.step_cost(1, 8).points == expected.step_cost(1, 8).points
+    assert costs.draft_seconds(1, 8) == expected.draft_seconds(1, 8)
+    assert costs.overhead_seconds == expected.overhead_seconds
+    assert costs.reading_seconds == expected.reading_seconds
+    assert CostsInCompany(cheap, lambda: alone).draft_seconds(1, 8) == 0.5, "without such a table its own"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ class CostTable(BaseModel):
     """What a round of one request spends outside both engines."""
     reading_seconds: NonNegativeFloat = 0.0
     """What a token that the drafter has missed adds to its next step."""
+    beside: CostTable | None = None
+    """What steps cost on a cohort's own engines while another cohort is at work; None where there is no such thing."""
 
     def __hash__(self) -> int:
         return id(self)

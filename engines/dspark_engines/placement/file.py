@@ -31,7 +31,7 @@ class Arrangement(BaseModel):
 
 
 class Trial(BaseModel):
-    """Median seconds, and quartiles, of a round of so many requests under an arrangement."""
+    """Median seconds, and quartiles, of two rounds of so many requests: one that drafts and a plain one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -54,10 +54,11 @@ class Bench:
         few = self._draft(FEATURES, self._context - more)
         return self._draft(FEATURES + more, self._context - more) - few, self._rows * more
 
-    def round(self, length: int) -> None:
-        """Draft, then verify `length` tokens of every row."""
+    def rounds(self, length: int) -> None:
+        """One that drafts and verifies `length` tokens of every row, and a plain one."""
         self._draft(FEATURES, self._context)
         self._verify(self._rows * length, self._context, self._rows * length)
+        self._verify(self._rows, self._context, self._rows)
 
     def _fill(self) -> None:
         """Bring all rows to the context length, in chunks; features go to the drafter as they come."""

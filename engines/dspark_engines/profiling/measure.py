@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,17 +44,25 @@ class ProfilePlan:
 
 
 def measure(
-    bundle: Bundle, engines: Engines, plan: ProfilePlan, fingerprint: Fingerprint, progress: Progress
+    bundle: Bundle,
+    engines: Engines,
+    plan: ProfilePlan,
+    fingerprint: Fingerprint,
+    progress: Progress,
+    company: Engines | None = None,
 ) -> CostTable:
     """Time every kind of step; kinds take turns in random order, so that a drifting machine favours none.
 
     `progress` is told (done, total) in tokens, those that fill caches included: about what the time goes by.
+    `company`, another cohort's engines, are at work all the time on as many requests.
     """
     verify: list[Timing] = []
     draft: list[Timing] = []
     for rows, context, tell in _shares(plan, bundle.manifest.drafter.block_size, progress):
         bench = Bench(bundle, engines, rows, context)
-        for (kind, tokens), times in _alternate(dict(bench.steps()), plan, tell).items():
+        with _busy(None if company is None else Bench(bundle, company, rows, context), bundle):
+            found = _alternate(dict(bench.steps()), plan, tell)
+        for (kind, tokens), times in found.items():
             low, middle, high = (float(x) for x in np.percentile(times, (25, 50, 75)))
             timing = Timing(
                 rows=rows, context=context, tokens=tokens, seconds=middle, low=low, high=high, samples=len(times)
@@ -64,6 +75,27 @@ def measure(
         overhead_seconds=_overhead(bundle, engines, plan.seed),
         reading_seconds=_reading(Bench(bundle, engines, 1, max(plan.contexts)), plan.samples),
     )
+
+
+@contextmanager
+def _busy(bench: Bench | None, bundle: Bundle) -> Iterator[None]:
+    """Rounds of `bench`, one after the other in another thread, for the duration of a `with` block."""
+    if bench is None:
+        yield
+        return
+    ended, length = threading.Event(), bundle.manifest.drafter.block_size // 2 + 1
+
+    def work() -> None:
+        while not ended.is_set():
+            bench.rounds(length)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            yield
+        finally:
+            ended.set()
+        working.result()  # raises what the rounds raised
 
 
 def _shares(

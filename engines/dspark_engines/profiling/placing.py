@@ -20,6 +20,7 @@ from dspark_engines.profiling.bench import Bench
 
 GAIN = 0.05
 """Two cohorts hold two more pairs of engines in memory: they have to be faster by more than this share."""
+REPEATS = 2
 PARTS = (1, 2, 4)
 """Threads that are tried: all cores over these."""
 Progress = Callable[[int, int], None]
@@ -37,7 +38,7 @@ class PlacementPlan:
 
 
 def place(bundle: Bundle, backend: str, plan: PlacementPlan, progress: Progress) -> Placement:
-    """Measure rounds (a draft step, and verification of half a block) under every arrangement, and choose.
+    """Measure rounds under every arrangement, and choose: one that drafts and verifies half a block, and a plain one.
 
     First the threads of engines that have the machine to themselves, by a round of one request, and whether they had
     better spin; then, for every larger number of requests, two cohorts against that.
@@ -148,16 +149,16 @@ class _Trials:
 
 
 def _rounds(benches: Sequence[Bench], length: int) -> float:
-    """Seconds of a round of all: each bench runs two in a thread of its own."""
+    """Seconds of two rounds of all, each bench in a thread of its own."""
 
     def work(bench: Bench) -> None:
-        bench.round(length)
-        bench.round(length)
+        for _ in range(REPEATS):
+            bench.rounds(length)
 
     with ThreadPoolExecutor(len(benches)) as pool:
         started = time.perf_counter()
         list(pool.map(work, benches))  # which raises what a thread raised
-        return (time.perf_counter() - started) / 2
+        return (time.perf_counter() - started) / REPEATS
 
 
 def _trial(requests: int, arrangement: Arrangement, times: Sequence[float]) -> Trial:

@@ -18,7 +18,7 @@ import numpy as np
 from dspark_calibration.sts import Scaling
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Manifest
-from dspark_engines.costs import CostTable
+from dspark_engines.costs import Costs
 from dspark_engines.runtime.drafting import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
@@ -46,7 +46,7 @@ class RoundRunner:
         engines: Engines,
         manifest: Manifest,
         scheduler: Scheduler,
-        costs: CostTable | None = None,
+        costs: Costs | None = None,
         selection: DraftSelection | None = None,
         *,
         scaling: Scaling | None = None,

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.confidence import Confidence, load_confidence
-from dspark_engines.costs import COST_TABLE, CostTable, load_cost_table, take_fingerprint
+from dspark_engines.costs import COST_TABLE, Costs, CostsInCompany, CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
 from dspark_engines.placement import EnginePool, load_placement, open_pool
 from dspark_engines.runtime.cohort import Cohort
@@ -99,7 +100,8 @@ class Runtime:
         self._samples = pool.alone.draft.samples
         costs, confidence = self._costs(), self._confidence()
         for number in range(len(self.cohorts.places)):
-            cohort = Cohort(self._runner(lanes.engines(number), costs, confidence), self._room, number)
+            mine = CostsInCompany(costs, partial(self._room.alone, number)) if costs else None
+            cohort = Cohort(self._runner(lanes.engines(number), mine, confidence), self._room, number)
             self._threads.append(threading.Thread(target=cohort.run, name=f"dspark-cohort-{number}", daemon=True))
         for thread in self._threads:
             thread.start()
@@ -135,7 +137,7 @@ class Runtime:
             return Confidence(None, True)
         return load_confidence(self.bundle, self.options.backend)
 
-    def _runner(self, engines: Engines, costs: CostTable | None, confidence: Confidence) -> RoundRunner:
+    def _runner(self, engines: Engines, costs: Costs | None, confidence: Confidence) -> RoundRunner:
         """Without the cost table that its scheduler needs, or confidences to trust, a runner verifies whole blocks."""
         spec, manifest = self.options.scheduler, self.bundle.manifest
         if (costs is None and needs_cost(spec)) or not confidence.trusted:

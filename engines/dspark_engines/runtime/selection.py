@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dspark_engines.confidence import Experience
-from dspark_engines.costs import CostTable
+from dspark_engines.costs import Costs
 from dspark_engines.runtime.state import RequestState
 
 MEMORY = 32
@@ -54,7 +54,7 @@ class DraftSelection:
     the one whose drafter has the least to catch up on. One instance serves one sequence of rounds.
     """
 
-    def __init__(self, costs: CostTable, block_size: int, experience: Experience | None = None) -> None:
+    def __init__(self, costs: Costs, block_size: int, experience: Experience | None = None) -> None:
         self._costs, self._block_size, self._experience = costs, block_size, experience
         self._usual: Yield | None = None
         self._own: dict[int, Yield] = {}
@@ -62,8 +62,8 @@ class DraftSelection:
 
     def choose(self, states: Sequence[RequestState], candidates: Sequence[RequestState]) -> list[RequestState]:
         """Those of `candidates` (all who could draft) that shall, in their order; `states` are all in the round."""
-        usual = self._expected(states)
-        self._own = {state.id: self._own.get(state.id, _newcomer(usual)) for state in states}
+        newcomer = _newcomer(self._expected(states))
+        self._own = {state.id: self._own.get(state.id, newcomer) for state in states}
         if not candidates:
             return []
         count, order = self._best_count(states, candidates)
