@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from dspark_calibration import first_problem
 from dspark_engines.backends import EnginePrecision
 from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
@@ -75,9 +76,7 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise DsparkError(f"{path}: {error.strerror}", hint="--recipe takes a TOML file") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DsparkError(f"{path}: {where}: {first['msg']}", hint="see engines/recipes/ for examples") from None
+        raise DsparkError(f"{path}: {first_problem(error)}", hint="see engines/recipes/ for examples") from None
     except ValueError as error:  # tomllib's, and a file that is not text
         raise DsparkError(f"{path}: not TOML: {error}", hint="see engines/recipes/ for examples") from None
 

@@ -105,9 +105,11 @@ CALIBRATION = {
     "calibrate: check without a calibration": options(SET, "--check", fragment="not calibrated"),
     "report: no bundle": Case(lambda p: ["report"], "Missing argument 'BUNDLE...'"),
     "report: not calibrated": Case(lambda p: ["report", str(p.bundle)], "not calibrated"),
-    "report: damaged calibration": damaged("sts.json", "{}", "report {bundle}", "sts.json is not a calibration"),
+    "report: damaged calibration": damaged("sts.json", "{}", "report {bundle}", "is not a calibration (missing key"),
     "report: output for one": Case(lambda p: ["report", str(p.bundle), f"--output={p.root}/x"], "--output is for"),
     "report: comparison without reports": Case(lambda p: ["report", str(p.bundle), str(p.bundle)], "has no report"),
-    "report: comparison of damaged ones": damaged("report.json", "{}", "report {bundle} {bundle}", "not a report"),
+    "report: comparison of damaged ones": damaged(
+        "report.json", "{}", "report {bundle} {bundle}", "not a report (missing key"
+    ),
     "build: prompt set not there": Case(lambda p: p.build(prompts=f"{p.root}/no.jsonl"), "no.jsonl: not readable"),
 }

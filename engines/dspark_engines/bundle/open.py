@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dspark_calibration import first_problem
 from dspark_engines.bundle.hashing import sha256_file
 from dspark_engines.bundle.manifest import SCHEMA_VERSION, FileRecord, Manifest
 from dspark_engines.errors import BundleError
@@ -74,9 +75,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{file}: {where}: {first['msg']}", hint=REBUILD) from None
+        raise BundleError(f"{file}: {first_problem(error)}", hint=REBUILD) from None
 
 
 def _parse(file: Path) -> dict[str, Any]:
