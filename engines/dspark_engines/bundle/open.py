@@ -55,6 +55,10 @@ def _check_size(bundle: Bundle, record: FileRecord) -> None:
     file = bundle.file(record.path)
     if not file.is_file():
         raise BundleError(f"{file}: missing from the bundle", hint=REBUILD)
+    if not file.resolve().is_relative_to(bundle.path.resolve()):
+        raise BundleError(
+            f"{file}: a link that leads out of the bundle", hint="copy the bundle with what it links to: cp -rL"
+        )
     if file.stat().st_size != record.bytes:
         raise BundleError(f"{file}: has {file.stat().st_size} bytes, the manifest says {record.bytes}", hint=REBUILD)
 
