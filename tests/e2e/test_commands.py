@@ -122,6 +122,8 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
     assert plans[0] == plan
     limits = Limits(context_length=64, prefill_chunk=64, slots=2)
     assert plans[1] == replace(plan, target=Path("x"), limits=limits, overwrite=True)
+    assert run(capsys, "export", *arguments[1:-1], "--slots=2").code == 0
+    assert plans[2] == replace(plan, backend=None, limits=plan.limits.model_copy(update={"slots": 2}))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
