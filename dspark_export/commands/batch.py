@@ -65,7 +65,7 @@ Numbered = tuple[int, str]
 def read_lines(path: Path) -> list[Numbered]:
     """The lines that hold something. Raises `RequestError` when the file cannot be read or is empty."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # JSON may hold what else Python ends a line at, U+2028 say
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: not readable: {error}", hint="pass a JSON Lines file") from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
