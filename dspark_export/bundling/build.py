@@ -15,6 +15,7 @@ from dspark_engines.bundle import (
     Manifest,
     atomic_directory,
     open_bundle,
+    remove_leftovers,
 )
 from dspark_engines.errors import OutputError
 from dspark_export.bundling.describe import describe_backend, describe_bundle, record_tree
@@ -27,6 +28,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     """Export, compile unless `plan.backend` is None, hash, rename. Nothing is left behind on failure."""
     reporter.step("reading the checkpoints")
     backend = None if plan.backend is None else get_backend(plan.backend)
+    remove_leftovers(plan.output)  # before it is asked whether there is room
     pair = open_pair(plan)
     if backend is not None:
         backend.check_options(plan.options, plan.limits, pair.drafter.spec.block_size, plan.precision)
@@ -52,6 +54,7 @@ def compile_bundle(
     backend.check_options(options, manifest.limits, manifest.drafter.block_size, manifest.precision)
     folder = path / "engines" / backend.name
     step = reporter.step(f"compiling for {backend.name}")
+    remove_leftovers(folder)
     with atomic_directory(folder) as partial:
         compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits, replace(options, progress=step))
         step(1, 1)

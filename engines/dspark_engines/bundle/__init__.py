@@ -15,6 +15,7 @@ from dspark_engines.bundle.manifest import (
     TargetInfo,
     TensorInfo,
 )
+from dspark_engines.bundle.neighbours import remove_leftovers
 from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
 from dspark_engines.bundle.write import atomic_directory, check_destination
 
@@ -38,5 +39,6 @@ __all__ = [
     "engine_identity",
     "open_bundle",
     "record_file",
+    "remove_leftovers",
     "sha256_file",
 ]
