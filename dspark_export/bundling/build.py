@@ -14,11 +14,12 @@ from dspark_engines.bundle import (
     FileRecord,
     Manifest,
     atomic_directory,
+    check_room,
     open_bundle,
     remove_leftovers,
 )
 from dspark_engines.errors import OutputError
-from dspark_export.bundling.describe import describe_backend, describe_bundle, record_tree
+from dspark_export.bundling.describe import describe_backend, describe_bundle, graph_bytes, record_tree
 from dspark_export.bundling.export import export_pair
 from dspark_export.bundling.plan import BuildPlan, open_pair
 from dspark_export.progress import Reporter
@@ -53,8 +54,9 @@ def compile_bundle(
     manifest = bundle.manifest
     backend.check_options(options, manifest.limits, manifest.drafter.block_size, manifest.precision)
     folder = path / "engines" / backend.name
-    step = reporter.step(f"compiling for {backend.name}")
     remove_leftovers(folder)
+    check_room(folder, backend.disk_bytes(graph_bytes(path / "onnx"), options))
+    step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
         compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits, replace(options, progress=step))
         step(1, 1)

@@ -18,6 +18,7 @@ from dspark_engines.bundle import (
     FileRecord,
     GraphInfo,
     Manifest,
+    Role,
     TargetInfo,
     TensorInfo,
     record_file,
@@ -76,6 +77,12 @@ def describe_graph(root: Path, name: str) -> GraphInfo:
     )
 
 
+def graph_bytes(folder: Path) -> dict[Role, int]:
+    """Bytes of the weights that each exported graph in `folder` computes with, shared ones included."""
+    graphs: dict[Role, str] = {"verify": "target.onnx", "draft": "drafter.onnx"}
+    return {role: sum(map(_bytes, ir.load(folder / name).graph.initializers.values())) for role, name in graphs.items()}
+
+
 def record_tree(root: Path, step: Step) -> list[FileRecord]:
     """Every file under `root` but the manifest."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MANIFEST)
@@ -86,6 +93,10 @@ def record_tree(root: Path, step: Step) -> list[FileRecord]:
         done += records[-1].bytes
         step(done, total)
     return records
+
+
+def _bytes(value: ir.Value) -> int:
+    return 0 if value.const_value is None else value.const_value.nbytes
 
 
 def _is_cache(value: ir.Value) -> bool:

@@ -17,7 +17,7 @@ from dspark_engines.bundle.manifest import (
 )
 from dspark_engines.bundle.neighbours import remove_leftovers
 from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
-from dspark_engines.bundle.write import atomic_directory, check_destination
+from dspark_engines.bundle.write import atomic_directory, check_destination, check_room
 
 __all__ = [
     "MANIFEST",
@@ -36,6 +36,7 @@ __all__ = [
     "atomic_directory",
     "check_destination",
     "check_hash",
+    "check_room",
     "engine_identity",
     "open_bundle",
     "record_file",

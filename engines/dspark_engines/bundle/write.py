@@ -18,8 +18,16 @@ def check_destination(path: Path, *, overwrite: bool, needed_bytes: int = 0) -> 
     """Refuse an output that cannot be written, before any heavy work. Raises `OutputError`."""
     try:
         _check_place(path, overwrite=overwrite)
-        free = shutil.disk_usage(_existing_parent(path)).free
     except OSError as error:  # a name too long, a folder that may not be searched
+        raise _output_error(error, path) from error
+    check_room(path, needed_bytes)
+
+
+def check_room(path: Path, needed_bytes: int) -> None:
+    """Raises `OutputError` when the disk that `path` shall lie on has less room."""
+    try:
+        free = shutil.disk_usage(_existing_parent(path)).free
+    except OSError as error:
         raise _output_error(error, path) from error
     if free < needed_bytes:
         raise OutputError(
