@@ -18,10 +18,12 @@ from dspark_engines.bundle import (
     FileRecord,
     GraphInfo,
     Manifest,
+    RecipeInfo,
     Role,
     TargetInfo,
     TensorInfo,
     record_file,
+    sha256_file,
 )
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.progress import Step
@@ -42,6 +44,7 @@ def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[Back
         graphs={"target": describe_graph(root, "target"), "drafter": describe_graph(root, "drafter")},
         backends=backends,
         files=record_tree(root, step),
+        recipe=_recipe(plan.recipe),
     )
 
 
@@ -140,6 +143,10 @@ def _drafter(pair: Pair) -> DrafterInfo:
         confidence=spec.confidence.enabled,
         source=str(checkpoint.path.resolve()),
     )
+
+
+def _recipe(path: Path | None) -> RecipeInfo | None:
+    return None if path is None else RecipeInfo(name=path.name, sha256=sha256_file(path), source=str(path.resolve()))
 
 
 def _identity(files: Sequence[Path]) -> list[FileRecord]:

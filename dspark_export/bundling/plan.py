@@ -30,6 +30,8 @@ class BuildPlan:
     keep: tuple[str, ...] = ()
     """Linear layers that stay in float32 whatever the precision, such as target.layers.0.mlp.down_proj."""
     options: CompileOptions = field(default_factory=CompileOptions)
+    recipe: Path | None = None
+    """Where these came from, for the manifest."""
 
 
 @dataclass(frozen=True)

@@ -82,20 +82,19 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_option(function: F) -> F:
-    """--recipe FILE: its values become the defaults of the other options."""
+    """--recipe FILE: its values become the defaults of the other options. The command gets the path."""
     return click.option(
         "--recipe",
         type=click.Path(path_type=Path),
         is_eager=True,
-        expose_value=False,
         callback=_apply,
         help="Build recipe (TOML); options given here override it.",
     )(function)
 
 
-def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None:
-        return
+        return None
     recipe = read_recipe(path)
     context.default_map = {
         "target": recipe.target.path,
@@ -118,3 +117,4 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
     if recipe.calibration is not None:
         named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}
         context.default_map = {**context.default_map, **named}
+    return path

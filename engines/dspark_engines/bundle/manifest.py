@@ -68,6 +68,15 @@ class DrafterInfo(_Record):
     """Where it was read from, an absolute path on the machine that built the bundle."""
 
 
+class RecipeInfo(_Record):
+    """The recipe that a bundle was built by; options on the command line may have overridden parts of it."""
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    source: str
+    """Where it was read from, an absolute path on the machine that built the bundle."""
+
+
 class TensorInfo(_Record):
     """One input or output of a graph; strings are symbolic dimensions."""
 
@@ -136,3 +145,5 @@ class Manifest(_Record):
     files: list[FileRecord]
     speculation: bool = True
     """Whether runtimes speculate unless they are told; may be changed in place."""
+    recipe: RecipeInfo | None = None
+    """None where options alone said what to build, and in bundles of older versions."""
