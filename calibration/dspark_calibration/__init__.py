@@ -2,6 +2,7 @@
 
 from dspark_calibration.acceptance import Round, accepted_length, accepted_per_position
 from dspark_calibration.errors import CalibrationError
+from dspark_calibration.problem import first_problem
 from dspark_calibration.sts import StsCalibration
 from dspark_calibration.traces import PromptRef, PromptTrace, Rounds, TraceHeader, TraceStore
 
@@ -16,4 +17,5 @@ __all__ = [
     "TraceStore",
     "accepted_length",
     "accepted_per_position",
+    "first_problem",
 ]

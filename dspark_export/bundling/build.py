@@ -14,10 +14,12 @@ from dspark_engines.bundle import (
     FileRecord,
     Manifest,
     atomic_directory,
+    check_room,
     open_bundle,
+    remove_leftovers,
 )
 from dspark_engines.errors import OutputError
-from dspark_export.bundling.describe import describe_backend, describe_bundle, record_tree
+from dspark_export.bundling.describe import describe_backend, describe_bundle, graph_bytes, record_tree
 from dspark_export.bundling.export import export_pair
 from dspark_export.bundling.plan import BuildPlan, open_pair
 from dspark_export.progress import Reporter
@@ -27,6 +29,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     """Export, compile unless `plan.backend` is None, hash, rename. Nothing is left behind on failure."""
     reporter.step("reading the checkpoints")
     backend = None if plan.backend is None else get_backend(plan.backend)
+    remove_leftovers(plan.output)  # before it is asked whether there is room
     pair = open_pair(plan)
     if backend is not None:
         backend.check_options(plan.options, plan.limits, pair.drafter.spec.block_size, plan.precision)
@@ -51,6 +54,8 @@ def compile_bundle(
     manifest = bundle.manifest
     backend.check_options(options, manifest.limits, manifest.drafter.block_size, manifest.precision)
     folder = path / "engines" / backend.name
+    remove_leftovers(folder)
+    check_room(folder, backend.disk_bytes(graph_bytes(path / "onnx"), options))
     step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
         compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits, replace(options, progress=step))

@@ -18,9 +18,12 @@ from dspark_engines.bundle import (
     FileRecord,
     GraphInfo,
     Manifest,
+    RecipeInfo,
+    Role,
     TargetInfo,
     TensorInfo,
     record_file,
+    sha256_file,
 )
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.progress import Step
@@ -41,6 +44,7 @@ def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[Back
         graphs={"target": describe_graph(root, "target"), "drafter": describe_graph(root, "drafter")},
         backends=backends,
         files=record_tree(root, step),
+        recipe=_recipe(plan.recipe),
     )
 
 
@@ -76,6 +80,12 @@ def describe_graph(root: Path, name: str) -> GraphInfo:
     )
 
 
+def graph_bytes(folder: Path) -> dict[Role, int]:
+    """Bytes of the weights that each exported graph in `folder` computes with, shared ones included."""
+    graphs: dict[Role, str] = {"verify": "target.onnx", "draft": "drafter.onnx"}
+    return {role: sum(map(_bytes, ir.load(folder / name).graph.initializers.values())) for role, name in graphs.items()}
+
+
 def record_tree(root: Path, step: Step) -> list[FileRecord]:
     """Every file under `root` but the manifest."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MANIFEST)
@@ -86,6 +96,10 @@ def record_tree(root: Path, step: Step) -> list[FileRecord]:
         done += records[-1].bytes
         step(done, total)
     return records
+
+
+def _bytes(value: ir.Value) -> int:
+    return 0 if value.const_value is None else value.const_value.nbytes
 
 
 def _is_cache(value: ir.Value) -> bool:
@@ -129,6 +143,10 @@ def _drafter(pair: Pair) -> DrafterInfo:
         confidence=spec.confidence.enabled,
         source=str(checkpoint.path.resolve()),
     )
+
+
+def _recipe(path: Path | None) -> RecipeInfo | None:
+    return None if path is None else RecipeInfo(name=path.name, sha256=sha256_file(path), source=str(path.resolve()))
 
 
 def _identity(files: Sequence[Path]) -> list[FileRecord]:

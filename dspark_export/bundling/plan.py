@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dspark_engines.backends import CompileOptions
-from dspark_engines.bundle import Limits, Precision, check_destination
+from dspark_engines.backends import CompileOptions, get_backend
+from dspark_engines.bundle import Limits, Precision, Role, check_destination, check_room
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
 from dspark_export.checkpoints.tensors import Shape
 
 BYTES_PER_WEIGHT = 4
-HEADROOM = 1.05  # graphs, tokenizer, engines
+HEADROOM = 1.05  # graphs, tokenizer, engines without weights of their own
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class BuildPlan:
     keep: tuple[str, ...] = ()
     """Linear layers that stay in float32 whatever the precision, such as target.layers.0.mlp.down_proj."""
     options: CompileOptions = field(default_factory=CompileOptions)
+    recipe: Path | None = None
+    """Where these came from, for the manifest."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ class Pair:
         """Size of the exported weights, in float32."""
         tables = [self.target.weights.shapes, self.drafter.weights.shapes]
         return sum(_size(shape) for table in tables for shape in table.values()) * BYTES_PER_WEIGHT
+
+    @property
+    def graph_bytes(self) -> dict[Role, int]:
+        """Size of the weights that each graph computes with, in float32; tables that both share count for both."""
+        target, drafter = self.target.spec, self.drafter.spec
+        shared = (not drafter.own_embedding) + (not drafter.own_head)
+        table = target.vocab_size * target.shape.hidden_size
+        weights = sum(map(_size, self.target.weights.shapes.values()))
+        drafting = sum(map(_size, self.drafter.weights.shapes.values())) + shared * table
+        return {"verify": weights * BYTES_PER_WEIGHT, "draft": drafting * BYTES_PER_WEIGHT}
 
 
 def open_pair(plan: BuildPlan) -> Pair:
@@ -60,7 +72,8 @@ def open_pair(plan: BuildPlan) -> Pair:
             "positions",
             hint=f"pass at most {target.spec.max_positions}",
         )
-    check_destination(plan.output, overwrite=plan.overwrite, needed_bytes=int(pair.export_bytes * HEADROOM))
+    engines = 0 if plan.backend is None else get_backend(plan.backend).disk_bytes(pair.graph_bytes, plan.options)
+    check_room(plan.output, int(pair.export_bytes * HEADROOM) + engines)
     return pair
 
 

@@ -35,8 +35,13 @@ class Drift(NamedTuple):
 
     @property
     def drifted(self) -> bool:
-        """Above the recorded interval. Below it nothing is wrong: new prompts may be easier."""
+        """Above the recorded interval."""
         return self.ece > self.high
+
+    @property
+    def below(self) -> bool:
+        """Below the recorded interval: no drift, yet these are other prompts than those it was fitted on."""
+        return self.ece < self.low
 
 
 def check_drift(

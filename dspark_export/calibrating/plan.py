@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from dspark_calibration import PromptRef, TraceHeader
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle, engine_identity
-from dspark_engines.errors import BundleError, DsparkError, RequestError
-from dspark_engines.runtime import GenerationRequest, check_request
+from dspark_engines.errors import BundleError, DsparkError
+from dspark_engines.runtime import GenerationRequest
 from dspark_engines.sampling import SamplingParams
 from dspark_engines.sampling.params import SEEDS
-from dspark_engines.text import TextCodec
-from dspark_export.verification import Prompt
+from dspark_export.verification import Prompt, encode_prompts
 
 SEED_STEP = 0x9E3779B97F4A7C15
 """Prompts get seeds far apart, by their place in the whole set: the same in every shard."""
@@ -57,7 +56,7 @@ def trace_header(bundle: Bundle, prompts: Sequence[Prompt], plan: TracePlan) -> 
     _refuse_repeats(prompts)
     digest = hashlib.sha256()
     for prompt in prompts:
-        digest.update("\0".join(prompt).encode("utf-8", "surrogatepass") + b"\n")
+        digest.update("\0".join((prompt.id, prompt.source, prompt.text)).encode("utf-8", "surrogatepass") + b"\n")
     return TraceHeader(
         bundle=engine_identity(bundle.manifest, plan.backend),
         block_size=bundle.manifest.drafter.block_size,
@@ -70,17 +69,12 @@ def trace_header(bundle: Bundle, prompts: Sequence[Prompt], plan: TracePlan) -> 
 
 
 def requests(bundle: Bundle, prompts: Sequence[Prompt], plan: TracePlan) -> list[GenerationRequest]:
-    """One request a prompt. Raises `RequestError` naming the prompt that the bundle cannot serve."""
-    codec, made = TextCodec(bundle), []
-    for index, prompt in enumerate(prompts):
-        seed = (plan.seed + (index + 1) * SEED_STEP) % SEEDS
+    """One request a prompt. Raises `RequestError` naming the line that the bundle cannot serve."""
+    made = []
+    for number, ids in enumerate(encode_prompts(bundle, prompts), 1):
+        seed = (plan.seed + number * SEED_STEP) % SEEDS
         sampling = SamplingParams(temperature=plan.temperature, seed=seed)
-        request = GenerationRequest(codec.prompt_ids(prompt.text), plan.max_new_tokens, sampling=sampling)
-        try:
-            check_request(request, bundle.manifest)
-        except RequestError as error:
-            raise RequestError(f"prompt {prompt.id}: {error}", hint=error.hint) from None
-        made.append(request)
+        made.append(GenerationRequest(ids, plan.max_new_tokens, sampling=sampling))
     return made
 
 

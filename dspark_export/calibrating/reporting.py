@@ -136,6 +136,8 @@ def _deployment(bundle: Bundle, sts: StsCalibration, machine: Machine | None) ->
         block_size=manifest.drafter.block_size,
         tools=manifest.tools,
         machine=f"{where.cpu}, {where.cores} cores, {where.threads} engine threads" if where else None,
+        recipe=manifest.recipe.name if manifest.recipe else None,
+        recipe_sha256=manifest.recipe.sha256 if manifest.recipe else None,
     )
 
 

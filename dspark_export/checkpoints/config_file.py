@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from dspark_calibration import first_problem
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
 
@@ -146,14 +147,7 @@ def parse_config(model: type[Model], path: Path, data: dict[str, Any] | None = N
     try:
         return model.model_validate(read_json(path) if data is None else data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise CheckpointError(
-                f"{path}: missing key '{key}'", hint="the config must carry every key of its dialect"
-            ) from None
-        message = first["msg"].removeprefix("Value error, ")
         raise CheckpointError(
-            f"{path}: {key}: {message} (found {first['input']!r:.60})" if key else f"{path}: {message}",
+            f"{path}: {first_problem(error)}",
             hint="correct the config, or use a checkpoint that this version supports",
         ) from None

@@ -38,11 +38,21 @@ PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
 
 
 def read_gguf_tokenizer(file: GgufFile) -> str:
-    """`tokenizer.json` text equal to the GGUF's tokenizer. Raises `CheckpointError` for another kind."""
-    model, pre = file.require("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", "gpt-2")
+    """`tokenizer.json` text equal to the GGUF's tokenizer. Raises `CheckpointError` for another kind.
+
+    A file without a pre-tokenizer is one of another kind. llama.cpp splits its text by rules of its own then and warns
+    that quality suffers: what the model was trained with is not known, and other tokens are other prompts.
+    """
+    model, pre = file.require("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre")
+    if model == "gpt2" and not pre:
+        raise CheckpointError(
+            f"{file.path}: missing key 'tokenizer.ggml.pre', which says how text is split in front of the tokenizer",
+            hint=f"{CONVERT_AGAIN}; or add it, if you know it: gguf-new-metadata --pre-tokenizer NAME OLD NEW; or "
+            "point at the Hugging Face directory, which carries tokenizer.json",
+        )
     if model != "gpt2" or pre not in PRE_TOKENIZERS:
         raise CheckpointError(
-            f"{file.path}: tokenizer '{model}/{pre}' is not supported from GGUF",
+            f"{file.path}: tokenizer '{'/'.join(filter(None, (model, pre)))}' is not supported from GGUF",
             hint=f"supported: gpt2 with pre-tokenizer {', '.join(PRE_TOKENIZERS)}; "
             "or point at the Hugging Face directory, which carries tokenizer.json",
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from dspark_calibration import first_problem
 from dspark_engines import DsparkError, GenerationRequest, GenerationResult, Runtime, SamplingParams
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime import RequestStream
@@ -64,7 +65,7 @@ Numbered = tuple[int, str]
 def read_lines(path: Path) -> list[Numbered]:
     """The lines that hold something. Raises `RequestError` when the file cannot be read or is empty."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # JSON may hold what else Python ends a line at, U+2028 say
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: not readable: {error}", hint="pass a JSON Lines file") from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -103,9 +104,7 @@ def _parse(text: str) -> BatchLine:
     try:
         return BatchLine.model_validate(json.loads(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RequestError(f"{where}: {first['msg']}" if where else first["msg"], hint="correct this line") from None
+        raise RequestError(first_problem(error), hint="correct this line") from None
     except ValueError as error:
         raise RequestError(f"not JSON: {error}", hint="one JSON object a line") from None
 

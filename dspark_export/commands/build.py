@@ -48,6 +48,7 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         options["precision"],
         tuple(options["keep"]),
         options.get("compile", CompileOptions()),
+        options["recipe"],
     )
     prompts = None if backend is None else _prompts(options)
     with reporting() as reporter:

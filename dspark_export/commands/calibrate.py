@@ -73,7 +73,7 @@ def command(
 
     Prompts are generated one by one with the whole block verified; an interrupted run goes on where it stopped.
     Half of them are fitted, the other half says how good the fit is. With --check the exit code is 1 when the
-    calibration error on new prompts is above the recorded interval.
+    calibration error on new prompts is above the recorded interval; an error below it is said and is no failure.
     """
     _check_modes(prompts, shard, merging, checking, folders)
     opened = open_bundle(bundle)
@@ -173,10 +173,12 @@ def _positions(done: Calibrated) -> Table:
 
 def _show_drift(drift: Drift, as_json: bool) -> None:
     if as_json:
-        print_json({**drift._asdict(), "drifted": drift.drifted})
+        print_json({**drift._asdict(), "drifted": drift.drifted, "below": drift.below})
         return
     verdict = "DRIFTED: calibrate again" if drift.drifted else "no drift"
     click.echo(
         f"{drift.prompts} prompts, {drift.rounds} rounds: calibration error {drift.ece:.2%} "
         f"(uncalibrated {drift.ece_uncalibrated:.2%}), recorded interval {drift.low:.2%} to {drift.high:.2%}: {verdict}"
     )
+    if drift.below:
+        click.echo("the error is below the interval: no failure, but these prompts are not like the calibration's")

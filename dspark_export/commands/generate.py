@@ -50,7 +50,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Generate from BUNDLE. Text goes to standard output as it comes, figures to standard error."""
+    """Generate from BUNDLE. Text goes to standard output as it comes, figures to standard error.
+
+    Without --prompt, --prompt-file and --batch-file the prompt is read from standard input. Of a file and of standard
+    input one newline at the end, which editors and `echo` put there, is dropped.
+    """
     defaults = Defaults(options["max_new_tokens"], options["raw"], True, take_sampling(options))
     opened = open_bundle(bundle)
     settings = RuntimeOptions(
@@ -140,9 +144,9 @@ def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
     if prompt_file is None:
         if sys.stdin.isatty():
             raise RequestError("no prompt", hint="pass --prompt TEXT, --prompt-file FILE, or pipe text in")
-        return sys.stdin.read()
+        return sys.stdin.read().removesuffix("\n")
     try:
-        return prompt_file.read_text("utf-8")
+        return prompt_file.read_text("utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{prompt_file}: not readable: {error}", hint="pass a UTF-8 text file") from None
 

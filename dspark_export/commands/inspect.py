@@ -38,6 +38,8 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     target, drafter, limits = manifest.target, manifest.drafter, manifest.limits
     yield "created", f"{manifest.created} (schema {manifest.schema_version})"
     yield "tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+    if manifest.recipe is not None:
+        yield "recipe", f"{manifest.recipe.name} (sha256 {manifest.recipe.sha256[:12]}), from {manifest.recipe.source}"
     yield "target", f"{target.name}: {target.architecture}, {target.num_layers} layers, vocabulary {target.vocab_size}"
     yield (
         "drafter",

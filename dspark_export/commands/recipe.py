@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from dspark_calibration import first_problem
 from dspark_engines.backends import EnginePrecision
 from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
@@ -75,28 +76,25 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise DsparkError(f"{path}: {error.strerror}", hint="--recipe takes a TOML file") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DsparkError(f"{path}: {where}: {first['msg']}", hint="see engines/recipes/ for examples") from None
+        raise DsparkError(f"{path}: {first_problem(error)}", hint="see engines/recipes/ for examples") from None
     except ValueError as error:  # tomllib's, and a file that is not text
         raise DsparkError(f"{path}: not TOML: {error}", hint="see engines/recipes/ for examples") from None
 
 
 def recipe_option(function: F) -> F:
-    """--recipe FILE: its values become the defaults of the other options."""
+    """--recipe FILE: its values become the defaults of the other options. The command gets the path."""
     return click.option(
         "--recipe",
         type=click.Path(path_type=Path),
         is_eager=True,
-        expose_value=False,
         callback=_apply,
         help="Build recipe (TOML); options given here override it.",
     )(function)
 
 
-def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None:
-        return
+        return None
     recipe = read_recipe(path)
     context.default_map = {
         "target": recipe.target.path,
@@ -119,3 +117,4 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
     if recipe.calibration is not None:
         named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}
         context.default_map = {**context.default_map, **named}
+    return path

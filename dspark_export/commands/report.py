@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
+from dspark_calibration import first_problem
 from dspark_calibration.report import Report
 from dspark_calibration.report.page import render_comparison, require
 from dspark_engines import open_bundle
@@ -75,8 +75,7 @@ def _read(path: Path) -> Report:
         raise BundleError(
             f"{path}: has no report", hint="run dspark-export calibrate, or report, on it first"
         ) from None
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
         raise BundleError(
-            f"{file}: not a report ({reason})", hint=f"write it anew: dspark-export report {path}"
+            f"{file}: not a report ({first_problem(error)})", hint=f"write it anew: dspark-export report {path}"
         ) from None

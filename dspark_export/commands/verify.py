@@ -14,19 +14,19 @@ from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.errors import CheckpointError
 from dspark_engines.placement import resolve_engines
-from dspark_engines.text import TextCodec
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.precision import run as run_precision
 from dspark_export.progress import Reporter
 from dspark_export.verification import (
-    BUILT_IN,
     Comparison,
     IdentityReport,
+    built_in_prompts,
     check_identity,
     compare_engines,
-    read_prompts,
+    encode_prompts,
+    read_prompt_set,
 )
 from dspark_export.verification.origin import check_hashes, check_origin
 
@@ -72,9 +72,8 @@ def command(
     if audit and precision_report:
         raise click.UsageError("--audit and --precision-report are runs of their own: give one of them")
     opened = open_bundle(bundle)
-    codec = TextCodec(opened)
-    texts = list(BUILT_IN)[:limit] if prompts is None else read_prompts(prompts, limit)
-    token_ids = [codec.prompt_ids(text) for text in texts]
+    chosen = built_in_prompts(limit) if prompts is None else read_prompt_set(prompts, limit)
+    token_ids = encode_prompts(opened, chosen, cut=precision_report)
     options = resolve_engines(opened, backend, EngineOptions(threads))
     if precision_report:
         return run_precision(opened, token_ids, (target, drafter), max_new_tokens, (backend, options), as_json)

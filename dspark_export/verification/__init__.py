@@ -2,7 +2,14 @@
 
 from dspark_export.verification.graph_parity import compare_engines
 from dspark_export.verification.identity import Difference, IdentityReport, check_identity
-from dspark_export.verification.prompts import BUILT_IN, Prompt, read_prompt_set, read_prompts
+from dspark_export.verification.prompts import (
+    BUILT_IN,
+    Prompt,
+    built_in_prompts,
+    encode_prompts,
+    read_prompt_set,
+    read_prompts,
+)
 from dspark_export.verification.tolerances import TIE_GAP, TOLERANCES, Comparison, Tolerance, compare
 
 __all__ = [
@@ -14,9 +21,11 @@ __all__ = [
     "IdentityReport",
     "Prompt",
     "Tolerance",
+    "built_in_prompts",
     "check_identity",
     "compare",
     "compare_engines",
+    "encode_prompts",
     "read_prompt_set",
     "read_prompts",
 ]

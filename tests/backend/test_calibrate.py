@@ -248,11 +248,15 @@ def test_check_tells_drift_from_none(done: Path, prompts: Path, tmp_path: Path, 
     sts = read_sts(bundle)
     wide = [entry.model_copy(update={"low": 0.0, "high": 1.0}) for entry in sts.expected]
     narrow = [entry.model_copy(update={"low": 0.0, "high": 0.0}) for entry in sts.expected]
-    for expected, code in ((wide, 0), (narrow, 1)):
+    above = [entry.model_copy(update={"low": 1.0, "high": 1.0}) for entry in sts.expected]
+    for expected, code in ((wide, 0), (narrow, 1), (above, 0)):
         (bundle / STS).write_text(sts.model_copy(update={"expected": expected}).model_dump_json())
         outcome = run(capsys, *arguments(bundle, new, "--check", "--json"))
-        assert (outcome.code, outcome.json["drifted"]) == (code, bool(code))
+        assert (outcome.code, outcome.json["drifted"], outcome.json["below"]) == (code, bool(code), expected is above)
         assert outcome.json["prompts"] == 8
+    said = run(capsys, *arguments(bundle, new, "--check"))
+    assert said.code == 0
+    assert "no drift\nthe error is below the interval: no failure" in said.out
     assert contents(done) == before
 
 

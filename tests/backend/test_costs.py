@@ -217,11 +217,19 @@ def test_a_table_from_elsewhere_is_ignored_with_a_warning(bundle: Bundle, change
         assert load_cost_table(bundle, here.model_copy(update={change: other})) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 99}'])
-def test_a_damaged_table_is_ignored_with_a_warning(bundle: Bundle, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "Expecting value"),
+        ("[]", "Input should be a valid dictionary"),
+        ("{}", "missing key 'fingerprint'"),
+        ('{"schema_version": 99}', r"schema_version: Input should be 1 \(found 99\)"),
+    ],
+)
+def test_a_damaged_table_is_ignored_with_a_warning(bundle: Bundle, content: str, problem: str) -> None:
     bundle.file("calibration").mkdir()
     bundle.file(COST_TABLE).write_text(content)
-    with pytest.warns(RuntimeWarning, match="is not a cost table"):
+    with pytest.warns(RuntimeWarning, match=rf"is not a cost table \({problem}.*\): ignored"):
         assert load_cost_table(bundle, take_fingerprint(bundle, "onnxruntime", OPTIONS)) is None
 
 

@@ -13,14 +13,17 @@ from onnx import TensorProto, helper
 
 from dspark_engines.backends import CompileOptions
 from dspark_engines.backends.tensorrt.building import EngineRequest, build_engine
+from dspark_engines.backends.tensorrt.building.disk import disk_bytes
 from dspark_engines.backends.tensorrt.building.memory import available_bytes, check_memory
 from dspark_engines.backends.tensorrt.building.network import parse_network
 from dspark_engines.backends.tensorrt.flavours import RTX, capabilities
 from dspark_engines.backends.tensorrt.logger import make_logger
 from dspark_engines.backends.tensorrt.shapes import role_shapes
-from dspark_engines.bundle import Bundle, open_bundle
+from dspark_engines.bundle import Bundle, Role, open_bundle
 from dspark_engines.errors import BackendError
-from dspark_export.bundling import Silent, compile_bundle
+from dspark_export.bundling import Pair, Silent, compile_bundle
+from dspark_export.bundling.describe import graph_bytes
+from dspark_export.checkpoints import open_drafter, open_target
 from tests.backend.test_engines import build
 from tests.support import tiny
 from tests.support.command_line import run
@@ -53,6 +56,29 @@ def test_the_manifest_says_what_for(compiled: Bundle, trt: Any) -> None:
         assert engine.token_buckets == [4, 12]
         assert compiled.file(engine.path).stat().st_size > 10_000
     assert not list(compiled.path.rglob(".lowered.*"))
+
+
+def test_the_room_that_is_asked_for_is_enough(compiled: Bundle, tiny_pair: tuple[Path, Path]) -> None:
+    """Of the exported graphs and of the checkpoints the same is expected; what engines took is below."""
+    exported = graph_bytes(compiled.file("onnx"))
+    target = open_target(tiny_pair[0])
+    asked = Pair(target, open_drafter(tiny_pair[1], target.spec)).graph_bytes
+    for role, weights in asked.items():
+        assert weights <= exported[role] <= 1.5 * weights  # graphs have tables of angles and constants on top
+    taken = sum(compiled.file(engine.path).stat().st_size for engine in compiled.manifest.backends[1].engines)
+    assert taken < disk_bytes(asked, "bf16") < disk_bytes(asked, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("half_precision", "engines"),
+    [({"verify": 270, "draft": 154}, 354 + 147), ({"draft": 2790}, 2870)],
+    ids=["SmolLM2", "drafter of Qwen3-4B"],
+)
+def test_the_estimate_of_measured_builds(half_precision: dict[Role, int], engines: int) -> None:
+    """In MB, as docs/tensorrt.md has them. Beside finished engines lies the lowered copy of the one being built."""
+    estimate = disk_bytes({role: 2 * size * 10**6 for role, size in half_precision.items()}, None) / 10**6
+    peak = engines + min(half_precision.values())
+    assert peak < estimate < 1.6 * peak
 
 
 @pytest.mark.parametrize(("role", "layers"), [("verify", tiny.LAYERS), ("draft", 2)])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-
 import pytest
 
 from dspark_export.commands import main as command_line
@@ -17,19 +13,6 @@ from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
 from tests.support.command_line import Place, run
 
 CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU}
-SLOW_BUILD = """
-import sys, time
-from dspark_export.bundling import export
-from dspark_export.commands.main import main
-
-original = export.export_text
-def slow(*arguments):  # inside the temporary directory, graphs written, nothing else
-    original(*arguments)
-    print("busy", flush=True)
-    time.sleep(60)
-export.export_text = slow
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -82,39 +65,6 @@ def test_a_failed_replacement_keeps_the_old_bundle(place: Place, capsys: pytest.
     assert run(capsys, *arguments).code == 2
     assert place.files() == before
     assert run(capsys, "inspect", place.bundle).code == 0
-
-
-def heed_interrupts() -> None:
-    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@pytest.mark.parametrize(
-    ("number", "exists"), [(signal.SIGINT, False), (signal.SIGTERM, True)], ids=["SIGINT-new", "SIGTERM-replacing"]
-)
-def test_interrupted_build(place: Place, number: signal.Signals, exists: bool) -> None:
-    """The real program in a process of its own, interrupted while the bundle is half-written."""
-    script = place.root / "build.py"
-    script.write_text(SLOW_BUILD)
-    output = place.bundle if exists else place.root / "deep" / "out"
-    arguments = place.build(output=output, overwrite=True if exists else None)
-    before = place.files()
-    command = [sys.executable, str(script), *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "busy\n"
-        assert len(list(output.parent.glob(f".{output.name}.*.partial"))) == 1
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert out == ""
-    error, hint = [line for line in err.splitlines() if line]  # click ends the terminal's line with ^C on it
-    assert error == "error: interrupted"
-    assert hint.startswith("hint: ")
-    assert place.files() == before
 
 
 def test_a_bug_is_not_swallowed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

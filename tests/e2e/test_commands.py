@@ -13,7 +13,7 @@ import click
 import pytest
 
 from dspark_engines import open_bundle
-from dspark_engines.bundle import Limits
+from dspark_engines.bundle import Limits, RecipeInfo, sha256_file
 from dspark_export import bundling
 from dspark_export.bundling import BuildPlan
 from dspark_export.commands.main import COMMANDS, cli
@@ -118,10 +118,28 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
         place.root / "out",
         "onnxruntime",
         Limits(context_length=80, prefill_chunk=80, slots=slots),
+        recipe=place.root / "recipe.toml",
     )
     assert plans[0] == plan
     limits = Limits(context_length=64, prefill_chunk=64, slots=2)
     assert plans[1] == replace(plan, target=Path("x"), limits=limits, overwrite=True)
+    assert run(capsys, "export", *arguments[1:-1], "--slots=2").code == 0
+    assert plans[2] == replace(plan, backend=None, limits=plan.limits.model_copy(update={"slots": 2}))
+
+
+def test_the_recipe_is_recorded(place: Place, capsys: Capture) -> None:
+    place.patch.chdir(place.root)
+    recipe = place.root / "mine.toml"
+    recipe.write_text(
+        'backend = "onnxruntime"\nprecision = "fp32"\n'
+        f'target.path = "{place.target}"\ndrafter.path = "{place.drafter}"\n'
+        "limits = {context_length = 96, prefill_chunk = 16, slots = 1}\n"
+    )
+    assert run(capsys, "export", "--recipe=mine.toml", "--output=out").code == 0
+    found = open_bundle(place.root / "out").manifest.recipe
+    assert found == RecipeInfo(name="mine.toml", sha256=sha256_file(recipe), source=str(recipe))
+    assert f"mine.toml (sha256 {found.sha256[:12]})" in run(capsys, "inspect", "out").out
+    assert open_bundle(place.tiny_bundle).manifest.recipe is None
 
 
 @pytest.mark.parametrize("command", COMMANDS)

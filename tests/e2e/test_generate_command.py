@@ -72,6 +72,22 @@ def test_prompts_from_everywhere(place: Place, tiny_bundle: Path, capsys: Captur
     assert len({str(generate(capsys, tiny_bundle, *source)["token_ids"]) for source in sources}) == 1
 
 
+@pytest.mark.parametrize(("text", "prompt"), [("hello\n", "hello"), ("hello\n\n", "hello\n"), ("a\r\n", "a")])
+def test_one_newline_at_the_end_is_dropped(place: Place, capsys: Capture, text: str, prompt: str) -> None:
+    """Of what `echo` writes and of a file; what stands on the command line is taken to the letter."""
+
+    def ids(*options: str) -> list[int]:
+        place.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8"))
+        found: list[int] = generate(capsys, place.tiny_bundle, "--raw", *options)["token_ids"]
+        return found
+
+    (place.root / "prompt.txt").write_text(text, "utf-8", newline="")
+    expected = ids("--prompt", prompt)
+    assert ids() == expected
+    assert ids("--prompt-file", str(place.root / "prompt.txt")) == expected
+    assert ids("--prompt", prompt + "\n") != expected
+
+
 def test_raw_leaves_the_template_out(place: Place, capsys: Capture) -> None:
     written = "user: hello\nassistant:"  # what the template makes of it
     chat, raw, other = (

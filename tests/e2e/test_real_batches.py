@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,15 +43,22 @@ class Served(NamedTuple):
 @pytest.fixture(scope="module")
 def bundle(smollm2_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The real bundle's files with a cost table of our own, so that schedulers choose on whatever machine this is."""
-    path = tmp_path_factory.mktemp("real")
-    for entry in smollm2_bundle.resolve().iterdir():
-        if entry.name != "calibration":
-            (path / entry.name).symlink_to(entry)
+    path = tmp_path_factory.mktemp("real") / "bundle"
+    ignored = shutil.ignore_patterns("calibration")
+    shutil.copytree(smollm2_bundle, path, ignore=ignored, copy_function=link_or_copy)
     opened = open_bundle(path)
     if opened.manifest.limits.slots < PLACES:
         pytest.skip(f"{smollm2_bundle} was built for {opened.manifest.limits.slots} requests at once, not {PLACES}")
     save_cost_table(made_up_costs(opened, EngineOptions()), opened)
     return opened
+
+
+def link_or_copy(source: str, destination: str) -> None:
+    """A second name for the file, or a copy on another disk."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy2(source, destination)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ CALIBRATION = {
     "calibrate: a line that is no object": prompts([A, "[1]"], "set.jsonl:2: no prompt in this line"),
     "calibrate: the same prompt twice": prompts([A, B, A | {"id": "c"}], "prompts a and c are the same"),
     "calibrate: the same id twice": prompts([A, B | {"id": "a"}], "prompt id a occurs twice"),
-    "calibrate: a prompt that is too long": prompts([A, {"id": "long", "prompt": "x" * 200}], "prompt long: "),
+    "calibrate: a prompt that is too long": prompts([A, {"prompt": "x" * 200}], "set.jsonl:2: the prompt has"),
     "calibrate: shard beyond": options(SET, "--shard=3/2", fragment="shard 3/2 does not exist"),
     "calibrate: shard 0": options(SET, "--shard=0/2", fragment="shard 0/2 does not exist"),
     "calibrate: no shard": options(SET, "--shard=one", fragment="'one' is not i/n"),
@@ -105,9 +105,11 @@ CALIBRATION = {
     "calibrate: check without a calibration": options(SET, "--check", fragment="not calibrated"),
     "report: no bundle": Case(lambda p: ["report"], "Missing argument 'BUNDLE...'"),
     "report: not calibrated": Case(lambda p: ["report", str(p.bundle)], "not calibrated"),
-    "report: damaged calibration": damaged("sts.json", "{}", "report {bundle}", "sts.json is not a calibration"),
+    "report: damaged calibration": damaged("sts.json", "{}", "report {bundle}", "is not a calibration (missing key"),
     "report: output for one": Case(lambda p: ["report", str(p.bundle), f"--output={p.root}/x"], "--output is for"),
     "report: comparison without reports": Case(lambda p: ["report", str(p.bundle), str(p.bundle)], "has no report"),
-    "report: comparison of damaged ones": damaged("report.json", "{}", "report {bundle} {bundle}", "not a report"),
+    "report: comparison of damaged ones": damaged(
+        "report.json", "{}", "report {bundle} {bundle}", "not a report (missing key"
+    ),
     "build: prompt set not there": Case(lambda p: p.build(prompts=f"{p.root}/no.jsonl"), "no.jsonl: not readable"),
 }

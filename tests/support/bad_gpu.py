@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,19 @@ def greedy_only(place: Place) -> list[str]:
     return place.generate(*PROMPT, "--temperature=0.7")
 
 
+def little_room(command: str) -> Case:
+    """Enough on the disk for the exported pair, not for engines that hold their weights."""
+
+    def prepare(place: Place) -> list[str]:
+        library(place)
+        options = ["--backend=tensorrt-rtx", "--compute-capability=8.9"]
+        arguments = place.build() if command == "build" else ["compile", str(place.bundle)]
+        place.patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**8))
+        return [*arguments, *options]
+
+    return Case(prepare, "GB needed, 0.10 GB free on this disk")
+
+
 def compare(*options: str, fragment: str) -> Case:
     """A comparison of the bundle."""
     return Case(lambda place: ["compile", str(place.bundle), "--compare", *options], fragment)
@@ -114,6 +128,8 @@ GPU = {
     ),
     "gpu: buckets no numbers": build("'1;2' is not a list of numbers", token_buckets="1;2"),
     "gpu: bucket of none": build("every size must be at least 1", token_buckets="0,64"),
+    "gpu: little room on the disk": little_room("build"),
+    "gpu: little room on the disk, compile": little_room("compile"),
     "gpu: little memory": Case(little_memory, "too little memory to build the engine"),
     "gpu: another GPU": compiled("compiled for compute capability 8.9, this machine's GPU has 8.6", gpu="8.6"),
     "gpu: another version": compiled("TensorRT-RTX 1.7.1.116, this machine has 1.8.0.1", gpu="8.9", version="1.8.0.1"),

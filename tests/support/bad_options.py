@@ -21,13 +21,13 @@ slots = 1
 """
 
 
-def recipe(text: str, fragment: str, **values: Any) -> Case:
-    """A build from a recipe."""
+def recipe(text: str, fragment: str, command: str = "build", **values: Any) -> Case:
+    """A build (or export) from a recipe."""
 
     def prepare(place: Place) -> list[str]:
         fields = {"root": place.target.parent, "backend": "onnxruntime", "context": 96} | values
         (place.drafter.parent / "recipe.toml").write_text(text.format(**fields))
-        return ["build", f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out"]
+        return [command, f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out"]
 
     return Case(prepare, fragment)
 
@@ -67,15 +67,19 @@ OPTIONS = {
     "recipe: not there": Case(lambda p: ["build", f"--recipe={p.root}/no.toml"], "/no.toml: No such file"),
     "recipe: no TOML": recipe("backend = ", "recipe.toml: not TOML"),
     "recipe: not text": Case(lambda p: ["build", f"--recipe={p.bundle}/onnx/target.onnx.data"], "data: not TOML"),
-    "recipe: unknown key": recipe(RECIPE + "wings = 2", "recipe.toml: limits.wings: Extra inputs are not permitted"),
-    "recipe: missing key": recipe(RECIPE.replace("precision", "#"), "recipe.toml: precision: Field required"),
+    "recipe: unknown key": recipe(RECIPE + "wings = 2", "recipe.toml: unknown key 'limits.wings'"),
+    "recipe: missing key": recipe(RECIPE.replace("precision", "#"), "recipe.toml: missing key 'precision'"),
     "recipe: wrong type": recipe(RECIPE, "recipe.toml: limits.context_length: Input should be", context='"long"'),
     "recipe: unknown backend": recipe(RECIPE, "Invalid value for '--backend': 'nope'", backend="nope"),
+    "recipe: export, missing key": recipe(RECIPE.replace("slots", "#"), "missing key 'limits.slots'", "export"),
     "recipe: context too short": recipe(RECIPE, "Invalid value for '--context-length': 8", context=8),
     "prompts: not there": prompts(None, "prompts.jsonl: not readable"),
     "prompts: none": prompts(b"\n \n", "prompts.jsonl: holds no prompt"),
     "prompts: no JSON": prompts(b'{"prompt": "a"}\n\nhello\n', "prompts.jsonl:3: no prompt in this line"),
     "prompts: no prompt": prompts(b'{"prompt": "a"}\n{"text": "b"}\n', "prompts.jsonl:2: no prompt in this line"),
     "prompts: empty prompt": prompts(b'{"prompt": " "}', "prompts.jsonl:1: no prompt in this line"),
+    "prompts: longer than the context": prompts(
+        b'{"prompt": "a"}\n\n{"prompt": "%s"}' % (b"x" * 96), "prompts.jsonl:3: the prompt has 113 tokens, the bundle's"
+    ),
     "prompts: not text": prompts(b"\xff\xfe", "prompts.jsonl: not readable"),
 }

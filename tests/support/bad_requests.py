@@ -18,6 +18,7 @@ from dspark_export.graphs import save
 from tests.support.command_line import PROMPT, Case, Place, cut, edit_json, flip
 
 MANIFEST = "manifest.json"
+ENGINE = ("backends", 0, "engines", 0)
 
 
 def occupied(place: Place) -> list[str]:
@@ -77,6 +78,24 @@ def changed_weights(place: Place) -> list[str]:
     return ["verify", str(place.bundle)]
 
 
+def lead_out(path: str, *keys: str | int) -> Callable[[Path], None]:
+    """A manifest with another path under these keys."""
+
+    def change(manifest: Any) -> None:
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        manifest[keys[-1]] = path
+
+    return lambda bundle: edit_json(bundle / MANIFEST, change)
+
+
+def linked(bundle: Path) -> None:
+    """One file of the bundle is a link to a faithful copy outside."""
+    file = bundle / "onnx" / "drafter.onnx"
+    file.rename(bundle.parent / "elsewhere.onnx")
+    file.symlink_to(bundle.parent / "elsewhere.onnx")
+
+
 def no_engines(bundle: Path) -> None:
     edit_json(bundle / MANIFEST, lambda manifest: manifest.update(backends=[]))
 
@@ -124,6 +143,23 @@ BUNDLES = {
         lambda b: edit_json(b / MANIFEST, lambda m: m.update(schema_version=9)), "schema version 9 is newer", "inspect"
     ),
     "bundle: manifest cut": damaged(lambda b: cut(b / MANIFEST, 99), "manifest.json: not readable as JSON", "inspect"),
+    "bundle: a file above it": damaged(
+        lead_out("onnx/../../x", "files", 0, "path"), "files.0.path: must name a file inside the fo"
+    ),
+    "bundle: a file from the root": damaged(lead_out("/etc/passwd", "files", 0, "path"), "(found '/etc/passwd')"),
+    "bundle: a file with backslashes": damaged(
+        lead_out("..\\x", "files", 0, "path"), "files.0.path: must name a file inside"
+    ),
+    "bundle: an engine above it": damaged(
+        lead_out("../verify.onnx", *ENGINE, "path"), "backends.0.engines.0.path: must name"
+    ),
+    "bundle: weights above it": damaged(
+        lead_out("..", *ENGINE, "weights"), "backends.0.engines.0.weights: must name a file"
+    ),
+    "bundle: a graph above it": damaged(
+        lead_out("../t.onnx", "graphs", "target", "path"), "graphs.target.path: must name", "verify"
+    ),
+    "bundle: a link out of it": damaged(linked, "onnx/drafter.onnx: a link that leads out of the bundle"),
     "bundle: no engines": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'"),
     "bundle: no engines, verify": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'", "verify"),
     "bundle: engines there already": Case(lambda p: ["compile", str(p.bundle)], "already holds engines of backend"),

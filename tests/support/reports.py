@@ -103,4 +103,6 @@ def deployment(machine: Machine | None) -> Deployment:
         block_size=3,
         tools={"dspark-export": "0.1.0", "numpy": "2"},
         machine="x, 1 cores, 1 engine threads" if machine else None,
+        recipe="a-recipe.toml" if machine else None,
+        recipe_sha256="e" * 64 if machine else None,
     )

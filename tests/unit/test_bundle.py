@@ -71,8 +71,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "garbage": (lambda b: (b / MANIFEST).write_bytes(b"\xff\xfe{"), "manifest.json: not readable as JSON"),
     "half of it": (lambda b: (b / MANIFEST).write_text((b / MANIFEST).read_text()[:500]), "not readable as JSON"),
     "no object": (lambda b: (b / MANIFEST).write_text("[1]"), "holds no JSON object"),
-    "unknown key": (lambda b: edit_manifest(b, lambda m: m["target"].update(x=1)), "target.x: Extra inputs are not"),
-    "missing key": (lambda b: edit_manifest(b, lambda m: m["limits"].pop("slots")), "limits.slots: Field required"),
+    "unknown key": (lambda b: edit_manifest(b, lambda m: m["target"].update(x=1)), "unknown key 'target.x'"),
+    "missing key": (lambda b: edit_manifest(b, lambda m: m["limits"].pop("slots")), "missing key 'limits.slots'"),
     "no hash": (lambda b: edit_manifest(b, lambda m: m["files"][0].update(sha256="x")), "files.0.sha256"),
 }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from dspark_engines.bundle import MANIFEST, atomic_directory, check_destination
+from dspark_engines.bundle import MANIFEST, atomic_directory, check_destination, remove_leftovers
+from dspark_engines.bundle.interruptions import interruptions_held
 from dspark_engines.errors import BundleError, DsparkError, OutputError
 
 FAILURES: dict[str, tuple[BaseException, type[BaseException], str]] = {
@@ -71,6 +73,49 @@ def test_failure_while_swapping_restores_the_old_one(
             assert failing < 3
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in output.iterdir()] == ["old" if failing < 3 else "new"]
+
+
+def test_an_output_that_was_taken_away_is_put_back(tmp_path: Path) -> None:
+    """A replacement that was killed between its two renames; one killed behind them has an output already."""
+    output = tmp_path / "out"
+    kept = tmp_path / ".out.abcd_123.old" / "out"
+    for there in (False, True):
+        kept.mkdir(parents=True)
+        (kept / "old").write_text("old")
+        if there:
+            shutil.rmtree(output)
+            output.mkdir()
+        remove_leftovers(output)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in output.iterdir()] == ([] if there else ["old"])
+
+
+def test_what_is_held_is_no_leftover(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with atomic_directory(output) as partial:
+        remove_leftovers(output)
+        remove_leftovers(tmp_path / "other")
+        assert partial.is_dir()
+    (tmp_path / ".out.abcd_123.partial").write_text("a file is nothing of ours")
+    remove_leftovers(output)
+    remove_leftovers(tmp_path / "not" / "there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.abcd_123.partial", "out"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruptions_take_effect_behind_what_holds_them(number: signal.Signals) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before, done = signal.signal(number, interrupt), list[str | None]()
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptions_held():
+            done += [signal.raise_signal(number), signal.raise_signal(number), "to the end"]
+        assert done == [None, None, "to the end"]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
 
 
 def test_success_appears_whole(tmp_path: Path) -> None:

@@ -122,6 +122,13 @@ def test_tokenizer_is_that_of_the_metadata(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "architecture": ({"general.architecture": "qwen2"}, "architecture 'qwen2'"),
     "sentencepiece": ({"tokenizer.ggml.model": "llama"}, "tokenizer 'llama/smollm'"),
+    "no pre-tokenizer": ({"tokenizer.ggml.pre": None}, "missing key 'tokenizer.ggml.pre', which says how"),
+    "empty pre-tokenizer": ({"tokenizer.ggml.pre": ""}, "missing key 'tokenizer.ggml.pre'"),
+    "default pre-tokenizer": ({"tokenizer.ggml.pre": "default"}, "tokenizer 'gpt2/default'"),
+    "sentencepiece, no pre-tokenizer": (
+        {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None},
+        "tokenizer 'llama' is not",
+    ),
     "pre-tokenizer": ({"tokenizer.ggml.pre": "deepseek-coder"}, "tokenizer 'gpt2/deepseek-coder'"),
     "yarn": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0}, "rope scaling 'yarn'"),
     "partial rotary": ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8"),

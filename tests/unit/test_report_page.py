@@ -52,6 +52,15 @@ def test_schema_goes_to_json_and_back(report: Report) -> None:
         Report.model_validate(report.model_dump() | {"surprise": 1})
 
 
+def test_the_recipe_is_named_where_there_was_one(report: Report, html: str) -> None:
+    assert "a-recipe.toml" in Page(html).text
+    old = report.model_dump()
+    del old["deployment"]["recipe"], old["deployment"]["recipe_sha256"]
+    page = Page(render(Report.model_validate(old)))
+    assert "recipe" not in page.text
+    assert "None" not in page.text.split("What was deployed")[1]
+
+
 def test_nothing_comes_from_elsewhere(html: str) -> None:
     page = Page(html)
     assert page.all("script") == []

@@ -40,6 +40,9 @@ class Deployment(_Part):
     tools: dict[str, str]
     machine: str | None
     """Where the cost table was measured."""
+    recipe: str | None = None
+    """What it was built by; None where options alone said so, and for bundles of older versions."""
+    recipe_sha256: str | None = None
 
 
 class Traces(_Part):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from dspark_calibration.errors import CalibrationError
+from dspark_calibration.problem import first_problem
 from dspark_calibration.traces.header import TraceHeader
 
 HEADER = "header.json"
@@ -86,9 +87,7 @@ class TraceStore:
                 f"{path}: no traces here ({error.strerror})", hint="dspark-export calibrate makes them"
             ) from None
         except ValidationError as error:
-            reason = error.errors()[0]
-            where = ".".join(map(str, reason["loc"])) or "header"
-            raise CalibrationError(f"{path / HEADER}: {where}: {reason['msg']}", hint=FRESH) from None
+            raise CalibrationError(f"{path / HEADER}: {first_problem(error)}", hint=FRESH) from None
 
     def file(self, index: int) -> Path:
         """Where the trace of a prompt lies."""

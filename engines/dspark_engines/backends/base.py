@@ -7,7 +7,7 @@ request's caches; it belongs to the engine that made it, and rolling back is pas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +198,14 @@ class Backend(ABC):
 
         Asked before any heavy work.
         """
+
+    def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
+        """Room that `compile` takes on the disk at its peak, roughly, for graphs with so many bytes of float32 weights.
+
+        None to speak of where engines read the weights of the exported graphs.
+        """
+        del weight_bytes, options
+        return 0
 
     def find_engines(self, bundle: Bundle) -> BackendInfo:
         """What `bundle` holds of this backend. Raises `BackendError` when that is nothing."""

@@ -11,12 +11,14 @@ from dspark_engines.bundle.manifest import (
     Limits,
     Manifest,
     Precision,
+    RecipeInfo,
     Role,
     TargetInfo,
     TensorInfo,
 )
+from dspark_engines.bundle.neighbours import remove_leftovers
 from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
-from dspark_engines.bundle.write import atomic_directory, check_destination
+from dspark_engines.bundle.write import atomic_directory, check_destination, check_room
 
 __all__ = [
     "MANIFEST",
@@ -29,14 +31,17 @@ __all__ = [
     "Limits",
     "Manifest",
     "Precision",
+    "RecipeInfo",
     "Role",
     "TargetInfo",
     "TensorInfo",
     "atomic_directory",
     "check_destination",
     "check_hash",
+    "check_room",
     "engine_identity",
     "open_bundle",
     "record_file",
+    "remove_leftovers",
     "sha256_file",
 ]

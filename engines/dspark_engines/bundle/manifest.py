@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Role = Literal["verify", "draft"]
 Precision = Literal["fp32", "int8"]
+
+
+def _inside(text: str) -> str:
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
+        raise ValueError("must name a file inside the folder")
+    return text
+
+
+InsidePath = Annotated[str, AfterValidator(_inside)]
+"""Relative, with forward slashes, and never up: a manifest may come from anywhere."""
 
 
 class _Record(BaseModel):
@@ -19,7 +31,7 @@ class _Record(BaseModel):
 class FileRecord(_Record):
     """One file, by path relative to what owns it (the bundle, or a checkpoint)."""
 
-    path: str
+    path: InsidePath
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: NonNegativeInt
 
@@ -56,6 +68,15 @@ class DrafterInfo(_Record):
     """Where it was read from, an absolute path on the machine that built the bundle."""
 
 
+class RecipeInfo(_Record):
+    """The recipe that a bundle was built by; options on the command line may have overridden parts of it."""
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    source: str
+    """Where it was read from, an absolute path on the machine that built the bundle."""
+
+
 class TensorInfo(_Record):
     """One input or output of a graph; strings are symbolic dimensions."""
 
@@ -67,7 +88,7 @@ class TensorInfo(_Record):
 class GraphInfo(_Record):
     """One exported graph and its contract; caches are left out, they are counted."""
 
-    path: str
+    path: InsidePath
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     caches: NonNegativeInt
@@ -89,8 +110,8 @@ class EngineInfo(_Record):
 
     role: Role
     slots: PositiveInt
-    path: str
-    weights: str
+    path: InsidePath
+    weights: InsidePath
     built_from: FileRecord
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     compute_capability: str | None = None
@@ -124,3 +145,5 @@ class Manifest(_Record):
     files: list[FileRecord]
     speculation: bool = True
     """Whether runtimes speculate unless they are told; may be changed in place."""
+    recipe: RecipeInfo | None = None
+    """None where options alone said what to build, and in bundles of older versions."""

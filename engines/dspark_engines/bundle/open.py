@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dspark_calibration import first_problem
 from dspark_engines.bundle.hashing import sha256_file
 from dspark_engines.bundle.manifest import SCHEMA_VERSION, FileRecord, Manifest
 from dspark_engines.errors import BundleError
@@ -54,6 +55,10 @@ def _check_size(bundle: Bundle, record: FileRecord) -> None:
     file = bundle.file(record.path)
     if not file.is_file():
         raise BundleError(f"{file}: missing from the bundle", hint=REBUILD)
+    if not file.resolve().is_relative_to(bundle.path.resolve()):
+        raise BundleError(
+            f"{file}: a link that leads out of the bundle", hint="copy the bundle with what it links to: cp -rL"
+        )
     if file.stat().st_size != record.bytes:
         raise BundleError(f"{file}: has {file.stat().st_size} bytes, the manifest says {record.bytes}", hint=REBUILD)
 
@@ -74,9 +79,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{file}: {where}: {first['msg']}", hint=REBUILD) from None
+        raise BundleError(f"{file}: {first_problem(error)}", hint=REBUILD) from None
 
 
 def _parse(file: Path) -> dict[str, Any]:

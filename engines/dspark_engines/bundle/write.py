@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dspark_engines.bundle.interruptions import interruptions_held
+from dspark_engines.bundle.neighbours import OLD, PARTIAL, Neighbour, make_neighbour
 from dspark_engines.errors import OutputError
 
 
@@ -17,8 +18,16 @@ def check_destination(path: Path, *, overwrite: bool, needed_bytes: int = 0) -> 
     """Refuse an output that cannot be written, before any heavy work. Raises `OutputError`."""
     try:
         _check_place(path, overwrite=overwrite)
-        free = shutil.disk_usage(_existing_parent(path)).free
     except OSError as error:  # a name too long, a folder that may not be searched
+        raise _output_error(error, path) from error
+    check_room(path, needed_bytes)
+
+
+def check_room(path: Path, needed_bytes: int) -> None:
+    """Raises `OutputError` when the disk that `path` shall lie on has less room."""
+    try:
+        free = shutil.disk_usage(_existing_parent(path)).free
+    except OSError as error:
         raise _output_error(error, path) from error
     if free < needed_bytes:
         raise OutputError(
@@ -43,33 +52,41 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; rename it to `path` on success, remove it on any failure.
 
-    An existing `path` is replaced (callers check first) and stays in place until the new one is complete.
+    An existing `path` is replaced (callers check first) and stays in place until the new one is complete. Interruptions
+    wait while directories are made, renamed and removed. What a killed process leaves is for `remove_leftovers`.
     Raises `OutputError` when the disk fills up or refuses to be written.
     """
-    temporary: Path | None = None
+    temporary: Neighbour | None = None
     new_parents = [parent for parent in path.absolute().parents if not parent.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        _swap(temporary, path)
+        with interruptions_held():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = make_neighbour(path, PARTIAL)
+        temporary.path.chmod(0o755)
+        yield temporary.path
+        with interruptions_held():
+            _swap(temporary.path, path)
     except OSError as error:
         raise _output_error(error, path) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        for parent in new_parents:  # nearest first; those that now hold something stay
-            with suppress(OSError):
-                parent.rmdir()
+        with interruptions_held():
+            _clean_up(temporary, new_parents)
+
+
+def _clean_up(temporary: Neighbour | None, new_parents: list[Path]) -> None:
+    if temporary is not None:
+        temporary.remove()
+    for parent in new_parents:  # nearest first; those that now hold something stay
+        with suppress(OSError):
+            parent.rmdir()
 
 
 def _swap(temporary: Path, path: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    kept = old / path.name
+    old = make_neighbour(path, OLD)
+    kept = old.path / path.name
     try:
         path.rename(kept)
         temporary.rename(path)
@@ -78,7 +95,7 @@ def _swap(temporary: Path, path: Path) -> None:
             kept.rename(path)
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        old.remove()
 
 
 def _existing_parent(path: Path) -> Path:

@@ -7,9 +7,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from dspark_calibration import StsCalibration
+from dspark_calibration import StsCalibration, first_problem
 from dspark_calibration.sts import Scaling
 from dspark_engines.bundle import Bundle, engine_identity
 from dspark_engines.errors import BundleError
@@ -64,8 +62,8 @@ def read_sts(bundle: Bundle) -> StsCalibration:
         return StsCalibration.model_validate(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise BundleError(f"{bundle.path}: not calibrated", hint="run dspark-export calibrate first") from None
-    except (OSError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = first_problem(error)
         raise BundleError(f"{path} is not a calibration ({reason})", hint="run dspark-export calibrate again") from None
 
 

@@ -16,9 +16,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
 
+from dspark_calibration import first_problem
 from dspark_engines.bundle import Bundle
 from dspark_engines.costs.fingerprint import Fingerprint
 from dspark_engines.scheduler import StepCost
@@ -108,9 +108,9 @@ def load_cost_table(bundle: Bundle, here: Fingerprint) -> CostTable | None:
         return None
     try:
         table = CostTable.model_validate(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        warnings.warn(f"{path} is not a cost table ({reason}): ignored", RuntimeWarning, stacklevel=2)
+    except (OSError, ValueError) as error:
+        message = f"{path} is not a cost table ({first_problem(error)}): ignored"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         return None
     different = table.fingerprint.differences(here)
     if different:

@@ -6,8 +6,9 @@ import json
 import warnings
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from dspark_calibration import first_problem
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle
 from dspark_engines.costs import Fingerprint, take_fingerprint
@@ -67,8 +68,8 @@ def load_placement(bundle: Bundle, backend: str) -> Placement | None:
         return None
     try:
         placement = Placement.model_validate(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = first_problem(error)
         warnings.warn(f"{path} is not a placement ({reason}): ignored", RuntimeWarning, stacklevel=2)
         return None
     different = placement.fingerprint.differences(take_fingerprint(bundle, backend, EngineOptions()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +52,11 @@ class _TrtBackend(Backend):
         check_timing_cache(self.flavour, options.timing_cache)
         for role, _ in SOURCES:
             role_shapes(role, limits, block_size, options.token_buckets)
+
+    def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
+        from dspark_engines.backends.tensorrt.building.disk import disk_bytes
+
+        return disk_bytes(weight_bytes, options.precision)
 
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.tensorrt.lowering import read_block_size
