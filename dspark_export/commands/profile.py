@@ -112,9 +112,10 @@ def profile_bundle(
 def _measure_beside(
     bundle: Bundle, backend: str, arrangement: Arrangement, plan: ProfilePlan, reporter: Reporter
 ) -> CostTable:
-    """What steps of one of two cohorts cost while the other is at work as well."""
+    """What steps of one of two cohorts cost while the other is at work as well, at the shortest and longest context."""
     most = (bundle.manifest.limits.slots + 1) // 2
-    smaller = replace(plan, rows=sorted({min(rows, most) for rows in plan.rows}))
+    contexts = sorted({min(plan.contexts), max(plan.contexts)})
+    smaller = replace(plan, rows=sorted({min(rows, most) for rows in plan.rows}), contexts=contexts)
     options, step = arrangement.engines, reporter.step("measuring costs beside another cohort")
     with get_backend(backend).open(bundle, options) as mine, get_backend(backend).open(bundle, options) as other:
         return measure(bundle, mine, smaller, take_fingerprint(bundle, backend, options), step, other)
