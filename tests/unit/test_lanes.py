@@ -43,7 +43,7 @@ def engines(name: str, calls: list[str]) -> Any:
 
 def lanes(company: Sequence[int], calls: list[str]) -> Lanes:
     pool = EnginePool(engines("alone", calls), (engines("own 0", calls), engines("own 1", calls)))
-    return Lanes(pool, Timeline(), lambda cohort: not [other for other in company if other != cohort])
+    return Lanes(pool, Timeline(), lambda cohort: not [other for other in company if other != cohort], 2)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_engines_that_are_somebodys_own_are_nobody_elses() -> None:
     calls: list[str] = []
     first = engines("own 0", calls)
     pool = EnginePool(first, (first, engines("own 1", calls)))
-    Lanes(pool, Timeline(), lambda cohort: True).engines(1).verify.step()  # type: ignore[call-arg]
+    Lanes(pool, Timeline(), lambda cohort: True, 2).engines(1).verify.step()  # type: ignore[call-arg]
     assert calls == ["own 1.verify"]
 
 
@@ -89,6 +89,26 @@ def test_a_failing_step_gives_the_engine_back() -> None:
         both.engines(0).verify.step()  # type: ignore[call-arg]
     both.engines(0).verify.step()  # type: ignore[call-arg]
     assert calls == ["alone.verify", "alone.verify"]
+
+
+@pytest.mark.parametrize("cohorts", [1, 2])
+def test_a_shared_engine_s_outputs_outlive_the_other_cohort_s_step(cohorts: int) -> None:
+    """They are views of one buffer; with one cohort nobody needs the copy."""
+
+    class Buffered(Named):
+        buffer = np.zeros(1, np.float32)
+
+        def step(self) -> VerifyOutput:
+            self.buffer += 1
+            return VerifyOutput(self.buffer, self.buffer, 0.5)
+
+    calls: list[str] = []
+    shared: Any = Engines(Buffered("shared", calls), Named("draft", calls))  # type: ignore[arg-type]
+    both = Lanes(EnginePool(shared), Timeline(), lambda cohort: True, cohorts)
+    first, second = (both.engines(cohort % cohorts).verify.step() for cohort in (0, 1))  # type: ignore[call-arg]
+    assert (first.logits is second.logits) is (cohorts == 1)
+    if cohorts == 2:
+        assert (first.logits[0], first.features[0], first.seconds, second.logits[0]) == (1, 1, 0.5, 2)
 
 
 def stream() -> RequestStream:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
 from dspark_engines.placement import EnginePool
 from dspark_engines.runtime.timeline import ENGINES, Span, Timeline
@@ -17,11 +19,13 @@ class Lanes:
     """Hands engines of `pool` to cohorts, step by step, and records who used what. Safe for several threads.
 
     `alone(cohort)` tells whether no other cohort has requests: its steps then run on the engines that use the whole
-    machine. A cohort that comes meanwhile starts on its own; one step at most shares the cores.
+    machine. A cohort that comes meanwhile starts on its own; one step at most shares the cores. Outputs of engines
+    that several `cohorts` take turns on are copied: they are valid until the next step, which may be another's.
     """
 
-    def __init__(self, pool: EnginePool, timeline: Timeline, alone: Callable[[int], bool]) -> None:
+    def __init__(self, pool: EnginePool, timeline: Timeline, alone: Callable[[int], bool], cohorts: int) -> None:
         self._pool, self._timeline, self._alone = pool, timeline, alone
+        self._copying = cohorts > 1 and not pool.beside
         self._switching = pool.alone not in pool.beside
         self._locks = {engine: threading.Lock() for engine in ENGINES}
 
@@ -34,8 +38,17 @@ class Lanes:
         """All of them."""
         return self._pool
 
+    def step(self, role: str, cohort: int, *args: Any, **kwargs: Any) -> Any:
+        """A step on the engine that is `cohort`'s at this moment."""
+        with self._turn(role, cohort) as engine:
+            output = engine.step(*args, **kwargs)
+            if not self._copying:
+                return output
+            arrays = {name: value.copy() for name, value in output._asdict().items() if isinstance(value, np.ndarray)}
+            return output._replace(**arrays)
+
     @contextmanager
-    def turn(self, role: str, cohort: int) -> Iterator[Any]:
+    def _turn(self, role: str, cohort: int) -> Iterator[Any]:
         """Have an engine to oneself; the time is recorded."""
         with self._chosen(role, cohort) as engine:
             begin = time.perf_counter()
@@ -80,8 +93,7 @@ class _Verify(_Lane, VerifyEngine):
     role = "verify"
 
     def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        with self._lanes.turn(self.role, self._cohort) as engine:
-            output: VerifyOutput = engine.step(*args, **kwargs)
+        output: VerifyOutput = self._lanes.step(self.role, self._cohort, *args, **kwargs)
         return output
 
 
@@ -89,6 +101,5 @@ class _Draft(_Lane, DraftEngine):
     role = "draft"
 
     def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
-        with self._lanes.turn(self.role, self._cohort) as engine:
-            output: DraftOutput = engine.step(*args, **kwargs)
+        output: DraftOutput = self._lanes.step(self.role, self._cohort, *args, **kwargs)
         return output

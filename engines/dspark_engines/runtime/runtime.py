@@ -96,7 +96,7 @@ class Runtime:
             pool = EnginePool(pool.alone)
         pool.preload(self.cohorts.places)
         self._room.seat(self.cohorts.places, self.cohorts.pairs_from)
-        lanes = Lanes(pool, self.timeline, self._room.alone)
+        lanes = Lanes(pool, self.timeline, self._room.alone, len(self.cohorts.places))
         self._samples = pool.alone.draft.samples
         costs, confidence = self._costs(), self._confidence()
         for number in range(len(self.cohorts.places)):
