@@ -35,7 +35,7 @@ class Served(NamedTuple):
     """Opened engines, the requests, and what each of them gets alone and without speculation."""
 
     bundle: Bundle
-    engines: Engines
+    engines: Engines | None
     requests: list[GenerationRequest]
     alone: list[list[int]]
 
@@ -90,10 +90,13 @@ def test_output_in_company_is_that_of_the_request_alone(served: Served, max_batc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("scheduler", ["fixed", "async"])
-def test_two_cohorts_change_nothing(served: Served, scheduler: str) -> None:
+def test_two_cohorts_change_nothing(served: Served, scheduler: str, shared: bool) -> None:
+    """On engines of their own, on those that use all cores whenever one is alone, and taking turns on one pair."""
     options = RuntimeOptions(max_batch=PLACES, scheduler=scheduler, speculation="on", pipeline="on")
-    runtime, results = serve(served, options)
+    runtime, results = serve(served if shared else served._replace(engines=None), options)
+    assert ("take turns" if shared else "of its own") in runtime.cohorts.reason
     assert_same(served, results)
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
     assert runtime.timeline.overlap_seconds() > 0
