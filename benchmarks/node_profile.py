@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -102,12 +101,7 @@ def _session(bundle: Bundle, engine: EngineInfo, threads: int, prefix: Path | No
     """As the backend opens it, but for the profiler."""
     if prefix is None:
         return sessions.open_session(bundle, engine, EngineOptions(threads))
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    settings.inter_op_num_threads = 1
-    settings.add_session_config_entry(sessions.SPINNING, "0")
-    settings.add_session_config_entry(sessions.WEIGHTS_FOLDER, str(bundle.file(engine.weights).absolute()))
-    settings.log_severity_level = sessions.ERRORS_ONLY
+    settings = sessions.session_settings(bundle, engine, EngineOptions(threads))
     settings.enable_profiling, settings.profile_file_prefix = True, str(prefix)
     model = bundle.file(engine.path).read_bytes()
     return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

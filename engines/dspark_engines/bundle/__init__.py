@@ -18,7 +18,7 @@ from dspark_engines.bundle.manifest import (
 )
 from dspark_engines.bundle.neighbours import remove_leftovers
 from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
-from dspark_engines.bundle.write import atomic_directory, check_destination, check_room
+from dspark_engines.bundle.write import atomic_directory, check_destination, check_room, save_model
 
 __all__ = [
     "MANIFEST",
@@ -43,5 +43,6 @@ __all__ = [
     "open_bundle",
     "record_file",
     "remove_leftovers",
+    "save_model",
     "sha256_file",
 ]

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from dspark_engines.bundle.interruptions import interruptions_held
 from dspark_engines.bundle.neighbours import OLD, PARTIAL, Neighbour, make_neighbour
 from dspark_engines.errors import OutputError
@@ -111,3 +113,12 @@ def _output_error(error: OSError, path: Path) -> OutputError:
     return OutputError(
         f"{path}: cannot be written: {error.strerror or error}", hint="choose another --output, or fix its permissions"
     )
+
+
+def save_model(model: BaseModel, path: Path) -> Path:
+    """Write a part of a bundle as JSON, in one rename; its folder is made."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(PARTIAL)
+    partial.write_text(model.model_dump_json(indent=1) + "\n", "utf-8")
+    partial.replace(path)
+    return path

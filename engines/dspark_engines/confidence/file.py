@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dspark_calibration import StsCalibration, first_problem
 from dspark_calibration.sts import Scaling
-from dspark_engines.bundle import Bundle, engine_identity
+from dspark_engines.bundle import Bundle, engine_identity, save_model
 from dspark_engines.errors import BundleError
 
 STS = "calibration/sts.json"
@@ -69,9 +69,4 @@ def read_sts(bundle: Bundle) -> StsCalibration:
 
 def save_sts(calibration: StsCalibration, bundle: Bundle) -> Path:
     """Write the calibration into the bundle, in one rename."""
-    path = bundle.file(STS)
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(calibration.model_dump_json(indent=1) + "\n", "utf-8")
-    partial.replace(path)
-    return path
+    return save_model(calibration, bundle.file(STS))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from pydantic import (
     BaseModel,
@@ -18,9 +16,9 @@ from pydantic import (
     PositiveInt,
 )
 
-from dspark_calibration import first_problem
-from dspark_engines.bundle import Bundle
+from dspark_engines.bundle import Bundle, save_model
 from dspark_engines.costs.fingerprint import Fingerprint
+from dspark_engines.costs.measured import Measured, load_measured
 from dspark_engines.scheduler import StepCost
 
 COST_TABLE = "calibration/cost_table.json"
@@ -41,13 +39,9 @@ class Timing(BaseModel):
     samples: PositiveInt
 
 
-class CostTable(BaseModel):
+class CostTable(Measured):
     """calibration/cost_table.json (schema version 1)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1] = 1
-    fingerprint: Fingerprint
     verify: list[Timing] = Field(min_length=1)
     draft: list[Timing] = Field(min_length=1)
     overhead_seconds: NonNegativeFloat
@@ -106,25 +100,9 @@ def load_cost_table(bundle: Bundle, here: Fingerprint) -> CostTable | None:
     if not path.is_file():
         warnings.warn(f"{bundle.path} has no cost table: run dspark-export profile", RuntimeWarning, stacklevel=2)
         return None
-    try:
-        table = CostTable.model_validate(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        message = f"{path} is not a cost table ({first_problem(error)}): ignored"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return None
-    different = table.fingerprint.differences(here)
-    if different:
-        message = f"{path} was measured elsewhere ({', '.join(different)} differ): ignored; run dspark-export profile"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return None
-    return table
+    return load_measured(path, CostTable, "cost table", here)
 
 
 def save_cost_table(table: CostTable, bundle: Bundle) -> Path:
     """Write the table into the bundle, in one rename."""
-    path = bundle.file(COST_TABLE)
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(table.model_dump_json(indent=1) + "\n", "utf-8")
-    partial.replace(path)
-    return path
+    return save_model(table, bundle.file(COST_TABLE))

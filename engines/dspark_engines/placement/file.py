@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from dspark_calibration import first_problem
 from dspark_engines.backends import EngineOptions
-from dspark_engines.bundle import Bundle
-from dspark_engines.costs import Fingerprint, take_fingerprint
+from dspark_engines.bundle import Bundle, save_model
+from dspark_engines.costs import Measured, load_measured, take_fingerprint
 
 PLACEMENT = "calibration/placement.json"
 
@@ -44,17 +41,13 @@ class Trial(BaseModel):
     samples: PositiveInt
 
 
-class Placement(BaseModel):
+class Placement(Measured):
     """calibration/placement.json (schema version 1).
 
     `alone` is for a cohort that has the machine to itself. From `pairs_from` requests in flight (0: never) there are
     two cohorts, each on engines of its own opened as `beside` says.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1] = 1
-    fingerprint: Fingerprint
     alone: Arrangement
     beside: Arrangement | None = None
     pairs_from: NonNegativeInt = 0
@@ -66,18 +59,7 @@ def load_placement(bundle: Bundle, backend: str) -> Placement | None:
     path = bundle.file(PLACEMENT)
     if not path.is_file():
         return None
-    try:
-        placement = Placement.model_validate(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        reason = first_problem(error)
-        warnings.warn(f"{path} is not a placement ({reason}): ignored", RuntimeWarning, stacklevel=2)
-        return None
-    different = placement.fingerprint.differences(take_fingerprint(bundle, backend, EngineOptions()))
-    if different:
-        message = f"{path} was measured elsewhere ({', '.join(different)} differ): ignored; run dspark-export profile"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return None
-    return placement
+    return load_measured(path, Placement, "placement", take_fingerprint(bundle, backend, EngineOptions()))
 
 
 def resolve_engines(bundle: Bundle, backend: str, options: EngineOptions) -> EngineOptions:
@@ -88,8 +70,4 @@ def resolve_engines(bundle: Bundle, backend: str, options: EngineOptions) -> Eng
 
 def save_placement(placement: Placement, bundle: Bundle) -> None:
     """Write it into the bundle, in one rename."""
-    path = bundle.file(PLACEMENT)
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(placement.model_dump_json(indent=1) + "\n", "utf-8")
-    partial.replace(path)
+    save_model(placement, bundle.file(PLACEMENT))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle
 from dspark_engines.costs.fingerprint import Fingerprint
 from dspark_engines.costs.table import CostTable, Timing
-from dspark_engines.profiling.bench import Bench, Step, token_counts
+from dspark_engines.profiling.bench import Bench, token_counts
+from dspark_engines.profiling.turns import alternate, quartiles
 from dspark_engines.runtime import GenerationRequest, Generator
 
 OVERHEAD_TOKENS = 24
@@ -61,12 +61,9 @@ def measure(
     for rows, context, tell in _shares(plan, bundle.manifest.drafter.block_size, progress):
         bench = Bench(bundle, engines, rows, context)
         with _busy(None if company is None else Bench(bundle, company, rows, context), bundle):
-            found = _alternate(dict(bench.steps()), plan, tell)
+            found = alternate(dict(bench.steps()), plan.turns, plan.seed, tell)
         for (kind, tokens), times in found.items():
-            low, middle, high = (float(x) for x in np.percentile(times, (25, 50, 75)))
-            timing = Timing(
-                rows=rows, context=context, tokens=tokens, seconds=middle, low=low, high=high, samples=len(times)
-            )
+            timing = Timing(rows=rows, context=context, tokens=tokens, **quartiles(times))
             (verify if kind == "verify" else draft).append(timing)
     return CostTable(
         fingerprint=fingerprint,
@@ -116,24 +113,6 @@ def _shares(
     for (rows, context), size in work.items():
         yield rows, context, partial(tell, before, size)
         before += size
-
-
-def _alternate(
-    steps: dict[tuple[str, int], Step], plan: ProfilePlan, tell: Callable[[float], None]
-) -> dict[tuple[str, int], list[float]]:
-    """Seconds of every kind of step, equally many of each."""
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in steps}
-    random, keys = np.random.default_rng(plan.seed), list(steps)
-    for step in steps.values():  # the first ones of their kind are slow
-        step()
-    started, turn, turns = time.perf_counter(), 0, 1
-    while turn < turns:
-        for index in random.permutation(len(keys)):
-            times[keys[index]].append(steps[keys[index]]())
-        turn += 1
-        turns = plan.turns((time.perf_counter() - started) / turn)
-        tell(min(1.0, turn / turns))
-    return times
 
 
 def _overhead(bundle: Bundle, engines: Engines, seed: int) -> float:

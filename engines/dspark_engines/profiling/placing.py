@@ -10,13 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.costs import take_fingerprint
 from dspark_engines.placement import Arrangement, Placement, Trial
-from dspark_engines.profiling.bench import Bench
+from dspark_engines.profiling.bench import Bench, Step
+from dspark_engines.profiling.turns import alternate, quartiles
 
 GAIN = 0.05
 """Two cohorts hold two more pairs of engines in memory: they have to be faster by more than this share."""
@@ -24,7 +23,6 @@ REPEATS = 2
 PARTS = (1, 2, 4)
 """Threads that are tried: all cores over these."""
 Progress = Callable[[int, int], None]
-Round = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -123,17 +121,11 @@ class _Trials:
 
     def run(self, requests: int, arrangements: Sequence[Arrangement]) -> list[Trial]:
         """A trial of each; they take turns in random order, so that a drifting machine favours none."""
-        rounds = [self._prepare(requests, arrangement) for arrangement in arrangements]
-        times: list[list[float]] = [[] for _ in rounds]
-        random = np.random.default_rng(self._plan.seed)
-        for turn in range(self._plan.samples + 1):
-            for index in random.permutation(len(rounds)):
-                seconds = rounds[index]()
-                times[index] += [seconds] if turn else []  # the first ones of their kind are slow
-            self._parts.tell((turn + 1) / (self._plan.samples + 1))
-        return [_trial(requests, each, found) for each, found in zip(arrangements, times, strict=True)]
+        rounds = {arrangement: self._prepare(requests, arrangement) for arrangement in arrangements}
+        times = alternate(rounds, lambda seconds: self._plan.samples, self._plan.seed, self._parts.tell)
+        return [Trial(requests=requests, arrangement=each, **quartiles(found)) for each, found in times.items()]
 
-    def _prepare(self, requests: int, arrangement: Arrangement) -> Round:
+    def _prepare(self, requests: int, arrangement: Arrangement) -> Step:
         sizes = [requests] if arrangement.cohorts == 1 else [requests - requests // 2, requests // 2]
         benches = [
             Bench(self._bundle, self._engines(arrangement, cohort), rows, self._plan.context)
@@ -159,8 +151,3 @@ def _rounds(benches: Sequence[Bench], length: int) -> float:
         started = time.perf_counter()
         list(pool.map(work, benches))  # which raises what a thread raised
         return (time.perf_counter() - started) / REPEATS
-
-
-def _trial(requests: int, arrangement: Arrangement, times: Sequence[float]) -> Trial:
-    low, middle, high = (float(x) for x in np.percentile(times, (25, 50, 75)))
-    return Trial(requests=requests, arrangement=arrangement, seconds=middle, low=low, high=high, samples=len(times))

@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""As the edge of admission it keeps zeros out where there is room for more. The smallest normal number, because a
+processor that flushes denormals would take anything smaller for 0 and admit rows beyond their caps."""
 
 
 def algorithm1_array(xp: Any, survival: Any, sps: Any, plain_rows: int = 0) -> Any:

@@ -8,14 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dspark_engines.scheduler.admission import admit_first, best_budget, nth_largest
-from dspark_engines.scheduler.arrays import Doubles, Ints
+from dspark_engines.scheduler.arrays import SMALLEST, Doubles, Ints
 from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import AsyncSpec
 
-SMALLEST = float(np.finfo(np.float64).tiny)
-"""As the edge of admission it keeps zeros out where there is room for more. The smallest normal number, because a
-processor that flushes denormals would take anything smaller for 0 and admit rows beyond their caps."""
 NOBODY = int(np.iinfo(np.int64).min)
 """No request's id."""
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Doubles, Ints
+from dspark_engines.scheduler.arrays import SMALLEST, Doubles, Ints
 from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import ThresholdSpec
 
 WITHOUT_COSTS = 0.5
-NEVER = np.finfo(np.float64).tiny
-"""Survivals below, 0 above all, are not admitted even where a token costs nothing."""
 
 
 class ThresholdScheduler(Scheduler):
@@ -35,7 +33,7 @@ class ThresholdScheduler(Scheduler):
         minimum = self._minimum
         if minimum is None:
             minimum = _worth(step.sps, step.anchors) if step.sps.size else WITHOUT_COSTS
-        lengths: Ints = (step.survival >= max(minimum, NEVER)).sum(axis=-2, dtype=np.int64)
+        lengths: Ints = (step.survival >= max(minimum, SMALLEST)).sum(axis=-2, dtype=np.int64)
         return lengths
 
 

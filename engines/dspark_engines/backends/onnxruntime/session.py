@@ -15,8 +15,8 @@ SPINNING = "session.intra_op.allow_spinning"
 ERRORS_ONLY = 3
 
 
-def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.InferenceSession:
-    """Load one engine. Raises `BackendError` with ONNX Runtime's own words when it cannot."""
+def session_settings(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.SessionOptions:
+    """How one engine is opened."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.inter_op_num_threads = 1
@@ -24,7 +24,12 @@ def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> 
     settings.add_session_config_entry(SPINNING, str(int(options.spinning)))
     settings.log_severity_level = ERRORS_ONLY
     settings.add_session_config_entry(WEIGHTS_FOLDER, str(bundle.file(engine.weights).absolute()))
-    model = bundle.file(engine.path).read_bytes()
+    return settings
+
+
+def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.InferenceSession:
+    """Load one engine. Raises `BackendError` with ONNX Runtime's own words when it cannot."""
+    settings, model = session_settings(bundle, engine, options), bundle.file(engine.path).read_bytes()
     try:
         return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them
