@@ -17,6 +17,7 @@ from dspark_engines.bundle import (
     EngineInfo,
     FileRecord,
     GraphInfo,
+    GraphName,
     Manifest,
     RecipeInfo,
     Role,
@@ -28,6 +29,7 @@ from dspark_engines.bundle import (
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.progress import Step
 
+GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "verification")
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 
 
@@ -41,7 +43,7 @@ def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[Back
         speculation=plan.speculation,
         target=_target(pair),
         drafter=_drafter(pair),
-        graphs={"target": describe_graph(root, "target"), "drafter": describe_graph(root, "drafter")},
+        graphs={name: describe_graph(root, name) for name in GRAPHS},
         backends=backends,
         files=record_tree(root, step),
         recipe=_recipe(plan.recipe),

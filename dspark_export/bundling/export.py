@@ -11,7 +11,13 @@ import onnx_ir as ir
 from dspark_engines.errors import CheckpointError
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
-from dspark_export.graphs import build_drafter_graph, build_target_graph, head_spec, save_graph
+from dspark_export.graphs import (
+    build_drafter_graph,
+    build_target_graph,
+    build_verification_graph,
+    head_spec,
+    save_graph,
+)
 from dspark_export.graphs.drafter import HEAD_WEIGHTS
 from dspark_export.graphs.writer import lazy
 from dspark_export.progress import Reporter
@@ -28,7 +34,10 @@ def export_pair(pair: Pair, root: Path, plan: BuildPlan, reporter: Reporter) -> 
 
 
 def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> None:
-    """target.onnx and drafter.onnx with their weights; tables that the drafter lacks are shared, not copied."""
+    """target.onnx and drafter.onnx with their weights, verification.onnx without any.
+
+    Tables that the drafter lacks are shared, not copied.
+    """
     folder.mkdir(parents=True)
     target, drafter = pair.target.spec, pair.drafter.spec
     positions = plan.limits.context_length + drafter.block_size
@@ -56,6 +65,7 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
         keep = kept(plan, "drafter", plans)
         quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
+    save_graph(build_verification_graph(target.vocab_size, drafter.block_size), folder / "verification.onnx")
 
 
 def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:

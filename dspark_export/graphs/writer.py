@@ -18,13 +18,21 @@ IR_VERSION = 11  # the oldest that every backend we target reads together with o
 class GraphWriter:
     """Collects one ONNX graph. Floating tensors are float32, weights of linear layers lie as [in, out]."""
 
-    def __init__(self, name: str, weights: Weights, shared: Mapping[str, ir.TensorProtocol] | None = None) -> None:
+    def __init__(
+        self, name: str, weights: Weights | None = None, shared: Mapping[str, ir.TensorProtocol] | None = None
+    ) -> None:
         graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION}, name=name)
         self.builder = GraphBuilder(graph)
         self.op = self.builder.op
-        self.weights = weights
+        self._weights = weights
         self._shared = shared or {}
         self._known: dict[str, ir.Value] = {}
+
+    @property
+    def weights(self) -> Weights:
+        """What `weight` and `linear` read from."""
+        assert self._weights is not None, "this graph has no weights"
+        return self._weights
 
     def input(self, name: str, shape: Sequence[int | str], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
         """Declare a graph input; strings are symbolic dimensions."""

@@ -28,7 +28,7 @@ SHAPES = [(1, 1), (3, 7), (64, 16), (65, 33), (16, 8200), (260, 8200)]  # the la
 def model(inner: int, outer: int, terms: int, seed: int = 0) -> tuple[ir.Model, np.ndarray]:
     """x [N, K] through both ops; N comes from `lengths`, as in an exported graph."""
     weight = np.random.default_rng(seed).standard_normal((inner, outer)).astype(np.float32)
-    w = GraphWriter("linear", {})
+    w = GraphWriter("linear")
     x = w.input("x", ["N", inner])
     w.input("lengths", ["R"], ir.DataType.INT64)
     w.input("used", ["R"], ir.DataType.INT64)

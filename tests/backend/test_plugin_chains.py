@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from dspark_export.graphs import build_verification_graph
 from dspark_export.verification import compare
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.lowering import lower_markov_heads
@@ -21,7 +22,6 @@ from dspark_plugins.verify.reference import verify
 from dspark_plugins.verify.steps import TILE as VERIFY_TILE
 from tests.support import one_node, verify_cases
 from tests.support.markov_cases import assert_same, feeds_for, off_the_edges, one_head_model, tamed, weights_for
-from tests.support.verify_body import one_verification_model
 from tests.support.verify_cases import LAST, ZERO, random_case
 
 KINDS = ("vanilla", "gated", "rnn")
@@ -96,7 +96,7 @@ def test_ties_and_impossible_tokens(kind: str) -> None:
 
 @cache
 def verify_session(block: int, vocab: int, sampling: bool) -> onnxruntime.InferenceSession:
-    model = one_verification_model(block, vocab)
+    model = build_verification_graph(vocab, block)
     assert lower_verifications(model, CAPABILITY, sampling) == 1
     return one_node.session(model)
 
@@ -166,7 +166,7 @@ def test_a_head_without_steps_stays() -> None:
 
 
 def test_unknown_sizes_are_refused() -> None:
-    model = one_verification_model(2, 50)
+    model = build_verification_graph(50, 2)
     model.graph.inputs[0].shape = ir.Shape(["K", "V"])
     with pytest.raises(ValueError, match="vocabulary's size"):
         lower_verifications(model, CAPABILITY, sampling=True)

@@ -6,75 +6,23 @@ import gc
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from dspark_engines.backends import Engines
-from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
-from dspark_engines.backends.tensorrt.shapes import role_shapes
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
 from dspark_export.verification import compare, compare_engines
 from tests.backend.test_engines import build, draft, verify
 from tests.support import tiny
-from tests.support.simulated_gpu import SIMULATED_TRT, Code, SimulatedCuda, SimulatedEngine
-
-SOURCES = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
-
-
-class Machine(NamedTuple):
-    bundle: Bundle
-    cuda: SimulatedCuda
-    engines: Engines
-    programs: list[Any]
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedCuda]:
-    """The execution modules import the simulated runtime; they are forgotten afterwards."""
-    runtime, loaded = SimulatedCuda(), "dspark_engines.backends.tensorrt.execution."
-    bindings = ModuleType("cuda.bindings")
-    bindings.runtime = runtime  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(bindings=bindings))
-    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-    for name in ("cuda", "buffers", "program"):
-        monkeypatch.delitem(sys.modules, loaded + name, raising=False)
-    yield runtime
-    for name in ("cuda", "buffers", "program"):
-        sys.modules.pop(loaded + name, None)
+from tests.support.simulated_gpu import Code, SimulatedCuda
+from tests.support.simulated_machine import Machine, running
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return build(tmp_path_factory.mktemp("tensorrt"), 4)
-
-
-@contextmanager
-def running(
-    bundle: Bundle, cuda: SimulatedCuda, folder: Path, plugins_for: str = "", greedy: bool = False
-) -> Iterator[Machine]:
-    from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
-    from dspark_engines.backends.tensorrt.execution.program import TrtProgram
-
-    manifest, programs, shapes_of = bundle.manifest, [], []
-    for role, source in SOURCES:
-        shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
-        here = greedy and role == "draft"
-        graph = bundle.path / "onnx" / source
-        model = lower_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here)
-        save_lowered(model, folder / source)
-        programs.append(TrtProgram(SIMULATED_TRT, SimulatedEngine(cuda, folder / source), shapes))
-        shapes_of.append(shapes)
-    verify_engine = TrtVerifyEngine(programs[0], shapes_of[0])
-    drafter = TrtDraftEngine(programs[1], shapes_of[1], greedy)
-    yield Machine(bundle, cuda, Engines(verify_engine, drafter), programs)
-    for program in programs:
-        program.close()
 
 
 @pytest.fixture

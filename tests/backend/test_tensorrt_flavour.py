@@ -21,6 +21,7 @@ from tests.support.fake_tensorrt import FakeTensorRt, engine_report, install
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 CHAIN = ["MarkovScores", "MarkovPick"] * tiny.BLOCK
+DECIDING = ["VerifyScan", "VerifyAccept", "VerifyWeigh", "VerifyDraw"]
 
 
 @pytest.fixture
@@ -42,16 +43,16 @@ def compiled(bundle: Bundle, **options: Any) -> dict[str, EngineInfo]:
 
 def test_plugins_are_the_default(bundle: Bundle, trt: FakeTensorRt) -> None:
     engines = compiled(bundle)
-    assert {role: engine.plugins for role, engine in engines.items()} == {"verify": [], "draft": ["MarkovHead"]}
+    plugins = {role: engine.plugins for role, engine in engines.items()}
+    assert plugins == {"verify": [], "draft": ["MarkovHead"], "accept": ["Verify"]}
     assert {engine.compute_capability for engine in engines.values()} == {"9.0"}
-    _, drafter = trt.parsed
-    nodes = [node for node in drafter.graph.node if node.domain]
-    assert [node.op_type for node in nodes] == CHAIN
-    for node in nodes:
+    nodes = [[node for node in model.graph.node if node.domain] for model in trt.parsed]
+    assert [[node.op_type for node in some] for some in nodes] == [[], CHAIN, DECIDING]
+    for node in nodes[1] + nodes[2]:
         values = {attribute.name: attribute for attribute in node.attribute}
         assert values["plugin_namespace"].s == b"dspark"
         assert values["compute_capability"].i == 90
-    assert [list(model.functions) for model in trt.parsed] == [[], []]
+    assert [list(model.functions) for model in trt.parsed] == [[], [], []]
 
 
 def test_plugins_are_registered_before_anything_is_parsed(bundle: Bundle, trt: FakeTensorRt) -> None:
@@ -66,32 +67,34 @@ def test_plugins_are_registered_before_anything_is_parsed(bundle: Bundle, trt: F
 
 def test_no_plugins(bundle: Bundle, trt: FakeTensorRt) -> None:
     engines = compiled(bundle, plugins=False)
-    assert [engine.plugins for engine in engines.values()] == [[], []]
+    assert [engine.plugins for engine in engines.values()] == [[], [], []]
     assert {node.domain for model in trt.parsed for node in model.graph.node} == {""}
     assert trt.registry == {}
 
 
 def test_greedy_drafts(bundle: Bundle, trt: FakeTensorRt, capsys: pytest.CaptureFixture[str]) -> None:
     engines = compiled(bundle, greedy_drafts=True)
-    assert {role: engine.greedy_drafts for role, engine in engines.items()} == {"verify": False, "draft": True}
-    drafter = trt.parsed[-1].graph
-    assert [node.op_type for node in drafter.node if node.domain] == [f"{op}Greedy" for op in CHAIN]
+    greedy = {role: engine.greedy_drafts for role, engine in engines.items()}
+    assert greedy == {"verify": False, "draft": True, "accept": True}
+    _, drafter, verification = (model.graph for model in trt.parsed)
+    for graph, chain in ((drafter, CHAIN), (verification, DECIDING[:2])):
+        assert [node.op_type for node in graph.node if node.domain] == [f"{op}Greedy" for op in chain]
+        assert not {"temperature", "uniforms", "draft_logits"} & {value.name for value in graph.input}
     assert "draft_logits" not in {value.name for value in drafter.output}
-    assert not {"temperature", "uniforms"} & {value.name for value in drafter.input}
     shown = run(capsys, "inspect", bundle.path).out
     assert "plugins for MarkovHead, greedy drafts only" in " ".join(shown.replace("│", " ").split())
 
 
 def test_the_builder_is_told_what_this_flavour_takes(bundle: Bundle, trt: FakeTensorRt) -> None:
     compiled(bundle)
-    for config in trt.configs:  # one profile for one row, one for two, one for long rows
-        assert (config.profiles, config.cleared) == (3, [trt.BuilderFlag.TF32])
+    assert [config.profiles for config in trt.configs] == [3, 3, 2]  # for one row, two, and long rows if there are any
+    assert all(config.cleared == [trt.BuilderFlag.TF32] for config in trt.configs)
 
 
 def test_the_layer_report_is_the_inspectors(bundle: Bundle, trt: FakeTensorRt) -> None:
     compiled(bundle)
     expected = {"source": "engine inspector", "Layers": ["fused"], "Bindings": []}
-    assert [engine_report(bundle.path, role) for role in ("verify", "draft")] == [expected] * 2
+    assert [engine_report(bundle.path, role) for role in ("verify", "draft", "accept")] == [expected] * 3
 
 
 def test_the_layer_report_without_an_inspector_names_the_plugins(
@@ -102,7 +105,7 @@ def test_the_layer_report_without_an_inspector_names_the_plugins(
     compiled(bundle)
     report = engine_report(bundle.path, "draft")
     assert (report["source"], report["layers"]["PLUGIN_V3"]) == ("network", len(CHAIN))
-    names = [node.name for node in trt.parsed[-1].graph.node if node.domain]
+    names = [node.name for node in trt.parsed[1].graph.node if node.domain]
     assert report["plugins"] == names
     assert len(set(names)) == len(CHAIN)
 
@@ -152,11 +155,12 @@ greedy_drafts = true
     assert run(capsys, *arguments).code == 0
     assert run(capsys, *arguments, "--plugins", "--sampled-drafts", "--overwrite").code == 0
     flags = [[node.op_type for node in model.graph.node if node.domain] for model in trt.parsed]
-    assert flags == [[], [], [], CHAIN]
+    assert flags == [[], [], [], [], CHAIN, DECIDING]
     engines = json.loads((tmp_path / "out/manifest.json").read_text())["backends"][0]["engines"]
     assert [(engine["plugins"], engine["greedy_drafts"]) for engine in engines] == [
         ([], False),
         (["MarkovHead"], False),
+        (["Verify"], False),
     ]
 
 

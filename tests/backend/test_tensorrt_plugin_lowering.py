@@ -14,6 +14,7 @@ from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.tensorrt.lowering import drop_bodies, lower_graph, plugin_nodes, plugin_ops
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
+from dspark_export.graphs import build_verification_graph
 from dspark_export.verification import compare, compare_engines
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
 from dspark_plugins.verify.reference import verify
@@ -21,7 +22,6 @@ from dspark_plugins.verify.steps import NODES as VERIFY_NODES
 from tests.backend.test_engines import build, draft
 from tests.support import one_node, tiny, verify_cases
 from tests.support.lowered import lowered_bundle
-from tests.support.verify_body import one_verification_model
 
 CAPABILITY, CAPACITY = "9.0", 64
 NODES = {node.op: node for node in (*MARKOV_NODES, *VERIFY_NODES)}
@@ -153,9 +153,8 @@ def test_kernels_get_tables_in_half_precision(
 
 @pytest.mark.parametrize("greedy", [False, True])
 def test_a_verification_is_a_chain_of_plugins(tmp_path: Path, greedy: bool) -> None:
-    """No exported graph has one; a graph that does is lowered the same way."""
     path = tmp_path / "verify.onnx"
-    ir.save(one_verification_model(2, 50), path)
+    ir.save(build_verification_graph(50, 2), path)
     model = lower_graph(path, CAPACITY, "fp32", plugins_for=CAPABILITY, greedy=greedy)
     chain = ["VerifyScan", "VerifyAccept"]
     expected = [f"{op}Greedy" for op in chain] if greedy else [*chain, "VerifyWeigh", "VerifyDraw"]
@@ -169,7 +168,7 @@ def test_a_verification_is_a_chain_of_plugins(tmp_path: Path, greedy: bool) -> N
 
 
 def test_a_graph_that_kernels_cannot_serve(tmp_path: Path) -> None:
-    model = one_verification_model(2, 50)
+    model = build_verification_graph(50, 2)
     model.graph.inputs[0].shape = ir.Shape(["K", "V"])
     ir.save(model, tmp_path / "verify.onnx")
     with pytest.raises(BackendError, match=r"cannot run with plugins: .*vocabulary's size") as caught:

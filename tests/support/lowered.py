@@ -12,6 +12,7 @@ import onnxruntime
 
 from dspark_engines.backends.base import EnginePrecision, Engines
 from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
+from dspark_engines.backends.tensorrt.execution.launching import NOTHING
 from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
 from dspark_engines.backends.tensorrt.shapes import StepShape, role_shapes
 from dspark_engines.bundle import Bundle, Limits, Role
@@ -43,7 +44,10 @@ class OrtRunner:
     def preload(self, shape: StepShape) -> None:
         """Nothing to do."""
 
-    def run(self, shape: StepShape, first: int, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    def run(
+        self, shape: StepShape, first: int, feeds: Mapping[str, Any], stay: frozenset[str] = NOTHING
+    ) -> tuple[dict[str, Any], float]:
+        assert not stay, "there is no device to leave anything on"
         self.launches.append((shape, first))
         seen = slice(first, first + shape.rows)
         caches = {name: cache[seen] for name, cache in self.caches.items()}

@@ -20,7 +20,7 @@ INTEGERS = {"anchor_ids", "row_lengths", "used", "draft_ids"}
 
 def one_node_model(function: ir.Function, attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -> ir.Model:
     """A graph of one call of `function`; names decide what is int64, the rest is float32."""
-    w = GraphWriter("one_node", {})
+    w = GraphWriter("one_node")
     values = [w.input(name, shape, dtype(name)) for name, shape in inputs.items()]
     results = w.op.call(function, *values, _outputs=[f"node.{name}" for name in outputs], **attributes)
     results = [w.op.Identity(results[0]), *results[1:]]  # in real graphs other nodes follow the first output

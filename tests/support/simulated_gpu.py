@@ -211,7 +211,8 @@ class SimulatedContext:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         """Shape of an output, from the inputs' shapes."""
-        rows, tokens = self.shapes["used"][0], self.shapes.get("token_ids", (0,))[0]
+        rows = self.shapes["used" if "used" in self.shapes else "verify_lengths"][0]
+        tokens = self.shapes.get("token_ids", (0,))[0]
         lines = {"logits": self.shapes.get("logit_rows", (0,))[0], "features": tokens}.get(name, rows)
         return (lines, *self.engine.get_tensor_shape(name)[1:])
 

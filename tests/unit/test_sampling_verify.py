@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspark_engines.sampling import SamplingParams, sample_rows, truncate, verify_rows
+from dspark_engines.sampling import SamplingParams, truncate, verify_rows
 from dspark_engines.sampling.verify import TILE
 from dspark_plugins.verify.reference import draw, probabilities, verify
 from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, starts_of
@@ -85,12 +85,17 @@ def test_greedy_rows_take_the_first_of_equal_logits() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-42, 0.8, 1.0])
-def test_sample_rows_is_verification_of_nothing(temperature: float) -> None:
-    feeds = random_case(64, 2, 1000, 1, lengths=[0] * 64)
+def test_rows_without_drafts_need_nothing_of_the_drafter(temperature: float) -> None:
+    """As in a round with plain rows behind those that drafted: no draft logits, uniforms of the first position."""
+    feeds = random_case(64, 2, 1000, 1, lengths=[2] * 8 + [0] * 56)
     feeds["temperature"][::2] = temperature
-    ids = sample_rows(feeds["logits"], feeds["temperature"], feeds["uniforms"][:, 0, 1])
-    assert ids.dtype == np.int64
-    np.testing.assert_array_equal(ids, verify_rows(**feeds).next_ids)
+    whole = verify_rows(**feeds)
+    assert whole.next_ids.dtype == np.int64
+    np.testing.assert_array_equal(whole, verify_rows(**feeds | {"draft_logits": feeds["draft_logits"][:8]}))
+    plain = {name: values[8:] for name, values in feeds.items()}
+    plain |= {"logits": feeds["logits"][24:], "draft_logits": np.empty((0, 2, 0), np.float32)}
+    plain["uniforms"] = plain["uniforms"][:, :1]
+    np.testing.assert_array_equal(whole.next_ids[8:], verify_rows(**plain).next_ids)
 
 
 def test_rows_that_are_looked_at_are_truncated() -> None:
@@ -107,11 +112,6 @@ def test_rows_that_are_looked_at_are_truncated() -> None:
     lazily = verify_rows(**feeds, params=params)
     np.testing.assert_array_equal(lazily, both(truncated))
     assert not np.array_equal(lazily, both(feeds))
-    first, uniforms = feeds["logits"][starts], feeds["uniforms"][:, 0, 1]
-    np.testing.assert_array_equal(
-        sample_rows(first, feeds["temperature"], uniforms, params),
-        sample_rows(truncated["logits"][starts], feeds["temperature"], uniforms),
-    )
 
 
 def test_nothing_behind_the_stop_is_looked_at() -> None:
@@ -141,9 +141,4 @@ def test_inputs_are_not_changed() -> None:
 
 def test_no_rows() -> None:
     accepted, following = verify_rows(**random_case(0, 3, 50, 5))
-    assert (
-        len(accepted)
-        == len(following)
-        == len(sample_rows(np.zeros((0, 5), np.float32), ZERO[None][:0], ZERO[None][:0]))
-        == 0
-    )
+    assert len(accepted) == len(following) == 0

@@ -13,6 +13,8 @@ from dspark_engines.backends.base import (
     Floats,
     Ints,
     Slot,
+    Trial,
+    Verified,
     VerifyEngine,
     VerifyOutput,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "Floats",
     "Ints",
     "Slot",
+    "Trial",
+    "Verified",
     "VerifyEngine",
     "VerifyOutput",
     "backend_names",

@@ -27,15 +27,39 @@ Slot = Any
 """Opaque to everyone but the engine that made it."""
 
 
+class Trial(NamedTuple):
+    """What decides over the T rows of a step that ask for logits, in their order: inputs of `dspark::Verify`.
+
+    draft_ids [T, g], verify_lengths [T], temperature [T]; draft_logits [D, g, V] of the rows with drafts, which come
+    first ([D, g, 0] where these are greedy); uniforms [T, n, 2], n the longest verify length and one. A row asks for
+    the logits of its last verify_length + 1 tokens.
+    """
+
+    draft_ids: Ints
+    draft_logits: Floats
+    verify_lengths: Ints
+    temperature: Floats
+    uniforms: Floats
+
+
+class Verified(NamedTuple):
+    """accepted [T], next_ids [T]: the outputs of `dspark::Verify`."""
+
+    accepted: Ints
+    next_ids: Ints
+
+
 class VerifyOutput(NamedTuple):
     """logits [K, V] of the asked rows, features [N, L*H]. Valid until the engine's next step.
 
-    `seconds` is the time spent inside the backend.
+    `seconds` is the time spent inside the backend. Of an engine that decided, `verified` is what came of the trial,
+    and logits is [0, V].
     """
 
     logits: Floats
     features: Floats
     seconds: float = 0.0
+    verified: Verified | None = None
 
 
 class DraftOutput(NamedTuple):
@@ -71,6 +95,11 @@ class Engine(ABC):
 class VerifyEngine(Engine):
     """The target with caches: verification, prefill and plain decoding."""
 
+    def decides(self, sampling: bool) -> bool:
+        """Whether there is a `step_and_decide`, for rows with a temperature too if `sampling`."""
+        del sampling
+        return False
+
     @abstractmethod
     def step(
         self,
@@ -84,6 +113,12 @@ class VerifyEngine(Engine):
 
         Raises `BackendError` when R is more than the engine was built for.
         """
+
+    def step_and_decide(
+        self, slots: Sequence[Slot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints, trial: Trial
+    ) -> VerifyOutput:
+        """The same step, and what comes of `trial`; the logits stay where they are. Only for engines that decide."""
+        raise NotImplementedError
 
 
 class DraftEngine(Engine):
@@ -187,7 +222,7 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        """Compile `onnx`/target.onnx and `onnx`/drafter.onnx into the empty folder `output`.
+        """Compile the graphs in `onnx` (target, drafter, verification) into the empty folder `output`.
 
         Raises `BackendError` when the backend cannot run these graphs.
         """

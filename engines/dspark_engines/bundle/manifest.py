@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Role = Literal["verify", "draft"]
+Role = Literal["verify", "draft", "accept"]
+"""The target with its caches; the drafter with its caches; what decides over drafts, where that is an engine."""
+GraphName = Literal["target", "drafter", "verification"]
 Precision = Literal["fp32", "int8"]
 
 
@@ -119,7 +121,7 @@ class EngineInfo(_Record):
     plugins: list[str] = []
     """Custom ops that it runs as plugins with kernels of ours."""
     greedy_drafts: bool = False
-    """Whether it drafts at temperature 0 only."""
+    """Whether it drafts, or decides over drafts, at temperature 0 only."""
 
 
 class BackendInfo(_Record):
@@ -140,7 +142,7 @@ class Manifest(_Record):
     limits: Limits
     target: TargetInfo
     drafter: DrafterInfo
-    graphs: dict[Literal["target", "drafter"], GraphInfo]
+    graphs: dict[GraphName, GraphInfo]
     backends: list[BackendInfo]
     files: list[FileRecord]
     speculation: bool = True

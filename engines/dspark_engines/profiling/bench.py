@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from dspark_engines.backends import Engines, Slot
+from dspark_engines.backends import Engines, Ints, Slot, Trial
 from dspark_engines.bundle import Bundle
 
 FEATURES = 2
@@ -73,9 +73,19 @@ class Bench:
         rows = self._rows
         lengths = np.full(rows, tokens // rows) + (np.arange(rows) < tokens % rows)
         ids = self._random.integers(0, self._manifest.target.vocab_size, tokens)
+        step = (self._slots, ids, lengths, np.full(rows, used), np.arange(logits))
+        trial, engine = self._trial(lengths), self._engines.verify
+        decides = logits == tokens and engine.decides(sampling=False)
         started = time.perf_counter()
-        self._engines.verify.step(self._slots, ids, lengths, np.full(rows, used), np.arange(logits))
+        engine.step_and_decide(*step, trial) if decides else engine.step(*step)
         return time.perf_counter() - started
+
+    def _trial(self, lengths: Ints) -> Trial:
+        """Greedy rows, all of whose tokens but the first are drafts."""
+        rows, block = self._rows, self._manifest.drafter.block_size
+        drafts, greedy = np.zeros((rows, block), np.int64), np.zeros(rows, np.float32)
+        uniforms = np.zeros((rows, int(lengths.max()), 2), np.float32)
+        return Trial(drafts, np.empty((rows, block, 0), np.float32), lengths - 1, greedy, uniforms)
 
     def _draft(self, length: int, used: int) -> float:
         rows, info = self._rows, self._manifest.drafter

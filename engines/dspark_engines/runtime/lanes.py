@@ -38,10 +38,10 @@ class Lanes:
         """All of them."""
         return self._pool
 
-    def step(self, role: str, cohort: int, *args: Any, **kwargs: Any) -> Any:
-        """A step on the engine that is `cohort`'s at this moment."""
+    def step(self, role: str, cohort: int, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A step, by that method, on the engine that is `cohort`'s at this moment."""
         with self._turn(role, cohort) as engine:
-            output = engine.step(*args, **kwargs)
+            output = getattr(engine, method)(*args, **kwargs)
             if not self._copying:
                 return output
             arrays = {name: value.copy() for name, value in output._asdict().items() if isinstance(value, np.ndarray)}
@@ -91,9 +91,17 @@ class _Lane(Engine):
 
 class _Verify(_Lane, VerifyEngine):
     role = "verify"
+    _engine: VerifyEngine
+
+    def decides(self, sampling: bool) -> bool:
+        return self._engine.decides(sampling)
 
     def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        output: VerifyOutput = self._lanes.step(self.role, self._cohort, *args, **kwargs)
+        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
+        return output
+
+    def step_and_decide(self, *args: Any, **kwargs: Any) -> VerifyOutput:
+        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step_and_decide", *args, **kwargs)
         return output
 
 
@@ -101,5 +109,5 @@ class _Draft(_Lane, DraftEngine):
     role = "draft"
 
     def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
-        output: DraftOutput = self._lanes.step(self.role, self._cohort, *args, **kwargs)
+        output: DraftOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
         return output

@@ -24,7 +24,7 @@ from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.selection import DraftSelection
 from dspark_engines.runtime.state import RequestState
-from dspark_engines.runtime.verifying import Outcome, commit, decide, plan_rows, run_rows
+from dspark_engines.runtime.verifying import Outcome, commit, decide, plan_rows, plan_trial, run_rows
 from dspark_engines.scheduler import Scheduler
 
 Gained = list[tuple[RequestState, list[int]]]
@@ -97,8 +97,9 @@ class RoundRunner:
         """The verifying half: schedule, run one step, accept."""
         lengths = self._schedule(states, drafts)
         rows = plan_rows(states, drafts, lengths, self._limits.prefill_chunk)
-        logits, features = run_rows(self._engines.verify, rows)
-        outcomes = decide(rows, logits, drafts, lengths)
+        trial = plan_trial(rows, drafts, lengths)
+        output, features = run_rows(self._engines.verify, rows, trial)
+        outcomes = decide(rows, output, trial)
         if self._selection is not None:
             for length, outcome in zip(lengths.tolist(), outcomes[: len(drafts)], strict=True):
                 self._selection.record(outcome.row.state, length, outcome.accepted)

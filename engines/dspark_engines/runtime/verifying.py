@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dspark_calibration import Round
-from dspark_engines.backends import Floats, Ints, VerifyEngine
+from dspark_engines.backends import Floats, Ints, Trial, VerifyEngine, VerifyOutput
 from dspark_engines.runtime.drafting import Drafts
 from dspark_engines.runtime.result import first_stop
 from dspark_engines.runtime.state import RequestState
-from dspark_engines.sampling import NEXT, SamplingParams, sample_rows, uniforms, verify_rows, verify_uniforms
-from dspark_engines.sampling.philox import Vector
+from dspark_engines.sampling import verify_rows, verify_uniforms
 
 
 class Row(NamedTuple):
@@ -56,41 +55,42 @@ def plan_rows(states: Sequence[RequestState], drafts: Drafts, lengths: Ints, pre
     return rows
 
 
-def run_rows(engine: VerifyEngine, rows: Sequence[Row]) -> tuple[Floats, list[Floats]]:
-    """One step of the verify engine: packed logits, and every row's features (the engine's own memory)."""
+def plan_trial(rows: Sequence[Row], drafts: Drafts, lengths: Ints) -> Trial:
+    """What decides over the rows with logits: drafts over as many tokens as `lengths` say, the others over none."""
+    ready = _ready(rows)
+    ids = np.zeros((len(ready), drafts.draft_ids.shape[1]), np.int64)
+    on_trial = np.zeros(len(ready), np.int64)
+    ids[: len(drafts)], on_trial[: len(drafts)] = drafts.draft_ids, lengths
+    temperature = np.array([row.state.sampling.temperature for row in ready], np.float32)
+    return Trial(ids, drafts.draft_logits, on_trial, temperature, _uniforms(ready, max(lengths.tolist(), default=0)))
+
+
+def run_rows(engine: VerifyEngine, rows: Sequence[Row], trial: Trial) -> tuple[VerifyOutput, list[Floats]]:
+    """One step of the verify engine: its output, and every row's features (the engine's own memory)."""
     lengths = [len(row.tokens) for row in rows]
     ends = list(accumulate(lengths))
     wanted = [index for row, end in zip(rows, ends, strict=True) for index in range(end - row.logits, end)]
-    output = engine.step(
+    step = (
         [row.state.verify_slot for row in rows],
         np.concatenate([row.tokens for row in rows]),
         np.array(lengths),
         np.array([row.state.used for row in rows]),
         np.array(wanted, np.int64),
     )
+    decides = _can_decide(engine, _ready(rows))
+    output = engine.step_and_decide(*step, trial) if decides else engine.step(*step)
     for row in rows:
         row.state.result.seconds.verify += output.seconds
-    return output.logits, [output.features[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+    return output, [output.features[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
-def decide(rows: Sequence[Row], logits: Floats, drafts: Drafts, lengths: Ints) -> list[Outcome]:
-    """Accept, reject, draw: the outcome of every row, in order."""
-    count = len(drafts)
-    if not count:
-        return _draw(rows, logits)
-    drafted = sum(lengths.tolist()) + count
-    verified = verify_rows(
-        logits[:drafted],
-        drafts.draft_ids,
-        drafts.draft_logits,
-        lengths,
-        _temperatures(rows[:count]),
-        _block_uniforms(rows[:count], drafts.draft_ids.shape[1]),
-        _params(rows[:count]),
-    )
-    pairs = zip(rows, verified.accepted.tolist(), verified.next_ids.tolist(), strict=False)
-    outcomes = [Outcome(row, accepted, following) for row, accepted, following in pairs]
-    return outcomes + _draw(rows[count:], logits[drafted:]) if len(rows) > count else outcomes
+def decide(rows: Sequence[Row], output: VerifyOutput, trial: Trial) -> list[Outcome]:
+    """Accept, reject, draw, unless the engine has: the outcome of every row, in order."""
+    verified = output.verified
+    if verified is None:
+        verified = verify_rows(output.logits, *trial, params=[row.state.sampling for row in _ready(rows)])
+    found = zip(verified.accepted.tolist(), verified.next_ids.tolist(), strict=True)
+    return [Outcome(row, *next(found)) if row.logits else Outcome(row, 0, None) for row in rows]
 
 
 def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]:
@@ -113,41 +113,28 @@ def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]
     return produced
 
 
-def _draw(rows: Sequence[Row], logits: Floats) -> list[Outcome]:
-    """Rows without drafts: one token each, but for those whose prompt goes on."""
-    ready = [row for row in rows if row.logits]
-    drawn: list[int] = []
-    if ready:
-        drawn = sample_rows(logits, _temperatures(ready), _next_uniforms(ready), _params(ready)).tolist()
-    following = iter(drawn)
-    return [Outcome(row, 0, next(following) if row.logits else None) for row in rows]
+def _ready(rows: Sequence[Row]) -> list[Row]:
+    """Those that gain tokens: all but prompts that go on."""
+    return [row for row in rows if row.logits]
 
 
-def _block_uniforms(rows: Sequence[Row], block_size: int) -> Floats:
-    """[R, g + 1, 2] for `verify_rows`. Greedy requests look at none of theirs, so none are made for them alone."""
-    if _greedy(rows):
-        return np.zeros((len(rows), block_size + 1, 2), np.float32)
-    return verify_uniforms(_seeds(rows), np.array([row.state.used for row in rows]), block_size)
+def _can_decide(engine: VerifyEngine, ready: Sequence[Row]) -> bool:
+    """Whether the engine decides over these rows; truncated distributions are the host's business."""
+    sampling = [row.state.sampling for row in ready]
+    return (
+        bool(ready)
+        and engine.decides(not all(params.greedy for params in sampling))
+        and not any(params.truncates for params in sampling)
+    )
 
 
-def _next_uniforms(rows: Sequence[Row]) -> Floats:
-    """[R] for `sample_rows`, of the positions behind the rows."""
-    if _greedy(rows):
-        return np.zeros(len(rows), np.float32)
-    return uniforms(_seeds(rows), np.array([row.state.used + len(row.tokens) for row in rows]), NEXT)
+def _uniforms(ready: Sequence[Row], longest: int) -> Floats:
+    """[T, longest + 1, 2], numbered by the position of every row's anchor, or of its prompt's last token.
 
-
-def _greedy(rows: Sequence[Row]) -> bool:
-    return all(row.state.sampling.greedy for row in rows)
-
-
-def _seeds(rows: Sequence[Row]) -> Vector:
-    return np.array([row.state.sampling.seed for row in rows], np.uint64)
-
-
-def _temperatures(rows: Sequence[Row]) -> Floats:
-    return np.array([row.state.sampling.temperature for row in rows], np.float32)
-
-
-def _params(rows: Sequence[Row]) -> list[SamplingParams]:
-    return [row.state.sampling for row in rows]
+    Greedy requests look at none of theirs, so none are made for them alone.
+    """
+    if all(row.state.sampling.greedy for row in ready):
+        return np.zeros((len(ready), longest + 1, 2), np.float32)
+    seeds = np.array([row.state.sampling.seed for row in ready], np.uint64)
+    anchors = np.array([row.state.used + len(row.tokens) - row.logits for row in ready])
+    return verify_uniforms(seeds, anchors, longest)

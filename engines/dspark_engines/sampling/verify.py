@@ -8,19 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends import Floats, Ints
+from dspark_engines.backends import Floats, Ints, Verified
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.truncate import TINY, truncate
 from dspark_plugins.verify import RESIDUAL_FLOOR
 
 TILE = 128  # weights are summed in float32 within a tile, in float64 over the tiles
-
-
-class Verified(NamedTuple):
-    """accepted [R], next_ids [R]."""
-
-    accepted: Ints
-    next_ids: Ints
 
 
 def verify_rows(
@@ -34,6 +27,7 @@ def verify_rows(
 ) -> Verified:
     """What the op's contract (dspark_plugins/verify/contract.py) says, input for input.
 
+    Only rows with tokens on trial need draft_logits, if they come first, and uniforms behind their first position.
     With `params`, one for each request, `logits` are not truncated yet: the rows that are looked at will be. Greedy
     requests do not look at draft_logits and uniforms. No input is changed.
     """
@@ -45,23 +39,11 @@ def verify_rows(
             outcome = _greedy_row(target, ids)
         else:
             truncation = params[r] if params else None
-            outcome = _sampling_row(target, ids, draft_logits[r], temperature[r], uniforms[r], truncation)
+            drafts = draft_logits[r] if length else logits[:0]
+            outcome = _sampling_row(target, ids, drafts, temperature[r], uniforms[r], truncation)
         outcomes.append(outcome)
     accepted, next_ids = np.array(outcomes, np.int64).reshape(-1, 2).T
     return Verified(accepted, next_ids)
-
-
-def sample_rows(
-    logits: Floats, temperature: Floats, uniforms: Floats, params: Sequence[SamplingParams] | None = None
-) -> Ints:
-    """[R]: one token from each of logits [R, V]; with uniforms [R] bit for bit `verify_rows` at verify_length 0."""
-    ids = np.zeros(len(logits), np.int64)
-    for r, row in enumerate(logits):
-        if temperature[r] == 0:
-            ids[r] = np.argmax(row)
-        else:
-            ids[r] = _draw(_softmax(_truncated(row, params[r] if params else None), temperature[r]), uniforms[r])
-    return ids
 
 
 def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """`dspark::Verify`: which drafted tokens stand, and the token after them (design §2, Leviathan et al. 2023).
 
-R >= 1 rows, g = block_size, V vocabulary, K = sum(verify_lengths + 1). Inputs, in this order:
+R >= 1 rows, g = block_size, V vocabulary, K >= sum(verify_lengths + 1); lines of logits beyond that are not read.
+Inputs, in this order:
 
     logits         [K, V]       the target's, all rows' tokens one after the other: behind row r's anchor, behind
                                 its x_0, … up to x_{verify_lengths[r]-1}; tokens that a truncation excludes are -inf,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
@@ -11,11 +12,18 @@ from dspark_plugins.domain import DOMAIN, OPSET
 from dspark_plugins.drawing import draw
 from dspark_plugins.verify.contract import INPUTS, OUTPUTS, RESIDUAL_FLOOR, VERIFY, VerifySpec
 
+Rows = Literal["either", "mixed", "greedy"]
 
-def verify_function(spec: VerifySpec) -> ir.Function:
-    """The function body for `spec`; see the contract for inputs and outputs."""
+
+def verify_function(spec: VerifySpec, rows: Rows = "either") -> ir.Function:
+    """The function body for `spec`; see the contract for inputs and outputs.
+
+    With `rows` "either" an `If` spares batches of greedy rows what only sampling ones need. A captured CUDA graph
+    cannot hold one: bodies for "mixed" rows do everything for every row, those for "greedy" ones read no
+    draft_logits, temperature and uniforms at all.
+    """
     return build_function(
-        lambda op, *values: _Body(op, spec, dict(zip(INPUTS, values, strict=True))).trace(),
+        lambda op, *values: _Body(op, spec, dict(zip(INPUTS, values, strict=True))).trace(rows),
         [ir.Value(name=name) for name in INPUTS],
         domain=DOMAIN,
         name=VERIFY,
@@ -38,16 +46,21 @@ class _Body:
         self.choices = op.ArgMax(inputs["logits"], axis=-1, keepdims=0)  # [K]
         self.agrees = op.Equal(op.Gather(self.choices, self.rows), inputs["draft_ids"])  # [R, g]
 
-    def trace(self) -> Sequence[ir.Value]:
-        """(accepted, next_ids); an all-greedy batch pays for the arg-max alone."""
-        builder = self.op.builder
-        sampling = self.op.Greater(self.op.ReduceMax(self.inputs["temperature"], keepdims=0), 0.0)
+    def trace(self, rows: Rows) -> Sequence[ir.Value]:
+        """(accepted, next_ids)."""
+        bodies = {"either": self._either, "mixed": self._sampling, "greedy": self._greedy}
+        return bodies[rows](self.op)
+
+    def _either(self, op: OpBuilder) -> Sequence[ir.Value]:
+        """An all-greedy batch pays for the arg-max alone."""
+        builder = op.builder
+        sampling = op.Greater(op.ReduceMax(self.inputs["temperature"], keepdims=0), 0.0)
         branches = []
         for name, body in (("sampling", self._sampling), ("greedy", self._greedy)):
             builder.push_module(name)  # a branch counts its values from zero too: keep their names apart
             branches.append(builder.subgraph(body, [], [_int64(f"{name}_{output}") for output in OUTPUTS]))
             builder.pop_module()
-        return self.op.If(sampling, then_branch=branches[0], else_branch=branches[1], _outputs=[*OUTPUTS])
+        return op.If(sampling, then_branch=branches[0], else_branch=branches[1], _outputs=[*OUTPUTS])
 
     def _greedy(self, op: OpBuilder) -> Sequence[ir.Value]:
         accepted = self._accepted(op, self.agrees)

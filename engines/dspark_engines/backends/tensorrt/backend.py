@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,11 @@ from dspark_engines.backends.tensorrt.shapes import RoleShapes, role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
-SOURCES: tuple[tuple[Role, str], ...] = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
+SOURCES: tuple[tuple[Role, str], ...] = (
+    ("verify", "target.onnx"),
+    ("draft", "drafter.onnx"),
+    ("accept", "verification.onnx"),
+)
 HALF: EnginePrecision = "bf16"
 OLD_HALF: EnginePrecision = "fp16"
 BF16_SINCE = 8
@@ -75,9 +79,10 @@ class _TrtBackend(Backend):
 
         trt, file = self.flavour.load(), f"{role}.engine"
         capability = building.choose_capability(self.flavour, trt, options.compute_capability)
-        precision = options.precision or default_precision(capability)
+        half = options.precision or default_precision(capability)
+        precision: EnginePrecision = "fp32" if role == "accept" else half  # decisions are not rounded
         plugins = building.choose_plugins(self.flavour, capability, options.plugins)
-        greedy = options.greedy_drafts and role == "draft"
+        greedy = options.greedy_drafts and role != "verify"
         request = building.EngineRequest(role, source, output / file, shapes, precision, capability, plugins, greedy)
         ops = building.build_engine(self.flavour, trt, request, options)
         facts = (precision, capability, options.token_buckets, ops, greedy)
@@ -87,15 +92,11 @@ class _TrtBackend(Backend):
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
         info = self.find_engines(bundle)
         trt = self.flavour.load()
-        from dspark_engines.backends.tensorrt.execution.loading import check_machine, open_program
+        from dspark_engines.backends.tensorrt.execution.loading import check_machine, open_engines
 
         check_machine(self.flavour, trt, bundle, info)
-        with ExitStack() as stack:
-            programs: dict[Role, Any] = {
-                engine.role: stack.enter_context(open_program(self.flavour, trt, bundle, engine))
-                for engine in info.engines
-            }
-            yield Engines(programs["verify"], programs["draft"])
+        with open_engines(self.flavour, trt, bundle, info) as engines:
+            yield engines
 
 
 class TensorRtRtxBackend(_TrtBackend):

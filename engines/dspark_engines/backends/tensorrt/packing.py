@@ -79,6 +79,13 @@ def filled(values: Ints, total: int) -> Ints:
     return result
 
 
+def filled_rows(values: np.ndarray, total: int) -> np.ndarray:
+    """`values` with rows of zeros behind them, `total` in all."""
+    result = np.zeros((total, *values.shape[1:]), values.dtype)
+    result[: len(values)] = values
+    return result
+
+
 def by_place(values: np.ndarray, places: Sequence[int], rows: int) -> np.ndarray:
     """One entry a served row, put where its caches are; the others are 0."""
     result = np.zeros((rows, *values.shape[1:]), values.dtype)

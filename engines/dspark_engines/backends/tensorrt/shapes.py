@@ -31,7 +31,10 @@ class StepShape:
 
 @dataclass(frozen=True)
 class RoleShapes:
-    """All shapes of one engine, and the capacity of its caches. `block` is what a draft step adds to every row."""
+    """All shapes of one engine, and the capacity of its caches. `block` is what a draft step adds to every row.
+
+    An engine that decides over drafts has no wide steps.
+    """
 
     narrow: tuple[StepShape, ...]
     wide: tuple[StepShape, ...]
@@ -42,7 +45,8 @@ class RoleShapes:
     def profiles(self) -> list[tuple[StepShape, ...]]:
         """Shapes that share an optimization profile, smallest first: one a number of rows, then the wide ones."""
         rows = sorted({shape.rows for shape in self.narrow})
-        return [*(tuple(sorted(s for s in self.narrow if s.rows == count)) for count in rows), self.wide]
+        groups = [*(tuple(sorted(s for s in self.narrow if s.rows == count)) for count in rows), self.wide]
+        return [group for group in groups if group]
 
     def fit(self, rows: int, tokens: int) -> StepShape:
         """The smallest narrow shape with room for rows 0 .. rows-1 and that many tokens in all.
@@ -75,6 +79,8 @@ def role_shapes(role: Role, limits: Limits, block_size: int, token_buckets: Sequ
         for tokens in _buckets(rows, rows * width, token_buckets)
     ]
     _check_covered(limits.slots * width, token_buckets)
+    if role == "accept":  # a row of a wide step has its one line of logits: the smallest narrow one
+        return RoleShapes(tuple(narrow), (), 0, 0)
     chunks = [tokens for tokens in powers_up_to(limits.prefill_chunk) if tokens > width] or [2 * width]
     wide = [StepShape(1, tokens, tokens, wide=True) for tokens in chunks]
     room = limits.context_length + block_size + max(shape.width for shape in wide) + block
@@ -93,9 +99,15 @@ def input_shape(
         "positions": (step.tokens + blocks,),
         "block_positions": (blocks,),
         "logit_rows": (logit_rows,),
+        "logits": (lines(step), *model[1:]),
     }
     packed = {"token_ids", "unpad", "features"}
     return known.get(name, (step.tokens if name in packed else rows, *model[1:]))
+
+
+def lines(step: StepShape) -> int:
+    """Lines of logits that a step's decisions may look at: one for every token, and one for every row not served."""
+    return step.tokens + step.rows
 
 
 def powers_up_to(limit: int) -> list[int]:

@@ -31,7 +31,7 @@ from dspark_engines.errors import BackendError
 class EngineRequest:
     """One engine to build: `source` is the exported graph, `destination` the engine's file.
 
-    With `plugins` the ops that have kernels become plugins; a `greedy` drafter has no output draft_logits.
+    With `plugins` the ops that have kernels become plugins; a `greedy` engine is for temperature 0 only.
     """
 
     role: Role

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,29 +14,19 @@ from dspark_engines.backends.base import (
     Engine,
     Floats,
     Ints,
+    Trial,
+    Verified,
     VerifyEngine,
     VerifyOutput,
 )
+from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
+from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Outputs, StepRunner
 from dspark_engines.backends.tensorrt.execution.slots import SlotPool, TrtSlot
 from dspark_engines.backends.tensorrt.execution.splitting import Launch, long_rows, narrow_rows
 from dspark_engines.backends.tensorrt.packing import by_place, draft_indices, filled, verify_indices
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
 
-Feeds = Mapping[str, npt.NDArray[Any]]
-Outputs = Mapping[str, npt.NDArray[Any]]
-
-
-class StepRunner(Protocol):
-    """Whatever executes a lowered graph with its caches, which it owns.
-
-    Feeds may hold what the graph has no input for: a greedy drafter reads no temperature.
-    """
-
-    def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
-        """One launch on the cache rows from `first` on: outputs by name, valid until the next, and its seconds."""
-
-    def preload(self, shape: StepShape) -> None:
-        """Make ready for launches of this shape."""
+LOGITS = frozenset({"logits"})
 
 
 class _StepEngine(Engine):
@@ -57,41 +47,78 @@ class _StepEngine(Engine):
         largest = self._shapes.fit(min(rows, self.max_rows), 1).rows
         for shape in self._shapes.narrow:
             if shape.rows <= largest:
-                self._runner.preload(shape)
+                self._preload(shape)
+
+    def _preload(self, shape: StepShape) -> None:
+        self._runner.preload(shape)
 
 
 class TrtVerifyEngine(_StepEngine, VerifyEngine):
-    """`VerifyEngine` on TensorRT. Rows longer than a block run on their own, up to a prefill chunk at a time."""
+    """`VerifyEngine` on TensorRT. Rows longer than a block run on their own, up to a prefill chunk at a time.
+
+    With a `decider` it takes trials, and logits do not leave the device for them.
+    """
+
+    def __init__(self, runner: StepRunner, shapes: RoleShapes, decider: TrtDecider | None = None) -> None:
+        super().__init__(runner, shapes)
+        self._decider = decider
+
+    def decides(self, sampling: bool) -> bool:
+        return self._decider is not None and (self._decider.samples or not sampling)
 
     def step(
         self, slots: Sequence[TrtSlot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
     ) -> VerifyOutput:
+        launches, seconds = self._launches(slots, row_lengths, used), 0.0
+        logits, features = _Pieces(launches), _Pieces(launches)
+        for launch in launches:
+            asked = np.flatnonzero(np.isin(logit_rows, launch.taken))
+            outputs, spent = self._launch(launch, token_ids, logit_rows[asked])
+            logits.add(outputs["logits"], asked)
+            features.add(outputs["features"], launch.taken)
+            seconds += spent
+        return VerifyOutput(logits.joined(), features.joined(), seconds)
+
+    def step_and_decide(
+        self, slots: Sequence[TrtSlot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints, trial: Trial
+    ) -> VerifyOutput:
+        assert self._decider is not None, "only engines that decide are asked to"
+        launches, seconds = self._launches(slots, row_lengths, used), 0.0
+        features, count = _Pieces(launches), len(trial.verify_lengths)
+        verified = Verified(np.zeros(count, np.int64), np.zeros(count, np.int64))
+        first = np.cumsum(trial.verify_lengths + 1) - trial.verify_lengths - 1  # line of every row on trial
+        for launch in launches:
+            asked = np.flatnonzero(np.isin(logit_rows, launch.taken))
+            outputs, spent = self._launch(launch, token_ids, logit_rows[asked], LOGITS)
+            features.add(outputs["features"], launch.taken)
+            seconds += spent
+            rows = np.flatnonzero(np.isin(first, asked))
+            if len(rows):
+                part, spent = self._decider.decide(launch.shape, trial, rows)
+                verified.accepted[rows], verified.next_ids[rows] = part
+                seconds += spent
+        return VerifyOutput(np.empty((0, 0), np.float32), features.joined(), seconds, verified)
+
+    def _preload(self, shape: StepShape) -> None:
+        super()._preload(shape)
+        if self._decider is not None:
+            self._decider.preload(shape)
+
+    def _launches(self, slots: Sequence[TrtSlot], row_lengths: Ints, used: Ints) -> list[Launch]:
         launches = list(long_rows(self._shapes, slots, row_lengths, used, keep=0))
         narrow = narrow_rows(self._shapes, slots, row_lengths, used, keep=0)
-        launches += [] if narrow is None else [narrow]
-        logits: list[Floats] = []
-        features: list[Floats] = []
-        order, seconds = [], 0.0
-        for launch in launches:
-            wanted = np.flatnonzero(np.isin(logit_rows, launch.taken))
-            outputs, spent = self._launch(launch, token_ids, logit_rows[wanted])
-            alone = len(launches) == 1
-            logits.append(outputs["logits"][: len(wanted)] if alone else outputs["logits"][: len(wanted)].copy())
-            count = len(launch.taken)
-            features.append(outputs["features"][:count] if alone else outputs["features"][:count].copy())
-            order.append(wanted)
-            seconds += spent
-        tokens = [launch.taken for launch in launches]
-        return VerifyOutput(_in_order(logits, order), _in_order(features, tokens), seconds)
+        return launches if narrow is None else [*launches, narrow]
 
-    def _launch(self, launch: Launch, token_ids: Ints, logit_rows: Ints) -> tuple[Outputs, float]:
+    def _launch(
+        self, launch: Launch, token_ids: Ints, logit_rows: Ints, stay: frozenset[str] = NOTHING
+    ) -> tuple[Outputs, float]:
         shape = launch.shape
         asked = np.searchsorted(launch.taken, logit_rows)
         count = 1 if shape.wide and len(asked) <= 1 else shape.tokens
         feeds = verify_indices(launch.rows, shape, self._shapes.capacity)
         feeds["token_ids"] = filled(token_ids[launch.taken], shape.tokens)
         feeds["logit_rows"] = filled(asked, count)
-        return self._runner.run(shape, launch.first, feeds)
+        return self._runner.run(shape, launch.first, feeds, stay)
 
 
 class TrtDraftEngine(_StepEngine, DraftEngine):
@@ -152,11 +179,24 @@ def _rows(output: npt.NDArray[Any], launch: Launch) -> npt.NDArray[Any]:
     return output[: len(places)] if places == list(range(len(places))) else output[places]
 
 
-def _in_order(parts: Sequence[Floats], indices: Sequence[Ints]) -> Floats:
-    """Parts, whose lines belong at `indices`, as one array."""
-    if len(parts) == 1:
-        return parts[0]
-    result = np.empty((sum(len(part) for part in parts), *parts[0].shape[1:]), parts[0].dtype)
-    for part, index in zip(parts, indices, strict=True):
-        result[index] = part
-    return result
+class _Pieces:
+    """One output of a step, launch by launch: copied if there are several, since each overwrites the last one's."""
+
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        self._copying, self._parts, self._indices = len(launches) > 1, list[Floats](), list[Ints]()
+
+    def add(self, lines: Floats, indices: Ints) -> None:
+        """The first lines belong at these places in the step's order."""
+        part = lines[: len(indices)]
+        self._parts.append(part.copy() if self._copying else part)
+        self._indices.append(indices)
+
+    def joined(self) -> Floats:
+        """All of them."""
+        if not self._copying:
+            return self._parts[0]
+        lines = sum(len(part) for part in self._parts)
+        result = np.empty((lines, *self._parts[0].shape[1:]), self._parts[0].dtype)
+        for part, indices in zip(self._parts, self._indices, strict=True):
+            result[indices] = part
+        return result

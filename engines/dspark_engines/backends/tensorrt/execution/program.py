@@ -8,44 +8,57 @@ of an engine follow each other on its stream.
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, Buffers, cache_input
 from dspark_engines.backends.tensorrt.execution.cuda import Stream, destroy_graph
-from dspark_engines.backends.tensorrt.execution.engines import Feeds, Outputs
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape
+from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Feeds, Outputs
+from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape, lines
 from dspark_engines.errors import BackendError
 
-Key = tuple[StepShape, int]
-"""A shape, and the number of lines that have logits."""
+
+class Key(NamedTuple):
+    """A shape, the number of lines that have logits, and what is not copied."""
+
+    shape: StepShape
+    logit_rows: int
+    stay: frozenset[str] = NOTHING
 
 
 class TrtProgram:
-    """Runs one deserialized engine; implements `StepRunner`. Closing it frees the device's memory."""
+    """Runs one deserialized engine; implements `StepRunner`. Closing it frees the device's memory.
 
-    def __init__(self, trt: Any, engine: Any, shapes: RoleShapes) -> None:
-        self._trt, self._engine, self._shapes = trt, engine, shapes
+    `outside` are addresses on the device of inputs that somebody else writes.
+    """
+
+    def __init__(self, trt: Any, engine: Any, shapes: RoleShapes, outside: Mapping[str, int] | None = None) -> None:
+        self._trt, self._engine, self._shapes, self._outside = trt, engine, shapes, dict(outside or {})
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self._caches = [name for name in names if "_cache" in name]
-        self._inputs = [name for name in names if name in inputs and name not in self._caches]
-        self._outputs = [name for name in names if name not in inputs and name not in self._caches]
+        ours = [name for name in names if name not in self._caches and name not in self._outside]
+        self._inputs, self._outputs = ([n for n in ours if (n in inputs) == wanted] for wanted in (True, False))
         self._check_in_place()
         self._stream = Stream()
         self._buffers = Buffers(self._stream, self._tensor_sizes(), self._cache_sizes(), self._scratch_size())
-        self._contexts: dict[Key, Any] = {}
+        self._contexts: dict[tuple[StepShape, int], Any] = {}
         self._graphs: dict[Key, Any] = {}
 
     def preload(self, shape: StepShape) -> None:
         """Make the context of a narrow shape; its kernels are compiled or loaded now rather than at the first step."""
-        self._context((shape, shape.tokens), 0)
+        self._context(Key(shape, shape.tokens), 0)
 
-    def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
+    def address(self, name: str) -> int:
+        """Where an input or output lies on the device, of the largest step's size."""
+        return self._buffers.tensors[name].device.address
+
+    def run(self, shape: StepShape, first: int, feeds: Feeds, stay: frozenset[str] = NOTHING) -> tuple[Outputs, float]:
         """One launch. Outputs are pinned memory, overwritten by the next."""
-        key = (shape, len(feeds["logit_rows"]) if "logit_rows" in feeds else shape.tokens)
-        for name in self._inputs:
+        key = Key(shape, len(feeds["logit_rows"]) if "logit_rows" in feeds else shape.tokens, stay)
+        for name in _moved(self._inputs, key):
             np.copyto(self._buffers.tensors[name].array(feeds[name].shape), feeds[name])
         started = time.perf_counter()
         if key in self._graphs:
@@ -54,8 +67,8 @@ class TrtProgram:
             self._first(key, first)
         self._stream.synchronize()
         seconds = time.perf_counter() - started
-        context = self._contexts[key]
-        shapes = {name: tuple(context.get_tensor_shape(name)) for name in self._outputs}
+        context = self._contexts[key[:2]]
+        shapes = {name: tuple(context.get_tensor_shape(name)) for name in _moved(self._outputs, key)}
         return {name: self._buffers.tensors[name].array(size) for name, size in shapes.items()}, seconds
 
     def close(self) -> None:
@@ -73,7 +86,7 @@ class TrtProgram:
         """
         context = self._context(key, first)
         self._enqueue(key, context)
-        if key[0].wide or not self._capturable(context):
+        if key.shape.wide or not self._capturable(context):
             return
         self._stream.synchronize()
         with self._stream.capture() as made:
@@ -85,20 +98,20 @@ class TrtProgram:
         return asks is None or bool(asks(int(self._stream)))
 
     def _enqueue(self, key: Key, context: Any) -> None:
-        for name in self._inputs:
+        for name in _moved(self._inputs, key):
             tensor = self._buffers.tensors[name]
             self._stream.to_device(tensor.device.address, tensor.bytes(self._input_shape(name, key)))
         if not context.execute_async_v3(int(self._stream)):
             raise BackendError("TensorRT could not run a step", hint="verify the bundle: dspark-export verify")
-        for name in self._outputs:
+        for name in _moved(self._outputs, key):
             tensor = self._buffers.tensors[name]
             self._stream.to_host(tensor.bytes(tuple(context.get_tensor_shape(name))), tensor.device.address)
 
     def _context(self, key: Key, first: int) -> Any:
         """The context of a shape, whose caches begin at row `first`."""
-        if key not in self._contexts:
-            self._contexts[key] = self._make_context(key)
-        context = self._contexts[key]
+        if key[:2] not in self._contexts:
+            self._contexts[key[:2]] = self._make_context(key)
+        context = self._contexts[key[:2]]
         for name in self._caches:
             memory = self._buffers.caches[cache_input(name)]
             context.set_tensor_address(name, memory.address + first * self._row_bytes(cache_input(name)))
@@ -109,20 +122,18 @@ class TrtProgram:
         context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise BackendError("TensorRT could not make an execution context", hint="check the GPU with nvidia-smi")
-        profile = next(index for index, group in enumerate(self._shapes.profiles) if key[0] in group)
+        profile = next(index for index, group in enumerate(self._shapes.profiles) if key.shape in group)
         context.set_optimization_profile_async(profile, stream)
-        for name in self._inputs:
+        for name in [*self._inputs, *self._outside, *(name for name in self._caches if CACHE_OUT not in name)]:
             context.set_input_shape(name, self._input_shape(name, key))
-        for name in self._caches:
-            if CACHE_OUT not in name:
-                context.set_input_shape(name, self._input_shape(name, key))
-        for name, tensor in self._buffers.tensors.items():
-            context.set_tensor_address(name, tensor.device.address)
+        addresses = {name: tensor.device.address for name, tensor in self._buffers.tensors.items()}
+        for name, address in (addresses | self._outside).items():
+            context.set_tensor_address(name, address)
         context.set_device_memory(self._buffers.scratch.address, self._buffers.scratch.size)
         return context
 
     def _input_shape(self, name: str, key: Key) -> tuple[int, ...]:
-        return input_shape(self._shapes, key[0], name, tuple(self._engine.get_tensor_shape(name)), key[1])
+        return input_shape(self._shapes, key[0], name, tuple(self._engine.get_tensor_shape(name)), key.logit_rows)
 
     def _check_in_place(self) -> None:
         """Caches must be updated where they are: a copy that the engine made would be lost."""
@@ -144,10 +155,10 @@ class TrtProgram:
 
     def _largest(self, name: str, shape: StepShape) -> tuple[int, ...]:
         if name in self._inputs:
-            return self._input_shape(name, (shape, shape.tokens))
-        model = tuple(self._engine.get_tensor_shape(name))
-        lines = shape.tokens if name in ("logits", "features") else shape.rows
-        return (lines, *model[1:])
+            return self._input_shape(name, Key(shape, shape.tokens))
+        _, *line = self._engine.get_tensor_shape(name)
+        counts = {"logits": lines(shape), "features": shape.tokens}
+        return (counts.get(name, shape.rows), *line)
 
     def _row_bytes(self, name: str) -> int:
         _, *cells = self._engine.get_tensor_shape(name)
@@ -160,3 +171,8 @@ class TrtProgram:
     def _scratch_size(self) -> int:
         profiles = range(self._engine.num_optimization_profiles)
         return max(int(self._engine.get_device_memory_size_for_profile_v2(index)) for index in profiles)
+
+
+def _moved(names: Sequence[str], key: Key) -> list[str]:
+    """Those that are copied."""
+    return [name for name in names if name not in key.stay]

@@ -16,10 +16,12 @@ from dspark_plugins import DOMAIN
 from dspark_plugins.attention import AttentionSpec
 from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
+from dspark_plugins.verify import VERIFY, VerifySpec
+from dspark_plugins.verify.function import verify_function
 
 LENGTHS = ("row_lengths", "feature_lengths")
-FOR_SAMPLING = ("temperature", "uniforms")
 DRAFT_LOGITS = "draft_logits"
+FOR_SAMPLING = ("temperature", "uniforms", DRAFT_LOGITS)
 
 
 def lower_graph(
@@ -28,8 +30,9 @@ def lower_graph(
     """`source` for TensorRT, caches of `capacity` cells, weights still on the disk.
 
     With a compute capability in `plugins_for` ("9.0"), ops that have kernels become plugin nodes, each with its body
-    as a local function; all others become standard ops. A `greedy` drafter has no output draft_logits. Raises
-    `BackendError` where kernels cannot serve the graph.
+    as a local function; all others become standard ops. A `greedy` graph is for rows of temperature 0: a drafter
+    without output draft_logits, a verification without what it takes to sample. Raises `BackendError` where kernels
+    cannot serve the graph.
     """
     model = ir.load(source)
     _fix_capacity(model.graph, capacity)
@@ -44,7 +47,7 @@ def lower_graph(
         _drop_draft_logits(model.graph)
     if plugins_for:
         lower_to_plugins(model, plugins_for, greedy)
-    _unbranch(model)
+    _unbranch(model, greedy)
     kept = {node.op_type for node in plugin_nodes(model)}
     InlinePass(lambda function: function.name not in kept)(model)
     if precision != "fp32":
@@ -82,12 +85,17 @@ def _lower(frame: Frame, node: ir.Node) -> bool:
     return True
 
 
-def _unbranch(model: ir.Model) -> None:
-    """Exchange the sequential head's body for one that a CUDA graph can hold."""
-    key = (DOMAIN, MARKOV_HEAD, "")
+def _unbranch(model: ir.Model, greedy: bool) -> None:
+    """Exchange the ops' bodies for ones that a CUDA graph can hold."""
     for node in model.graph:
-        if node.domain == DOMAIN and node.op_type == MARKOV_HEAD and key in model.functions:
+        key = node.op_identifier()
+        if node.domain != DOMAIN or key not in model.functions:
+            continue
+        if node.op_type == MARKOV_HEAD:
             model.functions[key] = markov_head_function(_head_spec(node), branching=False)
+        elif node.op_type == VERIFY:
+            spec = VerifySpec(node.attributes["block_size"].as_int())
+            model.functions[key] = verify_function(spec, "greedy" if greedy else "mixed")
 
 
 def _head_spec(node: ir.Node) -> MarkovHeadSpec:
