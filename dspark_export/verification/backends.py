@@ -11,6 +11,7 @@ from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
 from dspark_export.reference_graph import ReferenceGraph
+from dspark_export.verification.decisions import compare_decisions
 from dspark_export.verification.graph_parity import Feeds, drafter_steps, target_steps
 from dspark_export.verification.polygraphy_steps import ITERATION, compare_steps
 
@@ -68,12 +69,16 @@ def compare_backends(
 
 
 def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> list[OutputError]:
-    """Both engines of one backend against both exported graphs, steps with rollback."""
+    """The engines of one backend against the exported graphs, steps with rollback."""
     random = np.random.default_rng(seed)
     drafting = list(drafter_steps(bundle.manifest, random, engines.draft.samples))
     return [
         *_compare(bundle, name, "target", engines.verify, list(target_steps(bundle.manifest, random))),
         *_compare(bundle, name, "drafter", engines.draft, drafting),
+        *(
+            OutputError(name, decided.what, decided.max_error, decided.max_error, decided.passed)
+            for decided in compare_decisions(bundle, engines, random)
+        ),
     ]
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dspark_engines.backends import Engines, Ints
 from dspark_engines.bundle import Bundle, Manifest
 from dspark_export.reference_graph import ReferenceGraph
+from dspark_export.verification.decisions import compare_decisions
 from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 
 PROMPT = 33
@@ -24,11 +25,12 @@ def steps_within(context_length: int) -> tuple[tuple[int, int], ...]:
 
 
 def compare_engines(bundle: Bundle, engines: Engines, seed: int = 0) -> list[Comparison]:
-    """Run both engines and both exported graphs on the same random tokens; one comparison an output a step."""
+    """Run the engines and the exported graphs on the same random tokens; one comparison an output a step."""
     random = np.random.default_rng(seed)
     capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
     results = list(_target(bundle, engines, random, capacity))
-    return results + list(_drafter(bundle, engines, random, capacity))
+    results += _drafter(bundle, engines, random, capacity)
+    return results + list(compare_decisions(bundle, engines, random))
 
 
 def target_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Feeds]:

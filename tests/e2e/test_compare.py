@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from dspark_engines.backends import DraftOutput, EngineOptions, VerifyOutput, get_backend
+from dspark_engines.backends import DraftOutput, EngineOptions, Floats, Verified, VerifyOutput, get_backend
 from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.bundle import open_bundle
+from dspark_engines.sampling import verify_rows
 from tests.support.command_line import edit_json, run
 
 pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
@@ -21,6 +23,8 @@ OUTPUTS = [
     "drafter.draft_ids",
     "drafter.draft_logits",
     "drafter.confidence_logits",
+    "verification.accepted",
+    "verification.next_ids",
 ]
 
 
@@ -65,6 +69,36 @@ def test_what_is_wrong_is_told(
     assert outcome.code == 1
     failed = [row["output"].split(".")[1] for row in outcome.json["outputs"] if not row["passed"]]
     assert failed == [output]
+
+
+def test_wrong_decisions_are_told(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more token than stands, at temperature 0.7 alone."""
+
+    def generous(logits: Floats, *trial: Any) -> Verified:
+        accepted, following = verify_rows(logits, *trial)
+        return Verified(accepted + (trial[3] == np.float32(0.7)), following)
+
+    monkeypatch.setattr("dspark_export.verification.decisions.verify_rows", generous)
+    outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
+    assert outcome.code == 1
+    assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["verification.accepted"]
+
+
+def test_a_bundle_without_that_graph_is_compared_without_it(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (bundle / "onnx" / "verification.onnx").unlink()
+
+    def forget(manifest: dict[str, Any]) -> None:
+        del manifest["graphs"]["verification"]
+        manifest["files"] = [file for file in manifest["files"] if "verification" not in file["path"]]
+
+    edit_json(bundle / "manifest.json", forget)
+    outcome = run(capsys, "compile", bundle, "--compare", "--json")
+    assert (outcome.code, [row["output"] for row in outcome.json["outputs"]]) == (0, OUTPUTS[:5])
 
 
 def test_a_backend_that_cannot_run_here_is_skipped(

@@ -65,6 +65,12 @@ class _TrtBackend(Backend):
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.tensorrt.lowering import read_block_size
 
+        missing = [source for _, source in SOURCES if not (onnx / source).is_file()]
+        if missing:
+            raise BackendError(
+                f"{onnx.parent}: no onnx/{missing[0]}, it was exported by an older version",
+                hint="build the bundle again with this version: dspark-export build",
+            )
         block, engines = read_block_size(onnx / "drafter.onnx"), []
         for number, (role, source) in enumerate(SOURCES):
             share = replace(options, progress=_part(options, number, len(SOURCES)))
