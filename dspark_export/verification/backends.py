@@ -98,8 +98,8 @@ def _compare(bundle: Bundle, name: str, graph: str, engine: Any, feeds: list[Fee
 def _worst(name: str, graph: str, results: Iterable[ITERATION]) -> Iterator[OutputError]:
     """The worst step of every output."""
     steps = list(results)
-    for output in steps[0]:
-        errors = [step[output] for step in steps]
+    for output in dict.fromkeys(output for step in steps for output in step):
+        errors = [step[output] for step in steps if output in step]
         yield OutputError(
             name,
             f"{graph}.{output}",

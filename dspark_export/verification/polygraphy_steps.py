@@ -53,7 +53,7 @@ class _StepRunner(BaseRunner):  # type: ignore[misc]  # the library ships no typ
         self.inference_time = time.perf_counter() - started  # the comparator adds it up
         wanted = {name: np.array(results[name]) for name in self._outputs}  # engines own what they return
         if not np.prod(wanted.get("draft_logits", np.ones(1)).shape):
-            del wanted["draft_logits"]  # of an engine that keeps them to itself
+            del wanted["draft_logits"]  # where an engine keeps them to itself
         if "temperature" in feed_dict:
             wanted["temperature"] = feed_dict["temperature"]
         return OrderedDict(wanted)

@@ -75,7 +75,8 @@ def test_rows_do_not_see_each_other(machine: Machine) -> None:
             ids, confidence, draft_logits = draft(engines, [lone_draft], [features], [used[row]], [row])[0]
             assert ours[0].tolist() == ids.tolist()
             assert compare("drafter.confidence_logits", ours[1], confidence).passed
-            assert compare("drafter.draft_logits", ours[2], draft_logits).passed
+            assert draft_logits.size == (row % 2) * ours[2].size  # a greedy row alone: they stay on the device
+            assert not draft_logits.size or compare("drafter.draft_logits", ours[2], draft_logits).passed
             used[row] += len(text)
             del lone, lone_draft
 

@@ -59,7 +59,8 @@ def test_rows_in_changing_company(bundle: Bundle, tmp_path: Path) -> None:
             ids, confidence, logits = draft(lone, [alone[row][1]], [part], [used[row]], [row])[0]
             assert ours[0].tolist() == ids.tolist()
             assert compare("drafter.confidence_logits", ours[1], confidence).passed
-            assert compare("drafter.draft_logits", ours[2], logits).passed
+            assert logits.size == (row % 2) * ours[2].size  # of a greedy row alone nobody needs them
+            assert not logits.size or compare("drafter.draft_logits", ours[2], logits).passed
         for row, count in zip(rows, counts, strict=True):
             used[row] += max(count - number % 3, 0)
 

@@ -107,10 +107,12 @@ def test_greedy_engines_draft_what_others_do_at_temperature_0(
     for engines in (whole, greedy):
         slots = [engines.draft.new_slot() for _ in parts]
         found.append(draft(engines, slots, parts, [0, 0], [0, 0]))  # row 0's temperature is 0
-    for (ids, confidence, logits), (greedy_ids, greedy_confidence, none) in zip(*found, strict=True):
+    for (ids, confidence, unasked), (greedy_ids, greedy_confidence, none) in zip(*found, strict=True):
         np.testing.assert_array_equal(ids, greedy_ids)
         assert compare("drafter.confidence_logits", greedy_confidence, confidence).passed
-        assert (logits.shape, none.shape) == ((tiny.BLOCK, tiny.VOCAB), (tiny.BLOCK, 0))
+        assert unasked.shape == none.shape == (tiny.BLOCK, 0)
+    hot = draft(whole, [whole.draft.new_slot()], parts[:1], [0], [1])[0]
+    assert hot[2].shape == (tiny.BLOCK, tiny.VOCAB)
 
 
 def test_greedy_engines_are_compared_in_what_they_have(bundles: dict[str, Bundle], tmp_path: Path) -> None:
@@ -119,7 +121,8 @@ def test_greedy_engines_are_compared_in_what_they_have(bundles: dict[str, Bundle
     engines = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
     results = compare_engines(bundle, engines)
     names = ("target.logits", "target.features", "drafter.draft_ids", "drafter.confidence_logits")
-    assert Counter(result.what for result in results) == dict.fromkeys(names, 4)
+    decisions = ("verification.accepted", "verification.next_ids")
+    assert Counter(result.what for result in results) == dict.fromkeys(names, 4) | dict.fromkeys(decisions, 1)
     assert all(result.passed for result in results), results
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
     from dspark_export.verification.backends import compare_one
@@ -146,7 +149,7 @@ def test_kernels_get_tables_in_half_precision(
     assert {name for name, _ in types} == {"w2", *(["table"] if kind == "vanilla" else ["w1", "mix_weight"])}
     half, full = (lowered_bundle(bundles[kind], tmp_path, p, CAPABILITY) for p in (precision, "fp32"))  # type: ignore[arg-type]
     text = np.random.default_rng(2).standard_normal((4, bundles[kind].manifest.drafter.feature_size)).astype(np.float32)
-    ours, exact = (draft(engines, [engines.draft.new_slot()], [text], [0], [0])[0] for engines in (half, full))
+    ours, exact = (draft(engines, [engines.draft.new_slot()], [text], [0], [1])[0] for engines in (half, full))
     difference = np.abs(ours[2][0] - exact[2][0]).max() / np.abs(exact[2][0]).max()
     assert 0 < difference < (2.0**-8 if precision == "fp16" else 2.0**-5)
 

@@ -65,7 +65,7 @@ class VerifyOutput(NamedTuple):
 class DraftOutput(NamedTuple):
     """draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V]. Valid until the next step.
 
-    Of an engine that only drafts greedily, draft_logits is [R, g, 0]: greedy rows are verified without them.
+    Where all rows are greedy an engine may keep draft_logits to itself, [R, g, 0]: nobody needs them.
     `seconds` is the time spent inside the backend.
     """
 

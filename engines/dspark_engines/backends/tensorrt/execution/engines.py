@@ -26,7 +26,7 @@ from dspark_engines.backends.tensorrt.execution.splitting import Launch, long_ro
 from dspark_engines.backends.tensorrt.packing import by_place, draft_indices, filled, verify_indices
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
 
-LOGITS = frozenset({"logits"})
+LOGITS, DRAFT_LOGITS = frozenset({"logits"}), frozenset({"draft_logits"})
 
 
 class _StepEngine(Engine):
@@ -124,7 +124,7 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
 class TrtDraftEngine(_StepEngine, DraftEngine):
     """`DraftEngine` on TensorRT. What a prompt leaves is taken in by launches whose drafts nobody reads.
 
-    One built for `greedy` drafts has no output draft_logits.
+    Draft logits leave the device for sampled rows only; an engine built for `greedy` drafts has none.
     """
 
     def __init__(self, runner: StepRunner, shapes: RoleShapes, greedy: bool = False) -> None:
@@ -149,17 +149,25 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
         for launch in long_rows(self._shapes, slots, feature_lengths, used, keep):
             rows = len(launch.rows.places)
             zeros = (np.zeros(rows, anchor_ids.dtype), np.zeros(rows, np.float32), np.zeros_like(uniforms[:rows]))
-            seconds += self._launch(launch, features, *zeros)[1]
+            seconds += self._launch(launch, features, *zeros, DRAFT_LOGITS)[1]
         last = narrow_rows(self._shapes, slots, feature_lengths, used, keep)
         assert last is not None, "every row drafts"
-        outputs, spent = self._launch(last, features, anchor_ids, temperature, uniforms)
+        sampling = not self._greedy and bool(temperature.any())
+        stay = NOTHING if sampling else DRAFT_LOGITS
+        outputs, spent = self._launch(last, features, anchor_ids, temperature, uniforms, stay)
         ids, confidence = (_rows(outputs[name], last) for name in ("draft_ids", "confidence_logits"))
         none = np.empty((*ids.shape, 0), np.float32)
-        logits = none if self._greedy else _rows(outputs["draft_logits"], last)
+        logits = _rows(outputs["draft_logits"], last) if sampling else none
         return DraftOutput(ids, confidence, logits, seconds + spent)
 
     def _launch(
-        self, launch: Launch, features: Floats, anchor_ids: Ints, temperature: Floats, uniforms: Floats
+        self,
+        launch: Launch,
+        features: Floats,
+        anchor_ids: Ints,
+        temperature: Floats,
+        uniforms: Floats,
+        stay: frozenset[str],
     ) -> tuple[Outputs, float]:
         shape, places = launch.shape, launch.rows.places
         feeds: dict[str, npt.NDArray[Any]] = dict(
@@ -170,7 +178,7 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
         feeds["features"] = packed
         for name, values in (("anchor_ids", anchor_ids), ("temperature", temperature), ("uniforms", uniforms)):
             feeds[name] = by_place(values, places, shape.rows)
-        return self._runner.run(shape, launch.first, feeds)
+        return self._runner.run(shape, launch.first, feeds, stay)
 
 
 def _rows(output: npt.NDArray[Any], launch: Launch) -> npt.NDArray[Any]:
