@@ -8,7 +8,7 @@ import numpy as np
 
 from dspark_engines.backends import Engines, Floats, Trial, Verified
 from dspark_engines.bundle import Bundle
-from dspark_engines.sampling import verify_rows
+from dspark_engines.sampling import verify_trial
 from dspark_export.reference_graph import ReferenceGraph
 from dspark_export.verification.tolerances import Comparison
 
@@ -40,7 +40,7 @@ def compare_decisions(bundle: Bundle, engines: Engines, random: np.random.Genera
             if engines.verify.decides(temperature > 0):
                 verified = engines.verify.step_and_decide(*step, asked, trial).verified
             expected = reference.step(logits=logits, **trial._asdict())
-            for index, (name, ours) in enumerate((verified or verify_rows(logits, *trial))._asdict().items()):
+            for index, (name, ours) in enumerate((verified or verify_trial(logits, trial))._asdict().items()):
                 wrong[index] += int((ours != expected[name]).sum())
     for name, count in zip(Verified._fields, wrong.tolist(), strict=True):
         yield Comparison(f"verification.{name}", count, count, float("inf") if count else 0.0)

@@ -77,7 +77,8 @@ def _drafter(bundle: Bundle, engines: Engines, random: np.random.Generator, capa
         wrong = 0 if same else int((actual.draft_ids != expected["draft_ids"]).sum())
         yield Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
         floats = {"confidence_logits": actual.confidence_logits}
-        floats |= {"draft_logits": actual.draft_logits} if actual.draft_logits.size else {}
+        draft_logits = np.asarray(actual.draft_logits)
+        floats |= {"draft_logits": draft_logits} if draft_logits.size else {}
         for name, value in floats.items():
             yield _comparison(bundle)(f"drafter.{name}", value[:, :same], expected[name][:, :same])
 

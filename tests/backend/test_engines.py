@@ -62,7 +62,7 @@ def draft(engines: Engines, slots: list[Any], parts: list[np.ndarray], used: lis
         np.array([0.6 * (row % 2) for row in rows], np.float32),
         np.stack([stream.random(tiny.BLOCK, np.float32) for stream in streams]),
     )
-    return [tuple(array[row].copy() for array in out[:3]) for row in range(len(slots))]
+    return [tuple(np.array(array)[row] for array in out[:3]) for row in range(len(slots))]
 
 
 @pytest.mark.parametrize("context", [16, CONTEXT])

@@ -111,13 +111,12 @@ def test_slots_come_back(machine: Machine) -> None:
     assert engine.new_slot().place in places
 
 
-def test_everything_is_given_back(bundle: Bundle, machine: Machine) -> None:
-    verify(machine.engines, [machine.engines.verify.new_slot()], [[1, 2]], [0])
-    for program in machine.programs:
-        program.close()
-    assert machine.cuda.memory == {}
-    assert machine.cuda.streams == set()
-    machine.programs.clear()
+def test_everything_is_given_back(bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path) -> None:
+    with running(bundle, cuda, tmp_path) as machine:
+        verify(machine.engines, [machine.engines.verify.new_slot()], [[1, 2]], [0])
+        assert cuda.memory
+        assert len(cuda.streams) == 4  # three engines, and who keeps draft logits
+    assert (cuda.memory, cuda.streams) == ({}, set())
 
 
 def test_execution_needs_no_exporter(monkeypatch: pytest.MonkeyPatch, cuda: SimulatedCuda) -> None:

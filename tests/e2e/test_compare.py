@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_engines.backends import DraftOutput, EngineOptions, Floats, Verified, VerifyOutput, get_backend
+from dspark_engines.backends import DraftOutput, EngineOptions, Floats, Trial, Verified, VerifyOutput, get_backend
 from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.bundle import open_bundle
-from dspark_engines.sampling import verify_rows
+from dspark_engines.sampling import verify_trial
 from tests.support.command_line import edit_json, run
 
 pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
@@ -76,11 +76,11 @@ def test_wrong_decisions_are_told(
 ) -> None:
     """One more token than stands, at temperature 0.7 alone."""
 
-    def generous(logits: Floats, *trial: Any) -> Verified:
-        accepted, following = verify_rows(logits, *trial)
-        return Verified(accepted + (trial[3] == np.float32(0.7)), following)
+    def generous(logits: Floats, trial: Trial) -> Verified:
+        accepted, following = verify_trial(logits, trial)
+        return Verified(accepted + (trial.temperature == np.float32(0.7)), following)
 
-    monkeypatch.setattr("dspark_export.verification.decisions.verify_rows", generous)
+    monkeypatch.setattr("dspark_export.verification.decisions.verify_trial", generous)
     outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
     assert outcome.code == 1
     assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["verification.accepted"]

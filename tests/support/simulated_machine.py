@@ -19,13 +19,21 @@ from dspark_engines.bundle import Bundle
 from tests.support.simulated_gpu import SIMULATED_TRT, SimulatedCuda, SimulatedEngine
 
 EXECUTION = "dspark_engines.backends.tensorrt.execution."
+MODULES = ("cuda", "buffers", "keeping", "program", "assembling")
+"""Those that import the CUDA runtime, or one of these."""
 
 
 class Machine(NamedTuple):
     bundle: Bundle
     cuda: SimulatedCuda
     engines: Engines
-    programs: list[Any]
+
+    @property
+    def programs(self) -> tuple[Any, Any, Any]:
+        """What runs the target, the drafter and decisions."""
+        target: Any = self.engines.verify
+        drafter: Any = self.engines.draft
+        return target._runner, drafter._runner, target._decider._runner
 
 
 @contextmanager
@@ -35,10 +43,10 @@ def simulated_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedCuda]:
     bindings.runtime = runtime  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(bindings=bindings))
     monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-    for name in ("cuda", "buffers", "program"):
+    for name in MODULES:
         monkeypatch.delitem(sys.modules, EXECUTION + name, raising=False)
     yield runtime
-    for name in ("cuda", "buffers", "program"):
+    for name in MODULES:
         sys.modules.pop(EXECUTION + name, None)
 
 
@@ -46,23 +54,14 @@ def simulated_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedCuda]:
 def running(
     bundle: Bundle, cuda: SimulatedCuda, folder: Path, plugins_for: str = "", greedy: bool = False
 ) -> Iterator[Machine]:
-    from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
-    from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
-    from dspark_engines.backends.tensorrt.execution.program import TrtProgram
+    from dspark_engines.backends.tensorrt.execution.assembling import Loaded, assemble
 
-    manifest, programs, shapes_of = bundle.manifest, [], []
+    manifest, loaded = bundle.manifest, {}
     for role, source in SOURCES:
         shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
         here = greedy and role != "verify"
         graph = bundle.path / "onnx" / source
-        model = lower_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here)
-        save_lowered(model, folder / source)
-        outside = {"logits": programs[0].address("logits")} if role == "accept" else {}
-        programs.append(TrtProgram(SIMULATED_TRT, SimulatedEngine(cuda, folder / source), shapes, outside))
-        shapes_of.append(shapes)
-    decider = TrtDecider(programs[2], shapes_of[2], greedy)
-    verify_engine = TrtVerifyEngine(programs[0], shapes_of[0], decider)
-    drafter = TrtDraftEngine(programs[1], shapes_of[1], greedy)
-    yield Machine(bundle, cuda, Engines(verify_engine, drafter), programs)
-    for program in reversed(programs):
-        program.close()
+        save_lowered(lower_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here), folder / source)
+        loaded[role] = Loaded(SimulatedEngine(cuda, folder / source), shapes, here)
+    with assemble(SIMULATED_TRT, loaded) as engines:
+        yield Machine(bundle, cuda, engines)

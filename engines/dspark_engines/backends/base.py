@@ -27,6 +27,24 @@ Slot = Any
 """Opaque to everyone but the engine that made it."""
 
 
+class HeldLogits(ABC):
+    """Draft logits [R, g, V] float32 that stay where they were computed, until their slots draft again.
+
+    As an array they are a copy on the host.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """R."""
+
+    @abstractmethod
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """NumPy's protocol: a copy."""
+
+
+DraftLogits = Floats | HeldLogits
+
+
 class Trial(NamedTuple):
     """What decides over the T rows of a step that ask for logits, in their order: inputs of `dspark::Verify`.
 
@@ -36,7 +54,7 @@ class Trial(NamedTuple):
     """
 
     draft_ids: Ints
-    draft_logits: Floats
+    draft_logits: DraftLogits
     verify_lengths: Ints
     temperature: Floats
     uniforms: Floats
@@ -71,7 +89,7 @@ class DraftOutput(NamedTuple):
 
     draft_ids: Ints
     confidence_logits: Floats
-    draft_logits: Floats
+    draft_logits: DraftLogits
     seconds: float = 0.0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_calibration.sts import Scaling, confidences
-from dspark_engines.backends import DraftEngine, Floats, Ints
+from dspark_engines.backends import DraftEngine, DraftLogits, Floats, Ints
 from dspark_engines.errors import BackendError
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.sampling import draft_uniforms
@@ -27,7 +27,7 @@ class Drafts:
 
     states: Sequence[RequestState]
     draft_ids: Ints
-    draft_logits: Floats
+    draft_logits: DraftLogits
     survival: npt.NDArray[np.float64]
     caps: Ints
     confidence_logits: Floats

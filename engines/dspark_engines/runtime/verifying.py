@@ -13,7 +13,7 @@ from dspark_engines.backends import Floats, Ints, Trial, VerifyEngine, VerifyOut
 from dspark_engines.runtime.drafting import Drafts
 from dspark_engines.runtime.result import first_stop
 from dspark_engines.runtime.state import RequestState
-from dspark_engines.sampling import verify_rows, verify_uniforms
+from dspark_engines.sampling import verify_trial, verify_uniforms
 
 
 class Row(NamedTuple):
@@ -88,7 +88,7 @@ def decide(rows: Sequence[Row], output: VerifyOutput, trial: Trial) -> list[Outc
     """Accept, reject, draw, unless the engine has: the outcome of every row, in order."""
     verified = output.verified
     if verified is None:
-        verified = verify_rows(output.logits, *trial, params=[row.state.sampling for row in _ready(rows)])
+        verified = verify_trial(output.logits, trial, [row.state.sampling for row in _ready(rows)])
     found = zip(verified.accepted.tolist(), verified.next_ids.tolist(), strict=True)
     return [Outcome(row, *next(found)) if row.logits else Outcome(row, 0, None) for row in rows]
 

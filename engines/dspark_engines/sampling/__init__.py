@@ -3,7 +3,7 @@
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.stream import ACCEPT, DRAFT, NEXT, draft_uniforms, uniforms, verify_uniforms
 from dspark_engines.sampling.truncate import truncate
-from dspark_engines.sampling.verify import verify_rows
+from dspark_engines.sampling.verify import verify_rows, verify_trial
 
 __all__ = [
     "ACCEPT",
@@ -14,5 +14,6 @@ __all__ = [
     "truncate",
     "uniforms",
     "verify_rows",
+    "verify_trial",
     "verify_uniforms",
 ]

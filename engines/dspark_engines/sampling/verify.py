@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends import Floats, Ints, Verified
+from dspark_engines.backends import Floats, Ints, Trial, Verified
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.truncate import TINY, truncate
 from dspark_plugins.verify import RESIDUAL_FLOOR
@@ -44,6 +44,12 @@ def verify_rows(
         outcomes.append(outcome)
     accepted, next_ids = np.array(outcomes, np.int64).reshape(-1, 2).T
     return Verified(accepted, next_ids)
+
+
+def verify_trial(logits: Floats, trial: Trial, params: Sequence[SamplingParams] | None = None) -> Verified:
+    """The same of a step's trial; draft logits that an engine holds are fetched."""
+    ids, drafts, lengths, temperature, uniforms = trial
+    return verify_rows(logits, ids, np.asarray(drafts), lengths, temperature, uniforms, params)
 
 
 def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:

@@ -98,10 +98,10 @@ class _TrtBackend(Backend):
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
         info = self.find_engines(bundle)
         trt = self.flavour.load()
-        from dspark_engines.backends.tensorrt.execution.loading import check_machine, open_engines
+        from dspark_engines.backends.tensorrt.execution.loading import check_machine, load_engines
 
         check_machine(self.flavour, trt, bundle, info)
-        with open_engines(self.flavour, trt, bundle, info) as engines:
+        with load_engines(self.flavour, trt, bundle, info) as engines:
             yield engines
 
 

@@ -54,6 +54,17 @@ class Stream:
         kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         call(runtime.cudaMemcpyAsync, target.ctypes.data, source, target.nbytes, kind, self.handle)
 
+    def move(self, target: int, source: int, size: int) -> None:
+        """Copy device memory to device memory."""
+        call(
+            runtime.cudaMemcpyAsync,
+            target,
+            source,
+            size,
+            runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice,
+            self.handle,
+        )
+
     def clear(self, target: int, size: int) -> None:
         """Set device memory to zero."""
         call(runtime.cudaMemsetAsync, target, 0, size, self.handle)

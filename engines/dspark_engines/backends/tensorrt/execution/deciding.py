@@ -7,23 +7,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends.base import Ints, Trial, Verified
+from dspark_engines.backends.base import DraftLogits, Ints, Trial, Verified
+from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
 from dspark_engines.backends.tensorrt.execution.launching import StepRunner
 from dspark_engines.backends.tensorrt.packing import filled_rows
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
-
-DRAFT_LOGITS = frozenset({"draft_logits"})
 
 
 class TrtDecider:
     """Runs `dspark::Verify` on the lines of logits that the target's last launch left on the device.
 
-    Its runner's input `logits` is that output. Rows that a launch does not serve take a line each, behind those that
-    count, and nobody reads what comes of them. One built for `greedy` rows takes no others.
+    Its runner reads `logits` there, and `draft_logits` where `keeper` lays them out: None for an engine that was built
+    for greedy rows, and takes no others. Rows that a launch does not serve take a line each, behind those that count,
+    and nobody reads what comes of them.
     """
 
-    def __init__(self, runner: StepRunner, shapes: RoleShapes, greedy: bool = False) -> None:
-        self._runner, self._shapes, self.samples = runner, shapes, not greedy
+    def __init__(self, runner: StepRunner, shapes: RoleShapes, keeper: LogitKeeper | None) -> None:
+        self._runner, self._shapes, self._keeper = runner, shapes, keeper
+
+    @property
+    def samples(self) -> bool:
+        """Whether it decides over rows with a temperature."""
+        return self._keeper is not None
 
     def preload(self, shape: StepShape) -> None:
         """Make ready for what a narrow launch of this shape leaves."""
@@ -40,10 +45,17 @@ class TrtDecider:
         block = trial.draft_ids.shape[1]
         feeds["uniforms"] = np.zeros((shape.rows, block + 1, 2), np.float32)
         feeds["uniforms"][: len(rows), : trial.uniforms.shape[1]] = trial.uniforms[rows]
-        stay = DRAFT_LOGITS
         if (trial.temperature[rows] * trial.verify_lengths[rows]).any():
-            drafted = rows[rows < len(trial.draft_logits)]
-            feeds["draft_logits"], stay = filled_rows(trial.draft_logits[drafted], shape.rows), frozenset()
-        outputs, seconds = self._runner.run(shape, 0, feeds, stay)
+            self._lay_out(trial.draft_logits, rows)
+        outputs, seconds = self._runner.run(shape, 0, feeds)
         accepted, following = (outputs[name][: len(rows)].copy() for name in Verified._fields)
         return Verified(accepted, following), seconds
+
+    def _lay_out(self, drafts: DraftLogits, rows: Ints) -> None:
+        """Draft logits of those rows that have some."""
+        assert self._keeper is not None, "engines for greedy rows get no others"
+        drafted = rows[rows < len(drafts)]
+        if isinstance(drafts, TrtHeldLogits):
+            self._keeper.lay_out([drafts.places[row] for row in drafted])
+        else:
+            self._keeper.upload(np.asarray(drafts)[drafted])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dspark_engines.backends.base import (
     DraftEngine,
+    DraftLogits,
     DraftOutput,
     Engine,
     Floats,
@@ -20,6 +21,7 @@ from dspark_engines.backends.base import (
     VerifyOutput,
 )
 from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
+from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
 from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Outputs, StepRunner
 from dspark_engines.backends.tensorrt.execution.slots import SlotPool, TrtSlot
 from dspark_engines.backends.tensorrt.execution.splitting import Launch, long_rows, narrow_rows
@@ -124,12 +126,15 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
 class TrtDraftEngine(_StepEngine, DraftEngine):
     """`DraftEngine` on TensorRT. What a prompt leaves is taken in by launches whose drafts nobody reads.
 
-    Draft logits leave the device for sampled rows only; an engine built for `greedy` drafts has none.
+    Draft logits are put out for sampled rows only, and do not leave the device where there is a `keeper`. An engine
+    built for `greedy` drafts has none.
     """
 
-    def __init__(self, runner: StepRunner, shapes: RoleShapes, greedy: bool = False) -> None:
+    def __init__(
+        self, runner: StepRunner, shapes: RoleShapes, greedy: bool = False, keeper: LogitKeeper | None = None
+    ) -> None:
         super().__init__(runner, shapes)
-        self._greedy = greedy
+        self._greedy, self._keeper = greedy, keeper
 
     @property
     def samples(self) -> bool:
@@ -152,12 +157,16 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
             seconds += self._launch(launch, features, *zeros, DRAFT_LOGITS)[1]
         last = narrow_rows(self._shapes, slots, feature_lengths, used, keep)
         assert last is not None, "every row drafts"
-        sampling = not self._greedy and bool(temperature.any())
-        stay = NOTHING if sampling else DRAFT_LOGITS
+        wanted = not self._greedy and bool(temperature.any())
+        stay = NOTHING if wanted and self._keeper is None else DRAFT_LOGITS
         outputs, spent = self._launch(last, features, anchor_ids, temperature, uniforms, stay)
         ids, confidence = (_rows(outputs[name], last) for name in ("draft_ids", "confidence_logits"))
-        none = np.empty((*ids.shape, 0), np.float32)
-        logits = _rows(outputs["draft_logits"], last) if sampling else none
+        logits: DraftLogits = np.empty((*ids.shape, 0), np.float32)
+        if wanted and self._keeper is not None:
+            self._keeper.keep(last.rows.places)
+            logits = TrtHeldLogits(self._keeper, last.rows.places)
+        elif wanted:
+            logits = _rows(outputs["draft_logits"], last)
         return DraftOutput(ids, confidence, logits, seconds + spent)
 
     def _launch(

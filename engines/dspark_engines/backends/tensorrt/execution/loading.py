@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dspark_engines.backends.base import Engines
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import Flavour
 from dspark_engines.backends.tensorrt.logger import make_logger
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, role_shapes
-from dspark_engines.bundle import BackendInfo, Bundle, EngineInfo, Role
+from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.bundle import BackendInfo, Bundle, EngineInfo
 from dspark_engines.errors import BackendError
 
 
@@ -49,38 +48,13 @@ def load_engine(flavour: Flavour, trt: Any, bundle: Bundle, info: EngineInfo) ->
     return engine
 
 
-@contextmanager
-def open_engines(flavour: Flavour, trt: Any, bundle: Bundle, info: BackendInfo) -> Iterator[Engines]:
-    """All engines of a bundle on the device, for the duration of a `with` block.
+def load_engines(flavour: Flavour, trt: Any, bundle: Bundle, info: BackendInfo) -> AbstractContextManager[Engines]:
+    """All engines of a bundle on the device, for the duration of a `with` block."""
+    from dspark_engines.backends.tensorrt.execution.assembling import Loaded, assemble
 
-    A bundle without an engine that decides is served too: the host then does.
-    """
-    from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
-    from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
-
-    files = {record.role: record for record in info.engines}
-    with ExitStack() as stack:
-
-        def program(role: Role, **outside: int) -> tuple[Any, RoleShapes]:
-            return stack.enter_context(_open_program(flavour, trt, bundle, files[role], outside))
-
-        verify, decider = program("verify"), None
-        if "accept" in files:
-            decider = TrtDecider(*program("accept", logits=verify[0].address("logits")), files["accept"].greedy_drafts)
-        draft = TrtDraftEngine(*program("draft"), files["draft"].greedy_drafts)
-        yield Engines(TrtVerifyEngine(*verify, decider), draft)
-
-
-@contextmanager
-def _open_program(
-    flavour: Flavour, trt: Any, bundle: Bundle, info: EngineInfo, outside: Mapping[str, int]
-) -> Iterator[tuple[Any, RoleShapes]]:
-    from dspark_engines.backends.tensorrt.execution.program import TrtProgram
-
-    manifest = bundle.manifest
-    shapes = role_shapes(info.role, manifest.limits, manifest.drafter.block_size, info.token_buckets)
-    program = TrtProgram(trt, load_engine(flavour, trt, bundle, info), shapes, outside)
-    try:
-        yield program, shapes
-    finally:
-        program.close()
+    limits, block = bundle.manifest.limits, bundle.manifest.drafter.block_size
+    loaded = {}
+    for record in info.engines:
+        shapes = role_shapes(record.role, limits, block, record.token_buckets)
+        loaded[record.role] = Loaded(load_engine(flavour, trt, bundle, record), shapes, record.greedy_drafts)
+    return assemble(trt, loaded)

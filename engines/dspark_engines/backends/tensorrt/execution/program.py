@@ -55,6 +55,10 @@ class TrtProgram:
         """Where an input or output lies on the device, of the largest step's size."""
         return self._buffers.tensors[name].device.address
 
+    def line(self, name: str) -> tuple[int, ...]:
+        """Shape of an input or output without its first axis."""
+        return tuple(self._engine.get_tensor_shape(name))[1:]
+
     def run(self, shape: StepShape, first: int, feeds: Feeds, stay: frozenset[str] = NOTHING) -> tuple[Outputs, float]:
         """One launch. Outputs are pinned memory, overwritten by the next."""
         key = Key(shape, len(feeds["logit_rows"]) if "logit_rows" in feeds else shape.tokens, stay)
