@@ -27,17 +27,17 @@ from rich.progress import track
 
 from closed_loop import Steady, drive
 from dspark_engines import Bundle, DsparkError, GenerationRequest, Runtime, RuntimeOptions, open_bundle
-from dspark_engines.backends import EngineOptions
+from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.costs import Fingerprint, load_cost_table, take_fingerprint
 from dspark_engines.placement import EnginePool, load_placement, open_pool, resolve_engines
 from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import print_json, table_console
+from dspark_export.commands.options import backend_option
 from dspark_export.verification import read_prompts
 from exit_code import exit_code
 from serving_report import MODES, cells, check_figure, lines, table, verdicts, write_figure
 
-BACKEND = "onnxruntime"
 PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
 LOADS = (1, 2, 4, 8, 16)
 WARM_UP_TOKENS = 16
@@ -52,6 +52,7 @@ class Plan:
     turns: int
     requests_per_place: int
     max_new_tokens: int
+    backend: str
     threads: int
     pipeline: Pipeline
     seed: int
@@ -63,15 +64,16 @@ class Plan:
 
     def cohorts(self, bundle: Bundle) -> Cohorts:
         """How a runtime for the largest load is arranged: with fewer requests at once it needs no more engines."""
-        placement = None if self.threads else load_placement(bundle, BACKEND)
+        placement = None if self.threads else load_placement(bundle, self.backend)
         options = EngineOptions(self.threads)
-        return plan_cohorts(self.pipeline, max(self.loads), options, own_engines=True, placement=placement)
+        own = get_backend(self.backend).own_engines
+        return plan_cohorts(self.pipeline, max(self.loads), options, own_engines=own, placement=placement)
 
     def options(self, load: int, mode: str) -> RuntimeOptions:
         """A runtime for `load` requests at once."""
         engines, queue = EngineOptions(self.threads), load * self.requests_per_place
         scheduler = "fixed" if mode == "plain" else mode
-        return RuntimeOptions(BACKEND, engines, load, queue, scheduler=scheduler, pipeline=self.pipeline)
+        return RuntimeOptions(self.backend, engines, load, queue, scheduler=scheduler, pipeline=self.pipeline)
 
 
 @click.command(context_settings={"show_default": True})
@@ -81,6 +83,7 @@ class Plan:
 @click.option("--requests-per-place", type=click.IntRange(2), default=3, help="Supply of a run, for each place.")
 @click.option("--max-new-tokens", type=click.IntRange(2), default=48, help="Tokens a request.")
 @click.option("--prompts", type=click.Path(path_type=Path), default=PROMPTS, help="JSON Lines with prompts.")
+@backend_option
 @click.option("--threads", type=click.IntRange(0), default=0, help="Engine threads; 0: all cores.")
 @click.option("--pipeline", type=click.Choice(["auto", "on", "off"]), default="auto", help="Overlap draft and verify.")
 @click.option("--seed", default=0, help="Order of prompts and modes.")
@@ -97,7 +100,7 @@ def main(
         check_figure(figure)
     requests = shuffled_requests(opened, prompts, plan)
     cohorts = plan.cohorts(opened)
-    with open_pool(opened, BACKEND, cohorts.alone, cohorts.beside) as engines:
+    with open_pool(opened, plan.backend, cohorts.alone, cohorts.beside) as engines:
         runs = measure(opened, engines, requests, plan)
     entries, judged = cells(runs), verdicts(runs)
     title = f"{opened.path.name} on {here.cpu}, engine threads: {here.threads}, medians of {plan.turns} turns"
@@ -131,7 +134,7 @@ def fitting(loads: Sequence[int], bundle: Bundle) -> list[int]:
 
 def require_cost_table(bundle: Bundle, plan: Plan) -> Fingerprint:
     """This machine's fingerprint. Raises `DsparkError` unless the bundle's cost table was measured with it."""
-    here = take_fingerprint(bundle, BACKEND, resolve_engines(bundle, BACKEND, EngineOptions(plan.threads)))
+    here = take_fingerprint(bundle, plan.backend, resolve_engines(bundle, plan.backend, EngineOptions(plan.threads)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:

@@ -28,6 +28,7 @@ from dspark_engines import GenerationRequest, GenerationResult, Generator, open_
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import table_console
+from dspark_export.commands.options import backend_option
 from exit_code import exit_code
 from llama_cpp_plain import LlamaCpp
 
@@ -40,6 +41,7 @@ Pair = tuple[GenerationResult, GenerationResult]
 @click.option("--prompts", type=click.Path(path_type=Path), default=PROMPTS, help="JSON Lines with prompt and source.")
 @click.option("--per-source", default=8, help="Prompts taken of each source.")
 @click.option("--max-new-tokens", default=64, help="Tokens a prompt.")
+@backend_option
 @click.option("--threads", default=0, help="Engine threads; 0: all cores.")
 @click.option("--llama-cpp", type=click.Path(path_type=Path), help="GGUF file of the target: also time llama.cpp.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -48,6 +50,7 @@ def main(
     prompts: Path,
     per_source: int,
     max_new_tokens: int,
+    backend: str,
     threads: int,
     llama_cpp: Path | None,
     as_json: bool,
@@ -58,7 +61,7 @@ def main(
     chosen = take(prompts, per_source)
     llama = None if llama_cpp is None else LlamaCpp(llama_cpp, opened.manifest, threads)
     others = defaultdict[str, list[float]](list)
-    with get_backend("onnxruntime").open(opened, EngineOptions(threads)) as engines:
+    with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
         generator = Generator(engines, opened.manifest)
         generator.run(GenerationRequest(codec.prompt_ids("Hello"), 16))  # warm up both engines
         for turn, (source, prompt) in enumerate(track(chosen, "alternating", console=Console(stderr=True))):
