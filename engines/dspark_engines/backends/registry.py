@@ -9,6 +9,7 @@ from dspark_engines.errors import BackendError
 
 BACKENDS = {
     "onnxruntime": "dspark_engines.backends.onnxruntime.backend:OnnxRuntimeBackend",
+    "onnxruntime-cuda": "dspark_engines.backends.onnxruntime_cuda.backend:OnnxRuntimeCudaBackend",
     "tensorrt-rtx": "dspark_engines.backends.tensorrt.backend:TensorRtRtxBackend",
     "tensorrt": "dspark_engines.backends.tensorrt.backend:TensorRtBackend",
 }

@@ -12,7 +12,7 @@ def engine_identity(manifest: Manifest, backend: str) -> str:
 
     The machine is no part of it: two machines with copies of one bundle may share what was measured on it.
     """
-    prefixes = ("onnx/", "tokenizer/", f"engines/{backend}")
+    prefixes = ("onnx/", "tokenizer/", f"engines/{backend}/")
     digest = hashlib.sha256()
     for record in sorted(manifest.files, key=lambda record: record.path):
         if record.path.startswith(prefixes):

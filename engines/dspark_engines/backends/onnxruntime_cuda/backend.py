@@ -1,0 +1,88 @@
+"""The ONNX Runtime backend on its CUDA provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from dspark_engines.backends.base import (
+    Backend,
+    CompiledEngine,
+    CompileOptions,
+    EngineOptions,
+    EnginePrecision,
+    Engines,
+)
+from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.bundle import Bundle, Limits, Precision, Role
+from dspark_engines.errors import BackendError
+
+SOURCES: tuple[tuple[Role, str], ...] = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
+DEFAULT: EnginePrecision = "bf16"
+"""What checkpoints are trained in, and whose range nothing leaves."""
+OTHERS = ("compute_capability", "workspace_mib", "timing_cache", "plugins")
+
+
+class OnnxRuntimeCudaBackend(Backend):
+    """One graph a role, for every GPU; its weights in half precision lie beside it."""
+
+    name = "onnxruntime-cuda"
+
+    @property
+    def version(self) -> str:
+        return str(onnxruntime.__version__)
+
+    def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
+        if exported != "fp32":
+            raise BackendError(
+                f"backend '{self.name}' cannot compile graphs exported in {exported}",
+                hint="export them in fp32: leave --precision out, and choose --engine-precision",
+            )
+        asked = [name for name in OTHERS if getattr(options, name)]
+        if asked:
+            raise BackendError(
+                f"backend '{self.name}' compiles for no GPU in particular and has no {asked[0].replace('_', ' ')}",
+                hint="leave the option out, or choose --backend tensorrt-rtx or tensorrt",
+            )
+        for role, _ in SOURCES:
+            role_shapes(role, limits, block_size, options.token_buckets)
+
+    def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
+        return 0 if options.precision == "fp32" else sum(weight_bytes.values()) // 2
+
+    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
+        from dspark_engines.backends.onnxruntime_cuda.compile import compile_graph  # needs the extra [export]
+        from dspark_engines.backends.tensorrt.lowering import read_block_size
+
+        block, precision, engines = read_block_size(onnx / "drafter.onnx"), options.precision or DEFAULT, []
+        weights = "onnx" if precision == "fp32" else f"engines/{self.name}"
+        for number, (role, source) in enumerate(SOURCES):
+            shapes = role_shapes(role, limits, block, options.token_buckets)
+            greedy = options.greedy_drafts and role == "draft"
+            file = f"{role}.onnx"
+            compile_graph(onnx / source, output / file, role, shapes.capacity, precision, greedy=greedy)
+            options.progress(number + 1, len(SOURCES))
+            facts = (precision, None, options.token_buckets, (), greedy)
+            engines.append(CompiledEngine(role, limits.slots, file, source, weights, *facts))
+        return engines
+
+    @contextmanager
+    def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
+        from dspark_engines.backends.onnxruntime_cuda.checking import check_machine
+        from dspark_engines.backends.onnxruntime_cuda.opening import open_engine
+
+        del options  # the host only launches
+        info = self.find_engines(bundle)
+        check_machine(self.name, bundle, info)
+        with ExitStack() as stack:
+            opened: dict[Role, Any] = {
+                engine.role: stack.enter_context(open_engine(bundle, engine)) for engine in info.engines
+            }
+            engines = Engines(opened["verify"], opened["draft"])
+            engines.verify.preload(1)
+            engines.draft.preload(1)
+            yield engines

@@ -1,0 +1,28 @@
+"""From an engine file to an engine on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dspark_engines.backends.base import DraftEngine, VerifyEngine
+from dspark_engines.backends.onnxruntime_cuda.program import CudaProgram
+from dspark_engines.backends.onnxruntime_cuda.session import open_session
+from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
+from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.bundle import Bundle, EngineInfo
+
+
+@contextmanager
+def open_engine(bundle: Bundle, info: EngineInfo) -> Iterator[VerifyEngine | DraftEngine]:
+    """One engine of a bundle, for the duration of a `with` block."""
+    manifest = bundle.manifest
+    shapes = role_shapes(info.role, manifest.limits, manifest.drafter.block_size, info.token_buckets)
+    program = CudaProgram(open_session(bundle, info), shapes, info.role)
+    try:
+        if info.role == "verify":
+            yield TrtVerifyEngine(program, shapes)
+        else:
+            yield TrtDraftEngine(program, shapes, info.greedy_drafts)
+    finally:
+        program.close()

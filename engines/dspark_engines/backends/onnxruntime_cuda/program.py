@@ -1,0 +1,110 @@
+"""One engine on the device: a session whose caches lie there and are updated in place. Not run on hardware yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from dspark_engines.backends.onnxruntime_cuda.memory import Cache
+from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, cache_input
+from dspark_engines.backends.tensorrt.execution.engines import Feeds, Outputs
+from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape
+from dspark_engines.bundle import Role
+from dspark_engines.errors import BackendError
+
+TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
+Place = tuple[int, int]
+"""Rows of a step, and the cache row that the first of them has."""
+
+
+class CudaProgram:
+    """Runs one session; implements `StepRunner`. Closing it frees the device's memory."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, shapes: RoleShapes, role: Role, device: str = "cuda"
+    ) -> None:
+        self._session, self._shapes, self._role, self._device = session, shapes, role, device
+        values = session.get_inputs()
+        self._inputs = {value.name: value for value in values if "_cache" not in value.name}
+        self._outputs = [value.name for value in session.get_outputs() if CACHE_OUT not in value.name]
+        rows = max(shape.rows for shape in shapes.narrow)
+        self._caches = {value.name: _allocate(value, rows, device) for value in values if "_cache" in value.name}
+        self._bindings: dict[Place, onnxruntime.IOBinding] = {}
+        self._ready: set[StepShape] = set()
+
+    def preload(self, shape: StepShape) -> None:
+        """Run a step that serves nobody: kernels are loaded and memory is taken now rather than at the first one."""
+        if shape not in self._ready:
+            self.run(shape, 0, self._idle_feeds(shape))
+
+    def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
+        """One launch. Outputs are new arrays."""
+        started = time.perf_counter()
+        binding, seen = self._binding((shape.rows, first)), self._seen(feeds)
+        try:
+            for name in self._inputs:
+                binding.bind_cpu_input(name, np.ascontiguousarray(seen[name]))  # copied here
+            for name in self._outputs:
+                binding.bind_output(name)
+            binding.synchronize_inputs()
+            self._session.run_with_iobinding(binding)
+            values = binding.get_outputs_as_ortvaluevector()
+            outputs = {name: values[index].numpy() for index, name in enumerate(self._outputs)}
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them
+            raise BackendError(
+                f"ONNX Runtime could not run a step on the GPU: {str(error).splitlines()[0]:.300}",
+                hint="check the GPU with nvidia-smi; where memory is short, build with fewer --slots or less --context",
+            ) from error
+        self._ready.add(shape)
+        return outputs, time.perf_counter() - started
+
+    def close(self) -> None:
+        """Give back bindings, caches and the session, in that order."""
+        self._bindings.clear()
+        self._caches.clear()
+        self._session = None
+
+    def _seen(self, feeds: Feeds) -> Feeds:
+        """Parked rows see nothing in the first queries of a causal step: let them see what nobody reads instead."""
+        if self._role == "draft":
+            return feeds
+        return {**feeds, "visible": np.maximum(feeds["visible"], feeds["pad_rows"].shape[1])}
+
+    def _binding(self, place: Place) -> onnxruntime.IOBinding:
+        """Caches go in and out of one piece of memory each, which makes their update an in-place one."""
+        if place not in self._bindings:
+            rows, first = place
+            binding = self._session.io_binding()
+            for name in self._outputs:  # first, so that they lead the outputs
+                binding.bind_output(name)
+            for name, cache in self._caches.items():
+                where = (self._device, 0, cache.element_type, cache.shape(rows), cache.address(first))
+                binding.bind_input(name, *where)
+                binding.bind_output(name.replace("_cache.", CACHE_OUT), *where)
+            self._bindings[place] = binding
+        return self._bindings[place]
+
+    def _idle_feeds(self, shape: StepShape) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Every row is parked: it writes behind every cell that is ever read."""
+        lines = shape.tokens
+        feeds = {
+            name: np.zeros(input_shape(self._shapes, shape, name, value.shape, lines), TYPES[value.type])
+            for name, value in self._inputs.items()
+        }
+        feeds["used"] += self._shapes.capacity - feeds["pad_rows"].shape[1]
+        feeds["visible"] += 1
+        return feeds
+
+
+def _allocate(value: onnxruntime.NodeArg, rows: int, device: str) -> Cache:
+    try:
+        return Cache(value.type, rows, value.shape[1:], device)
+    except Exception as error:
+        raise BackendError(
+            f"no room on the GPU for {cache_input(value.name)}: {str(error).splitlines()[0]:.200}",
+            hint="build the bundle with fewer --slots or less --context",
+        ) from error
