@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
+DEVICE = ("cuda", 0)
+"""The first of those that CUDA_VISIBLE_DEVICES leaves."""
 STORED: dict[str, tuple[int, type[np.generic]]] = {
     "tensor(float)": (1, np.float32),
     "tensor(float16)": (10, np.float16),
@@ -18,11 +20,11 @@ STORED: dict[str, tuple[int, type[np.generic]]] = {
 class Cache:
     """Zeros in the beginning: cells that nobody wrote have weight 0, but 0 times NaN would be NaN."""
 
-    def __init__(self, kind: str, rows: int, cells: Sequence[int], device: str) -> None:
+    def __init__(self, kind: str, rows: int, cells: Sequence[int]) -> None:
         self.element_type, dtype = STORED[kind]
         self._cells = tuple(cells)
         self._row_bytes = int(np.prod(self._cells)) * np.dtype(dtype).itemsize
-        self._memory = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((rows, *self._cells), dtype), device, 0)
+        self._memory = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((rows, *self._cells), dtype), *DEVICE)
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """[rows, Hkv, C, D]."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from dspark_engines.backends.onnxruntime_cuda.memory import Cache
+from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE, Cache
 from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, cache_input
 from dspark_engines.backends.tensorrt.execution.engines import Feeds, Outputs
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape
@@ -24,15 +24,13 @@ Place = tuple[int, int]
 class CudaProgram:
     """Runs one session; implements `StepRunner`. Closing it frees the device's memory."""
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, shapes: RoleShapes, role: Role, device: str = "cuda"
-    ) -> None:
-        self._session, self._shapes, self._role, self._device = session, shapes, role, device
+    def __init__(self, session: onnxruntime.InferenceSession, shapes: RoleShapes, role: Role) -> None:
+        self._session, self._shapes, self._role = session, shapes, role
         values = session.get_inputs()
         self._inputs = {value.name: value for value in values if "_cache" not in value.name}
         self._outputs = [value.name for value in session.get_outputs() if CACHE_OUT not in value.name]
         rows = max(shape.rows for shape in shapes.narrow)
-        self._caches = {value.name: _allocate(value, rows, device) for value in values if "_cache" in value.name}
+        self._caches = {value.name: _allocate(value, rows) for value in values if "_cache" in value.name}
         self._bindings: dict[Place, onnxruntime.IOBinding] = {}
         self._ready: set[StepShape] = set()
 
@@ -43,9 +41,9 @@ class CudaProgram:
 
     def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
         """One launch. Outputs are new arrays."""
-        started = time.perf_counter()
-        binding, seen = self._binding((shape.rows, first)), self._seen(feeds)
+        started, seen = time.perf_counter(), self._seen(feeds)
         try:
+            binding = self._binding((shape.rows, first))
             for name in self._inputs:
                 binding.bind_cpu_input(name, np.ascontiguousarray(seen[name]))  # copied here
             for name in self._outputs:
@@ -82,7 +80,7 @@ class CudaProgram:
             for name in self._outputs:  # first, so that they lead the outputs
                 binding.bind_output(name)
             for name, cache in self._caches.items():
-                where = (self._device, 0, cache.element_type, cache.shape(rows), cache.address(first))
+                where = (*DEVICE, cache.element_type, cache.shape(rows), cache.address(first))
                 binding.bind_input(name, *where)
                 binding.bind_output(name.replace("_cache.", CACHE_OUT), *where)
             self._bindings[place] = binding
@@ -100,9 +98,9 @@ class CudaProgram:
         return feeds
 
 
-def _allocate(value: onnxruntime.NodeArg, rows: int, device: str) -> Cache:
+def _allocate(value: onnxruntime.NodeArg, rows: int) -> Cache:
     try:
-        return Cache(value.type, rows, value.shape[1:], device)
+        return Cache(value.type, rows, value.shape[1:])
     except Exception as error:
         raise BackendError(
             f"no room on the GPU for {cache_input(value.name)}: {str(error).splitlines()[0]:.200}",
