@@ -56,7 +56,7 @@ def compile_options(function: F) -> F:
         click.option(
             "--engine-precision",
             type=click.Choice(get_args(EnginePrecision)),
-            help="What engines compute in; without it fp32 on the CPU, bf16 on GPUs that have it, fp16 on others.",
+            help="What engines compute in; by default fp32 on the CPU, bf16 on GPUs, fp16 where TensorRT has none.",
         ),
         click.option(
             "--compute-capability",

@@ -186,16 +186,21 @@ def test_other_backends_measurements_stay_valid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"starts": False}, "could not start its CUDA provider"),
+        ({"starts": False}, r"could not start its CUDA provider: Failed to load libcublas\.so\.13"),
         ({"missing": ["Attention", "Concat"]}, "has no CUDA kernel for Attention"),
     ],
 )
 def test_work_on_the_cpu_is_refused(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, object],
+    message: str,
 ) -> None:
     cuda_provider.install(monkeypatch, **options)  # type: ignore[arg-type]
     with pytest.raises(BackendError, match=message), opened(bundle):
         pass
+    assert capsys.readouterr().out == "", "standard output belongs to the command"
 
 
 def test_sizes_may_be_computed_on_the_host(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,11 +220,16 @@ def test_a_step_that_fails_is_told_in_one_line(
     with pytest.raises(BackendError, match=r"CUDA failure 2: out of memory$") as caught, opened(bundle):
         pass
     assert "nvidia-smi" in str(caught.value.hint)
+    assert "cuDNN" in str(caught.value.hint)
 
 
 def test_memory_that_is_not_there_is_told(bundle: Bundle, ort: SimulatedOrt, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
-        raise RuntimeError("Failed to allocate memory")
+    allocate = ort.OrtValue.ortvalue_from_numpy
+
+    def full(array: np.ndarray, *where: object) -> object:
+        if array.size > 1:
+            raise RuntimeError("Failed to allocate memory")
+        return allocate(array, *where)
 
     monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", full)
     expected = pytest.raises(BackendError, match=r"no room on the GPU for key_cache\.0: Failed to allocate")

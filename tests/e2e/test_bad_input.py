@@ -7,12 +7,13 @@ import pytest
 from dspark_export.commands import main as command_line
 from tests.support.bad_calibration import CALIBRATION
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
+from tests.support.bad_cuda import CUDA
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
 from tests.support.command_line import Place, run
 
-CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU}
+CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU, **CUDA}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -43,6 +44,9 @@ def test_a_capability_that_is_not_supported_comes_with_those_that_are(
     [
         ("gpu: TensorRT-RTX missing", "pip install 'dspark-export[tensorrt-rtx]'"),
         ("gpu: TensorRT missing", "pip install 'dspark-export[tensorrt]'"),
+        ("cuda: no provider", "pip install 'onnxruntime-gpu[cuda,cudnn]>=1.31,<2'"),
+        ("cuda: package overwritten", "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install"),
+        ("cuda: no bf16", "--backend onnxruntime-cuda --overwrite --engine-precision fp16"),
         ("plugins: no Triton", "pip install 'dspark-export[tensorrt,kernels]', or pass --no-plugins"),
     ],
 )

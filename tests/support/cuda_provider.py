@@ -32,7 +32,7 @@ class SimulatedOrt:
         return [CUDA, CPU]
 
     def preload_dlls(self) -> None:
-        print("Failed to load a library that nobody needs")
+        print("Failed to load libcublas.so.13: cannot open shared object file")
 
     def set_default_logger_severity(self, level: int) -> None:
         onnxruntime.set_default_logger_severity(level)
@@ -47,6 +47,8 @@ class SimulatedOrt:
 
     def _allocate(self, array: Any, kind: str, number: int) -> Any:
         assert (kind, number) == ("cuda", 0)
+        if not self.starts:
+            raise RuntimeError("CUDA Provider not available, can't get interface for it")
         value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
         self.allocated[value.data_ptr()] = array
         return value
@@ -64,7 +66,7 @@ class SimulatedSession:
         self.get_inputs, self.get_outputs = self.real.get_inputs, self.real.get_outputs
 
     def get_providers(self) -> list[str]:
-        return [CUDA, CPU] if self.ort.starts else [CPU]
+        return [CUDA, CPU]
 
     def get_provider_graph_assignment_info(self) -> list[Any]:
         nodes = [node for part in self.real.get_provider_graph_assignment_info() for node in part.get_nodes()]
@@ -123,5 +125,5 @@ def install(patch: pytest.MonkeyPatch, capability: str | None = "8.9", **options
     for user in (checking, memory, program, session):
         patch.setattr(user, "onnxruntime", ort)
     patch.setattr(checking, "local_capability", lambda: capability)
-    session._load_libraries.cache_clear()
+    session._start_provider.cache_clear()
     return ort

@@ -13,7 +13,10 @@ from dspark_engines.errors import BackendError
 CUDA = "CUDAExecutionProvider"
 BF16_SINCE = 8
 ELSEWHERE = "--backend onnxruntime runs on the CPU"
-INSTALL = "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+INSTALL = "pip install 'onnxruntime-gpu[cuda,cudnn]>=1.31,<2'"
+"""With the libraries that its CUDA provider loads: among others cuBLAS, and cuDNN, which it takes maxima with."""
+REPLACE = f"pip uninstall --yes onnxruntime onnxruntime-gpu && {INSTALL}"
+"""Both packages are the module `onnxruntime`; of two installed ones the last wins, and removing one breaks it."""
 
 
 def check_machine(name: str, bundle: Bundle, info: BackendInfo) -> None:
@@ -21,7 +24,7 @@ def check_machine(name: str, bundle: Bundle, info: BackendInfo) -> None:
     if CUDA not in onnxruntime.get_available_providers():
         raise BackendError(
             f"backend '{name}' needs ONNX Runtime's CUDA provider, and {_installed()}",
-            hint=f"{INSTALL}; {ELSEWHERE}",
+            hint=f"{REPLACE}; {ELSEWHERE}",
         )
     capability = local_capability()
     if capability is None:
@@ -39,7 +42,7 @@ def check_machine(name: str, bundle: Bundle, info: BackendInfo) -> None:
 
 
 def _installed() -> str:
-    """What is there instead. Two packages share the name `onnxruntime`, and the one installed last wins."""
+    """What is there instead."""
     try:
         distribution("onnxruntime-gpu")
     except PackageNotFoundError:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from dspark_engines.backends.onnxruntime_cuda.checking import INSTALL
 from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE, Cache
 from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, cache_input
 from dspark_engines.backends.tensorrt.execution.engines import Feeds, Outputs
@@ -55,7 +56,7 @@ class CudaProgram:
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them
             raise BackendError(
                 f"ONNX Runtime could not run a step on the GPU: {str(error).splitlines()[0]:.300}",
-                hint="check the GPU with nvidia-smi; where memory is short, build with fewer --slots or less --context",
+                hint=f"check with nvidia-smi that memory is left, and that cuDNN is installed ({INSTALL})",
             ) from error
         self._ready.add(shape)
         return outputs, time.perf_counter() - started

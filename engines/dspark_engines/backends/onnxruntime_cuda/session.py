@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 
+import numpy as np
 import onnxruntime
 
 from dspark_engines.backends.onnxruntime.session import WEIGHTS_FOLDER
-from dspark_engines.backends.onnxruntime_cuda.checking import CUDA
+from dspark_engines.backends.onnxruntime_cuda.checking import CUDA, INSTALL
+from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE
 from dspark_engines.bundle import Bundle, EngineInfo
 from dspark_engines.errors import BackendError
 
@@ -34,29 +36,24 @@ def open_session(bundle: Bundle, engine: EngineInfo) -> onnxruntime.InferenceSes
     settings.add_session_config_entry(WEIGHTS_FOLDER, str(bundle.file(engine.weights).absolute()))
     try:
         with _quiet():
-            _load_libraries()
+            _start_provider()
             session = onnxruntime.InferenceSession(
                 path.read_bytes(), settings, providers=[(CUDA, OPTIONS)], enable_fallback=0
             )
+    except BackendError:
+        raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them
         raise BackendError(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it on the GPU: "
             f"{str(error).splitlines()[0]:.200}",
-            hint="check that CUDA's libraries are there (pip install 'onnxruntime-gpu[cuda,cudnn]') and that the GPU "
-            "has memory left (nvidia-smi)",
+            hint=f"check that CUDA's libraries are there ({INSTALL}) and that the GPU has memory left (nvidia-smi)",
         ) from error
     check_placement(session, str(path))
     return session
 
 
 def check_placement(session: onnxruntime.InferenceSession, path: str) -> None:
-    """Raises `BackendError` when ONNX Runtime has put work on the CPU, as it does in silence when CUDA fails."""
-    if CUDA not in session.get_providers():
-        raise BackendError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} could not start its CUDA provider",
-            hint="install the libraries that it was built for (pip install 'onnxruntime-gpu[cuda,cudnn]') and a driver "
-            "that is new enough for them",
-        )
+    """Raises `BackendError` when ONNX Runtime has put work on the CPU, as it does in silence without a kernel."""
     parts = session.get_provider_graph_assignment_info()
     elsewhere = {node.op_type for part in parts if part.ep_name != CUDA for node in part.get_nodes()} - SHAPE_OPS
     if elsewhere:
@@ -67,10 +64,21 @@ def check_placement(session: onnxruntime.InferenceSession, path: str) -> None:
 
 
 @cache
-def _load_libraries() -> None:
-    """Let the dynamic linker find CUDA's libraries in NVIDIA's packages, where those are installed."""
-    with redirect_stdout(io.StringIO()):  # it prints what it does not find
+def _start_provider() -> None:
+    """Let the dynamic linker find CUDA's libraries in NVIDIA's packages, and the provider take memory.
+
+    A session would be opened without the provider, in silence, when it does not start.
+    """
+    with redirect_stdout(io.StringIO()) as said:
         onnxruntime.preload_dlls()
+    try:
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), *DEVICE)
+    except Exception as error:
+        reason = (said.getvalue().strip() or str(error)).splitlines()[0]
+        raise BackendError(
+            f"ONNX Runtime {onnxruntime.__version__} could not start its CUDA provider: {reason:.200}",
+            hint=f"install the libraries that it was built for ({INSTALL}), and a driver that is new enough for them",
+        ) from error
 
 
 @contextmanager
