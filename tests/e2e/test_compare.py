@@ -101,20 +101,24 @@ def test_a_bundle_without_that_graph_is_compared_without_it(
     assert (outcome.code, [row["output"] for row in outcome.json["outputs"]]) == (0, OUTPUTS[:5])
 
 
+@pytest.mark.parametrize("name", ["tensorrt-rtx", "onnxruntime-cuda"])
 def test_a_backend_that_cannot_run_here_is_skipped(
-    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
     def add(manifest: dict[str, list[dict[str, object]]]) -> None:
-        manifest["backends"].append(manifest["backends"][0] | {"name": "tensorrt-rtx", "version": "0.0"})
+        manifest["backends"].append(manifest["backends"][0] | {"name": name, "version": "0.0"})
 
     edit_json(bundle / "manifest.json", add)
     outcome = run(capsys, "compile", bundle, "--compare", "--json")
     assert outcome.code == 0
-    assert list(outcome.json["skipped"]) == ["tensorrt-rtx"]
+    assert list(outcome.json["skipped"]) == [name]
+    assert (
+        f"backend '{name}' needs" in outcome.json["skipped"][name] or "compiled with" in outcome.json["skipped"][name]
+    )
     assert {row["backend"] for row in outcome.json["outputs"]} == {"onnxruntime"}
-    assert run(capsys, "compile", bundle, "--compare", "--backend=tensorrt-rtx").code == 2
+    assert run(capsys, "compile", bundle, "--compare", f"--backend={name}").code == 2
 
 
 def test_half_precision_has_its_own_tolerance(tiny_bundle: Path, tmp_path: Path) -> None:

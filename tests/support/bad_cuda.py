@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import onnxruntime
@@ -39,6 +41,13 @@ def compiled(fragment: str, *, provider: bool = True, gpu: str | None = None, gp
     return Case(prepare, fragment)
 
 
+def little_room(place: Place) -> list[str]:
+    """Enough on the disk for a manifest, not for weights in half precision."""
+    arguments = ["compile", str(place.bundle), f"--backend={NAME}"]
+    place.patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    return arguments
+
+
 CUDA = {
     "cuda: int8 graphs": build("cannot compile graphs exported in int8", precision="int8"),
     "cuda: compute capability": build("for no GPU in particular and has no compute cap", compute_capability="8.9"),
@@ -46,6 +55,7 @@ CUDA = {
     "cuda: plugins": build("for no GPU in particular and has no plugins", plugins=True),
     "cuda: timing cache": build("for no GPU in particular and has no timing cache", timing_cache="x"),
     "cuda: buckets too small": build("the token buckets end at 5, but a full step has 6", token_buckets="1,5"),
+    "cuda: little room on the disk": Case(little_room, "GB needed, 0.00 GB free on this disk"),
     "cuda: no provider": compiled("CUDA provider, and the package 'onnxruntime'", provider=False),
     "cuda: package overwritten": compiled("'onnxruntime' was installed over", provider=False, gpu_package=True),
     "cuda: no GPU": compiled("needs an NVIDIA GPU with its driver, and there is none"),

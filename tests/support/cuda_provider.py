@@ -91,6 +91,7 @@ class SimulatedBinding:
 
     def __init__(self, session: SimulatedSession) -> None:
         self.session, self.real, self.synchronized = session, session.real.io_binding(), False
+        self.stays: dict[str, bool] = {}
         self.get_outputs_as_ortvaluevector = self.real.get_outputs_as_ortvaluevector
 
     def bind_cpu_input(self, name: str, array: Any) -> None:
@@ -102,10 +103,11 @@ class SimulatedBinding:
         self.real.bind_input(name, "cpu", 0, *self._checked(name, *where))
 
     def bind_output(self, name: str, *where: Any) -> None:
-        if where:
+        if "_cache" in name:
             self.real.bind_output(name, "cpu", 0, *self._checked(name, *where))
         else:
-            assert "_cache" not in name
+            assert where in ((), ("cuda", 0))
+            self.stays[name] = bool(where)
             self.real.bind_output(name)
 
     def synchronize_inputs(self) -> None:

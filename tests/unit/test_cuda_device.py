@@ -1,8 +1,10 @@
-"""What the driver is asked about the GPU, and what is made of its answers."""
+"""What the CUDA provider's backend asks of the machine: its driver, and no package but ONNX Runtime's."""
 
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +57,12 @@ def test_no_device_and_no_driver_are_none(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert device.local_capability() is None
+
+
+def test_running_needs_none_of_the_packages_that_compiling_and_tensorrt_need() -> None:
+    """A production host has the base distribution, with onnxruntime exchanged for onnxruntime-gpu."""
+    others = ["cuda", "cuda.bindings", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "tensorrt", "tensorrt_rtx"]
+    folder = "dspark_engines.backends.onnxruntime_cuda"
+    script = f"import sys\nsys.modules.update(dict.fromkeys({others}))\nimport {folder}.backend, {folder}.opening"
+    outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
+CACHE, CACHE_OUT = "_cache.", "_cache_out."
+"""In the names of what goes into a step and of what comes out of it, in the same memory."""
 DEVICE = ("cuda", 0)
 """The first of those that CUDA_VISIBLE_DEVICES leaves."""
 STORED: dict[str, tuple[int, type[np.generic]]] = {

@@ -10,9 +10,8 @@ import numpy as np
 import onnxruntime
 
 from dspark_engines.backends.onnxruntime_cuda.checking import INSTALL
-from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE, Cache
-from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, cache_input
-from dspark_engines.backends.tensorrt.execution.engines import Feeds, Outputs
+from dspark_engines.backends.onnxruntime_cuda.memory import CACHE, CACHE_OUT, DEVICE, Cache
+from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Feeds, Outputs
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape
 from dspark_engines.bundle import Role
 from dspark_engines.errors import BackendError
@@ -28,10 +27,10 @@ class CudaProgram:
     def __init__(self, session: onnxruntime.InferenceSession, shapes: RoleShapes, role: Role) -> None:
         self._session, self._shapes, self._role = session, shapes, role
         values = session.get_inputs()
-        self._inputs = {value.name: value for value in values if "_cache" not in value.name}
+        self._inputs = {value.name: value for value in values if CACHE not in value.name}
         self._outputs = [value.name for value in session.get_outputs() if CACHE_OUT not in value.name]
         rows = max(shape.rows for shape in shapes.narrow)
-        self._caches = {value.name: _allocate(value, rows) for value in values if "_cache" in value.name}
+        self._caches = {value.name: _allocate(value, rows) for value in values if CACHE in value.name}
         self._bindings: dict[Place, onnxruntime.IOBinding] = {}
         self._ready: set[StepShape] = set()
 
@@ -40,19 +39,20 @@ class CudaProgram:
         if shape not in self._ready:
             self.run(shape, 0, self._idle_feeds(shape))
 
-    def run(self, shape: StepShape, first: int, feeds: Feeds) -> tuple[Outputs, float]:
-        """One launch. Outputs are new arrays."""
+    def run(self, shape: StepShape, first: int, feeds: Feeds, stay: frozenset[str] = NOTHING) -> tuple[Outputs, float]:
+        """One launch. Outputs are new arrays; those called in `stay` are left on the device."""
         started, seen = time.perf_counter(), self._seen(feeds)
         try:
             binding = self._binding((shape.rows, first))
             for name in self._inputs:
                 binding.bind_cpu_input(name, np.ascontiguousarray(seen[name]))  # copied here
             for name in self._outputs:
-                binding.bind_output(name)
+                binding.bind_output(name, *(DEVICE if name in stay else ()))
             binding.synchronize_inputs()
             self._session.run_with_iobinding(binding)
             values = binding.get_outputs_as_ortvaluevector()
-            outputs = {name: values[index].numpy() for index, name in enumerate(self._outputs)}
+            moved = {name: index for index, name in enumerate(self._outputs) if name not in stay}
+            outputs = {name: values[index].numpy() for name, index in moved.items()}
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them
             raise BackendError(
                 f"ONNX Runtime could not run a step on the GPU: {str(error).splitlines()[0]:.300}",
@@ -83,7 +83,7 @@ class CudaProgram:
             for name, cache in self._caches.items():
                 where = (*DEVICE, cache.element_type, cache.shape(rows), cache.address(first))
                 binding.bind_input(name, *where)
-                binding.bind_output(name.replace("_cache.", CACHE_OUT), *where)
+                binding.bind_output(name.replace(CACHE, CACHE_OUT), *where)
             self._bindings[place] = binding
         return self._bindings[place]
 
@@ -104,6 +104,6 @@ def _allocate(value: onnxruntime.NodeArg, rows: int) -> Cache:
         return Cache(value.type, rows, value.shape[1:])
     except Exception as error:
         raise BackendError(
-            f"no room on the GPU for {cache_input(value.name)}: {str(error).splitlines()[0]:.200}",
+            f"no room on the GPU for {value.name}: {str(error).splitlines()[0]:.200}",
             hint="build the bundle with fewer --slots or less --context",
         ) from error
