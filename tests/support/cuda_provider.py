@@ -61,6 +61,7 @@ class SimulatedSession:
         (name, options), self.ort, self.runs = providers[0], ort, 0
         assert (len(providers), name, enable_fallback) == (1, CUDA, 0)
         assert options["use_tf32"] == "0"
+        self.bindings: list[SimulatedBinding] = []
         settings.intra_op_num_threads = 1
         self.real = onnxruntime.InferenceSession(model, settings, providers=[CPU])
         self.get_inputs, self.get_outputs = self.real.get_inputs, self.real.get_outputs
@@ -77,7 +78,8 @@ class SimulatedSession:
         ]
 
     def io_binding(self) -> SimulatedBinding:
-        return SimulatedBinding(self)
+        self.bindings.append(SimulatedBinding(self))
+        return self.bindings[-1]
 
     def run_with_iobinding(self, binding: SimulatedBinding) -> None:
         assert binding.synchronized, "inputs may still be on their way"
