@@ -42,10 +42,11 @@ class CudaProgram:
     def run(self, shape: StepShape, first: int, feeds: Feeds, stay: frozenset[str] = NOTHING) -> tuple[Outputs, float]:
         """One launch. Outputs are new arrays; those called in `stay` are left on the device."""
         started, seen = time.perf_counter(), self._seen(feeds)
+        fed = {name: np.ascontiguousarray(seen[name]) for name in self._inputs}  # what is not copied must not go yet
         try:
             binding = self._binding((shape.rows, first))
-            for name in self._inputs:
-                binding.bind_cpu_input(name, np.ascontiguousarray(seen[name]))  # copied here
+            for name, array in fed.items():
+                binding.bind_cpu_input(name, array)
             for name in self._outputs:
                 binding.bind_output(name, *(DEVICE if name in stay else ()))
             binding.synchronize_inputs()
