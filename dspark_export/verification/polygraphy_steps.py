@@ -15,13 +15,16 @@ from polygraphy.comparator import Comparator, IterationResult, SimpleCompareFunc
 from polygraphy.logger import G_LOGGER
 
 from dspark_export.verification.graph_parity import Feeds
-from dspark_export.verification.tolerances import TIE_GAP, TOLERANCES, Tolerance
+from dspark_export.verification.half_precision import compare_lines, largest_turn
+from dspark_export.verification.tolerances import HALF_SHARES, TIE_GAP, TOLERANCES, Tolerance
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Form = tuple[str, Callable[[Feeds], Arrays]]
 """A name, and what runs one step."""
 ITERATION = Mapping[str, Any]
 """Polygraphy's result of one step, by output: true when it passed, `max_absdiff` and `mean_absdiff` the errors."""
+LEAST = {"confidence_logits": 1.0}
+"""Short lines of logits that may all be near 0, which is a confidence of one half."""
 OUTPUTS = {"target": ("logits", "features"), "drafter": ("draft_ids", "draft_logits", "confidence_logits")}
 
 
@@ -70,14 +73,17 @@ def _comparison(graph: str, names: Sequence[str], dtype: str) -> Callable[[Any, 
 
     def compare(ours: IterationResult, theirs: IterationResult) -> ITERATION:
         if graph == "drafter":
-            ours, theirs = _settle(ours, theirs, tables["draft_logits"], dtype)
-        results: ITERATION = {name: result for name, result in elementwise(ours, theirs).items() if name in names}
+            ours, theirs = _settle(ours, theirs, dtype)
+        results = {name: result for name, result in elementwise(ours, theirs).items() if name in names}
+        if dtype in HALF_SHARES:
+            for name in results.keys() - {"draft_ids"}:
+                results[name] = compare_lines(ours[name], theirs[name], dtype, LEAST.get(name, 0.0))
         return results
 
     return compare
 
 
-def _settle(ours: Any, theirs: Any, tolerance: Tolerance, dtype: str) -> tuple[Any, Any]:
+def _settle(ours: Any, theirs: Any, dtype: str) -> tuple[Any, Any]:
     """Cut a drafted block behind the first token that differs, since what follows had another past.
 
     That token itself is excused where it was a tie, or, in half precision, where it was drawn at random or where the
@@ -87,8 +93,9 @@ def _settle(ours: Any, theirs: Any, tolerance: Tolerance, dtype: str) -> tuple[A
     different = np.flatnonzero((a["draft_ids"] != b["draft_ids"]).any(axis=0))
     if different.size:
         at = int(different[0])
-        second, best = np.sort(b["draft_logits"][0, at])[-2:]
-        allowed = TIE_GAP if dtype == "float32" else 2 * (tolerance.absolute + tolerance.relative * abs(float(best)))
+        line = b["draft_logits"][0, at]
+        second, best = np.sort(line)[-2:]
+        allowed = largest_turn(line, dtype) if dtype in HALF_SHARES else TIE_GAP
         drawn = dtype != "float32" and bool((b["temperature"] > 0).all())
         for result in (a, b):
             for name in result.keys() & set(OUTPUTS["drafter"]):

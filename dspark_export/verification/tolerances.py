@@ -26,6 +26,11 @@ way, and what follows is moved as far as quantisation itself moves it."""
 LARGEST_KL, LEAST_TOP1 = 0.02, 0.95
 """What int8 may cost against float32: nats a token (mean), and how often the most likely token must be the same."""
 
+HALF_SHARES = {"float16": 0.02, "bfloat16": 0.2}
+"""Share of a line's root mean square by which an engine in half precision may differ from the float32 graph. Rounding
+emulated on a CPU gave, on the example pair and random tokens, at most 0.0036 and 0.038 for logits, features and draft
+logits, and 0.003 and 0.07 for confidences. Single entries go much further: features reach 22,313, and carry others."""
+
 TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # (what, dtype)
     ("CachedAttention", "float32"): Tolerance(2e-5, 1e-5),
@@ -35,17 +40,6 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("target.features", "float32"): Tolerance(5e-4, 1e-3),
     ("drafter.draft_logits", "float32"): Tolerance(5e-4, 1e-4),
     ("drafter.confidence_logits", "float32"): Tolerance(5e-4, 1e-4),
-    # Engines in half precision against the exported float32 graphs. Rounding emulated on the CPU gave, on the example
-    # pair, at most (fp16, bf16): logits 0.12, 0.96; features 7.3, 264 where they are 22,313, else 0.5, 2.2;
-    # draft logits 0.22, 1.34; confidence logits 0.009, 0.017.
-    ("target.logits", "float16"): Tolerance(0.3, 0.005),
-    ("target.features", "float16"): Tolerance(1.0, 0.005),
-    ("drafter.draft_logits", "float16"): Tolerance(0.5, 0.005),
-    ("drafter.confidence_logits", "float16"): Tolerance(0.05, 0.01),
-    ("target.logits", "bfloat16"): Tolerance(2.0, 0.02),
-    ("target.features", "bfloat16"): Tolerance(4.0, 0.03),
-    ("drafter.draft_logits", "bfloat16"): Tolerance(3.0, 0.02),
-    ("drafter.confidence_logits", "bfloat16"): Tolerance(0.1, 0.02),
 }
 
 
