@@ -16,7 +16,7 @@ from onnxscript import GraphBuilder
 
 from dspark_export.quantization.layers import LinearLayer, linear_layers, load_weight
 from dspark_export.quantization.planning import LayerPlan
-from dspark_export.quantization.rotation import Rotations, rotated
+from dspark_export.quantization.rotation import Rotations, rotated_back
 from dspark_export.quantization.weights import Floats, Int8Weight, Load, int8_weight, lazy_tensor
 from dspark_plugins.domain import DOMAIN
 from dspark_plugins.int8_linear.function import (
@@ -44,8 +44,8 @@ def quantize_graph(
 
     `plans` are from `plan_target` or `plan_drafter`; a layer without one is quantised plainly. `head` is the spec
     of the graph's Markov head, if it has one. `shared` holds weights that another graph has quantised already, by
-    the name that they have here; smoothing and rotation that is in them has to be in `plans`. Weights are loaded, quantised and
-    checked when the model is written.
+    the name that they have here; smoothing and rotation that are in them have to be in `plans`. Weights are loaded,
+    quantised and checked when the model is written.
     """
     _Pass(model, plans, head, keep, shared or {}).run()
 
@@ -170,4 +170,4 @@ def _prepared(layer: LinearLayer, plan: LayerPlan) -> Floats:
     """The layer's weight [K, N], its rows multiplied by what its input was divided by, and rotated like it."""
     weight = layer.load()
     smooth = weight if plan.smoothing is None else np.asarray(weight * plan.smoothing[:, None], np.float32)
-    return rotated(smooth.T, plan.rotation).T
+    return rotated_back(smooth, plan.rotation)

@@ -9,7 +9,7 @@ show both kinds, since they are properties of the weights: no text is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from dspark_plugins.int8_linear import ZERO_POINT
 from dspark_plugins.int8_linear.reference import quantize_rows
 
 LARGEST_ERROR = 3e-4
-"""Share of an input's energy that its quantisation may lose (mean over rows) before it is rotated, or gets a second term."""
+"""Share of an input's energy that quantising may lose, mean over rows. Beyond: rotated first, or two terms."""
 
 ROWS, TOKENS = 8, 16
 SMALL, TINY = 1e-5, 1e-30

@@ -1,12 +1,11 @@
 """Rotations that spread outliers: blocks of channels through a Hadamard matrix, undone in the weight behind them.
 
-The idea of QuaRot (Ashkboos et al. 2024): x @ W = (x @ H) @ (H^T @ W), and where x has one large entry, x @ H has
-many small ones, which 8 bits hold far better. H has `BLOCKS` on its diagonal, so that one small product is enough.
+The idea of QuaRot (Ashkboos et al. 2024): x @ W = (x @ H) @ (H^-1 @ W), and where x has one large entry, x @ H has
+many small ones, which 8 bits hold far better. H has blocks of one size on its diagonal: one small product is enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from onnxscript import GraphBuilder
 
 from dspark_export.quantization.weights import Floats
 
-BLOCKS = (64, 16)
-"""Sizes of the blocks, the largest that divides a width being taken. Powers of 4, whose entries ±1/√size are exact."""
+BLOCKS = (32, 16)
+"""Sizes of the blocks, the largest that divides a width being taken. Larger ones spread more, but from 64 on the
+product of a single token wakes a second thread, which costs more than the product."""
 
 MATRIX = "rotation."
 """How the name of a matrix begins in a graph; its size follows."""
@@ -29,16 +29,21 @@ def block_size(width: int) -> int:
 
 
 def hadamard(size: int) -> Floats:
-    """Sylvester's matrix [size, size], symmetric and orthonormal; `size` is one of `BLOCKS`."""
+    """Sylvester's matrix [size, size] of ±1, symmetric; its inverse is itself / size, a power of two."""
     matrix = np.ones((1, 1), np.float32)
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return np.asarray(matrix / np.sqrt(size), np.float32)
+    return matrix
 
 
 def rotated(x: Floats, size: int) -> Floats:
     """x [n, K] with every block of `size` channels through the matrix; as it is where `size` is 0."""
     return (x.reshape(len(x), -1, size) @ hadamard(size)).reshape(x.shape) if size else x
+
+
+def rotated_back(weight: Floats, size: int) -> Floats:
+    """A weight [K, N] that undoes `rotated` in front of it."""
+    return rotated(weight.T, size).T / np.float32(size) if size else weight
 
 
 class Rotations:
@@ -49,16 +54,14 @@ class Rotations:
         self._made: dict[str, ir.Value] = {}
 
     def rotate(self, x: ir.Value, size: int, width: int) -> ir.Value:
-        """Nodes for `rotated`, x [n, width]. The product has a row a block: its kernel is never that of a single row."""
-        op, matrix = self._builder.op, self._constant(f"{MATRIX}{size}", lambda: hadamard(size))
-        blocks, whole = (
-            self._constant(f"rows_of.{n}", lambda n=n: np.array([-1, n], np.int64)) for n in (size, width)
-        )
+        """Nodes for `rotated`, x [n, width]. The product has a row a block, so its kernel is not that of one row."""
+        op, matrix = self._builder.op, self._constant(f"{MATRIX}{size}", hadamard(size))
+        blocks, whole = (self._constant(f"rows_of.{n}", np.array([-1, n], np.int64)) for n in (size, width))
         rows: ir.Value = op.Reshape(op.MatMul(op.Reshape(x, blocks), matrix), whole)
         rows.shape, rows.dtype = x.shape, ir.DataType.FLOAT
         return rows
 
-    def _constant(self, name: str, make: Callable[[], npt.NDArray[Any]]) -> ir.Value:
+    def _constant(self, name: str, array: npt.NDArray[Any]) -> ir.Value:
         if name not in self._made:
-            self._made[name] = self._builder.initializer(ir.tensor(make(), name=name), name, qualify=False)
+            self._made[name] = self._builder.initializer(ir.tensor(array, name=name), name, qualify=False)
         return self._made[name]

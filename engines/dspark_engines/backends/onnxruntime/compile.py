@@ -15,6 +15,7 @@ from dspark_engines.backends.onnxruntime.lower_attention import (
     lower_cached_attention,
 )
 from dspark_engines.backends.onnxruntime.lower_int8 import lower_int8_linear, lower_quantize_rows
+from dspark_engines.backends.onnxruntime.lower_norms import NORM, lower_norm, lower_residual_sum
 from dspark_engines.backends.onnxruntime.rewriting import Lowering
 from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
@@ -48,6 +49,8 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
 
 
 def _lower(low: Lowering, node: ir.Node) -> bool:
+    if not node.domain and node.op_type in ("Add", NORM):
+        return lower_norm(node) if node.op_type == NORM else lower_residual_sum(low, node)
     if node.domain != DOMAIN or node.op_type not in LOWERED:
         return False
     if node.op_type in LINEAR:
