@@ -30,7 +30,7 @@ def lower_residual_sum(low: Lowering, node: ir.Node) -> bool:
     return True
 
 
-def lower_norm(node: ir.Node) -> bool:
+def lower_norm(_: Lowering, node: ir.Node) -> bool:
     """Drop a norm that `lower_residual_sum` has made already; False for any other."""
     normed = node.outputs[0]
     return not normed.uses() and not normed.is_graph_output()
