@@ -47,7 +47,16 @@ def largest(path: Path, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("columns", "width"),
-    [(49152, 512), (151936, 64 if 151936 % 512 else 512), (1024, 512), (64, 64), (63, 0), (509, 509), (1021, 0), (0, 0)],
+    [
+        (49152, 512),
+        (151936, 64 if 151936 % 512 else 512),
+        (1024, 512),
+        (64, 64),
+        (63, 0),
+        (509, 509),
+        (1021, 0),
+        (0, 0),
+    ],
 )
 def test_tiles_divide_the_vocabulary(columns: int, width: int) -> None:
     found = tile_width(columns)
