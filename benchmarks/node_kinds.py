@@ -24,6 +24,7 @@ WEIGHTS = {
     "markov_head": "Markov steps",
     "lm_head": "output layer",
     "embed_tokens": "output layer",
+    "rotation.": "quantisation",
 }
 """What a product is, by a part of its weight's name."""
 

@@ -57,8 +57,8 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
     graph = drafter_graph(_tables(pair, written))
     if measured is not None:
         plans, features = measured
-        head, smoothing = _int8_head(pair, written), plans[_head_name(pair)].smoothing
-        shared = {HEAD: smoothing} if head and smoothing is not None else {}
+        head = _int8_head(pair, written)
+        shared = {HEAD: plans[_head_name(pair)]} if head else {}
         step = reporter.step("measuring the drafter's layers")
         trace = drafter_graph(_tables(pair, {}))
         plans = plan_drafter(trace, target.vocab_size, drafter.block_size, features, shared, step)

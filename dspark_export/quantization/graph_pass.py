@@ -16,6 +16,7 @@ from onnxscript import GraphBuilder
 
 from dspark_export.quantization.layers import LinearLayer, linear_layers, load_weight
 from dspark_export.quantization.planning import LayerPlan
+from dspark_export.quantization.rotation import Rotations, rotated_back
 from dspark_export.quantization.weights import Floats, Int8Weight, Load, int8_weight, lazy_tensor
 from dspark_plugins.domain import DOMAIN
 from dspark_plugins.int8_linear.function import (
@@ -43,8 +44,8 @@ def quantize_graph(
 
     `plans` are from `plan_target` or `plan_drafter`; a layer without one is quantised plainly. `head` is the spec
     of the graph's Markov head, if it has one. `shared` holds weights that another graph has quantised already, by
-    the name that they have here; smoothing that is in them has to be in `plans`. Weights are loaded, quantised and
-    checked when the model is written.
+    the name that they have here; smoothing and rotation that are in them have to be in `plans`. Weights are loaded,
+    quantised and checked when the model is written.
     """
     _Pass(model, plans, head, keep, shared or {}).run()
 
@@ -61,10 +62,11 @@ class _Pass:
         self.model, self.graph, self.plans, self.head, self.keep = model, model.graph, plans, head, keep
         self.shared = shared
         self.layers = {layer.node: layer for layer in linear_layers(model.graph, keep)}
-        self._rows: dict[tuple[ir.Value, int], Rows] = {}
+        self._rows: dict[tuple[ir.Value, int, int], Rows] = {}
         self._smoothed: set[ir.Value] = set()
         self.builder = GraphBuilder(self.graph)
         self.builder.push_module("int8")
+        self._rotations = Rotations(self.builder)
         self.op = self.builder.op
 
     def run(self) -> None:
@@ -105,8 +107,9 @@ class _Pass:
         elif plan.smoothing is not None and x not in self._smoothed:
             self._smooth_norm(x, plan.smoothing)
             self._smoothed.add(x)
-        weight = self._weight(layer.weight, layer.shape, partial(_smoothed, layer, plan.smoothing))
-        return call_int8_linear(self.op, self._quantized(x, plan.terms), *weight, plan.terms)
+        weight = self._weight(layer.weight, layer.shape, partial(_prepared, layer, plan))
+        rows = self._quantized(x, layer.shape[0], plan.rotation, plan.terms)
+        return call_int8_linear(self.op, rows, *weight, plan.terms)
 
     def _smooth_norm(self, x: ir.Value, factors: Floats) -> None:
         """Divide the weight of the norm that makes x."""
@@ -133,19 +136,21 @@ class _Pass:
         results = self.op.call(markov_head_function(spec), *arguments, _outputs=len(OUTPUTS), **spec.attributes())
         return list(results)
 
-    def _quantized(self, x: ir.Value, terms: int) -> Rows:
-        """The rows of x in integers, once for all who read them; of joined rows, the parts."""
-        if (x, terms) not in self._rows:
+    def _quantized(self, x: ir.Value, width: int, rotation: int, terms: int) -> Rows:
+        """The rows of x [n, width] in integers, once for all who read them; of joined rows, the parts."""
+        key = (x, rotation, terms)
+        if key not in self._rows:
             producer = x.producer()
             joined = producer is not None and producer.op_type == "Concat" and producer.attributes["axis"].as_int() == 0
             if producer is not None and joined and terms == 1:
-                parts = [self._quantized(part, 1) for part in producer.inputs if part is not None]
+                parts = [self._quantized(part, width, rotation, 1) for part in producer.inputs if part is not None]
                 rows = (self._join([q for q, _ in parts]), self._join([s for _, s in parts]))
             else:
-                rows = call_quantize_rows(self.op, x, terms)
+                turned = self._rotations.rotate(x, rotation, width) if rotation else x
+                rows = call_quantize_rows(self.op, turned, terms)
                 rows[0].dtype, rows[1].dtype = ir.DataType.UINT8, ir.DataType.FLOAT
-            self._rows[x, terms] = rows
-        return self._rows[x, terms]
+            self._rows[key] = rows
+        return self._rows[key]
 
     def _join(self, parts: list[ir.Value]) -> ir.Value:
         joined: ir.Value = self.op.Concat(*parts, axis=0)
@@ -161,7 +166,8 @@ class _Pass:
         return int8, scale
 
 
-def _smoothed(layer: LinearLayer, factors: Floats | None) -> Floats:
-    """The layer's weight [K, N], its rows multiplied by what its input was divided by."""
+def _prepared(layer: LinearLayer, plan: LayerPlan) -> Floats:
+    """The layer's weight [K, N], its rows multiplied by what its input was divided by, and rotated like it."""
     weight = layer.load()
-    return weight if factors is None else np.asarray(weight * factors[:, None], np.float32)
+    smooth = weight if plan.smoothing is None else np.asarray(weight * plan.smoothing[:, None], np.float32)
+    return rotated_back(smooth, plan.rotation)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from dspark_export.quantization.rotation import MATRIX
 from dspark_export.quantization.weights import Floats
 from dspark_plugins.domain import DOMAIN
 from dspark_plugins.int8_linear import INT8_LINEAR, QUANTIZE_ROWS
@@ -26,6 +27,7 @@ class Int8Layer(NamedTuple):
 
     A smoothed input has either `factors` [K] that it is divided by, or `norm`, the name of the weight of the norm
     that it comes from, and `smoothed_norm` [K], what is left of that weight when the factors are divided out.
+    `rotation`: size of the blocks that it is then rotated by, or 0.
     """
 
     terms: int
@@ -34,6 +36,7 @@ class Int8Layer(NamedTuple):
     factors: Floats | None = None
     norm: str = ""
     smoothed_norm: Floats | None = None
+    rotation: int = 0
 
 
 def read_int8_layers(path: Path) -> dict[str, Int8Layer]:
@@ -47,16 +50,19 @@ def read_int8_layers(path: Path) -> dict[str, Int8Layer]:
         for index in weights:  # one; none in a head that was kept in float32
             name = (inputs[index].name or "").removesuffix(INT8)
             layer = Int8Layer(TERMS.get(node.op_type, 1), _array(inputs[index]), _array(inputs[index + 1]))
-            layers[name] = layer if node.op_type == MARKOV_HEAD else _with_smoothing(layer, inputs[0])
+            layers[name] = layer if node.op_type == MARKOV_HEAD else _with_preparation(layer, inputs[0])
     return layers
 
 
-def _with_smoothing(layer: Int8Layer, rows: ir.Value) -> Int8Layer:
-    """`layer` with the smoothing of what was quantised to `rows`."""
+def _with_preparation(layer: Int8Layer, rows: ir.Value) -> Int8Layer:
+    """`layer` with the smoothing and rotation of what was quantised to `rows`."""
     quantize = rows.producer()
+    if quantize is not None and quantize.op_type == "Concat" and quantize.inputs[0] is not None:
+        quantize = quantize.inputs[0].producer()  # joined rows: every part is prepared alike
     if quantize is None or not quantize.op_type.startswith(QUANTIZE_ROWS) or quantize.inputs[0] is None:
         return layer
-    producer = quantize.inputs[0].producer()
+    x, rotation = _unrotated(quantize.inputs[0])
+    layer, producer = layer._replace(rotation=rotation), x.producer()
     factor = None if producer is None or producer.op_type not in SMOOTHING else producer.inputs[1]
     name = "" if factor is None else factor.name or ""
     if factor is None or producer is None or not name.endswith(SMOOTHING[producer.op_type]):
@@ -64,6 +70,19 @@ def _with_smoothing(layer: Int8Layer, rows: ir.Value) -> Int8Layer:
     if producer.op_type == "Div":
         return layer._replace(factors=_array(factor))
     return layer._replace(norm=name.removesuffix(SMOOTHED), smoothed_norm=_array(factor))
+
+
+def _unrotated(x: ir.Value) -> tuple[ir.Value, int]:
+    """What was rotated to x, and the size of the rotation's blocks; x itself and 0 where nothing was."""
+    value, matrix = x, None
+    for operator in ("Reshape", "MatMul", "Reshape"):
+        node = value.producer()
+        if node is None or node.op_type != operator or node.inputs[0] is None:
+            return x, 0
+        value, matrix = node.inputs[0], node.inputs[1] if operator == "MatMul" else matrix
+    if matrix is None or not (matrix.name or "").startswith(MATRIX):
+        return x, 0
+    return value, len(_array(matrix))
 
 
 def _array(value: ir.Value) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dspark_export.quantization.int8_layers import Int8Layer, read_int8_layers
 from dspark_export.quantization.planning import ROWS, TINY, TOKENS, drafter_feeds, target_feeds
+from dspark_export.quantization.rotation import rotated
 from dspark_export.quantization.tracing import Traced, trace
 from dspark_export.quantization.weights import Floats
 from dspark_plugins.int8_linear import ZERO_POINT
@@ -22,7 +23,7 @@ GraphName = Literal["target", "drafter"]
 class LayerError(NamedTuple):
     """One linear layer on random tokens, its input being exact.
 
-    `layer` is the name that `--keep-fp32` takes. `input_lost`: share of the (smoothed) input's energy that its
+    `layer` is the name that `--keep-fp32` takes. `input_lost`: share of the (smoothed, rotated) input's energy that its
     quantisation loses, mean over rows. `output_error`: relative error of the output, root of mean squares over all
     entries. `damage`: energy of that error relative to what the output becomes: its sum with the residual stream
     where it is added to that, else the output itself. `terms` is 0 for a layer in float32.
@@ -65,7 +66,7 @@ def _error(name: str, layer: Traced, int8: Int8Layer) -> LayerError:
     factors = int8.factors
     if int8.smoothed_norm is not None:
         factors = _divided_out(layer.norms[int8.norm], int8.smoothed_norm)
-    x = layer.x if factors is None else np.asarray(layer.x / factors, np.float32)
+    x = rotated(layer.x if factors is None else np.asarray(layer.x / factors, np.float32), int8.rotation)
     restored = _restored(x, int8.terms)
     exact = layer.x @ layer.weight()
     wrong = restored @ (int8.weight.astype(np.float32) * int8.scale) - exact

@@ -2,14 +2,14 @@
 
 Outliers come in two kinds. Channels that are large in every row: they are divided out of a norm's weight and
 multiplied into the layer behind it, once and for all (the idea of SmoothQuant, Xiao et al. 2023, equation 4 with
-α = 1/2). Rows with a few large entries, typical of the input of `down_proj`: there no fixed factor helps, and the
-row's remainder is quantised as a second term. Random tokens show both kinds, since they are properties of the
-weights: no text is needed.
+α = 1/2). Rows with a few large entries, typical of the input of `down_proj`: there no fixed factor helps, but a
+rotation spreads them, and where that is not enough the row's remainder is quantised as a second term. Random tokens
+show both kinds, since they are properties of the weights: no text is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,13 +20,14 @@ import onnx_ir as ir
 
 from dspark_export.graphs import save_graph
 from dspark_export.quantization.layers import LinearLayer, linear_layers
+from dspark_export.quantization.rotation import block_size, rotated
 from dspark_export.quantization.weights import Floats
 from dspark_export.reference_graph import ReferenceGraph
 from dspark_plugins.int8_linear import ZERO_POINT
 from dspark_plugins.int8_linear.reference import quantize_rows
 
 LARGEST_ERROR = 3e-4
-"""Share of an input's energy that its quantisation may lose (mean over rows) before it gets a second term."""
+"""Share of an input's energy that quantising may lose, mean over rows. Beyond: rotated first, or two terms."""
 
 ROWS, TOKENS = 8, 16
 SMALL, TINY = 1e-5, 1e-30
@@ -38,11 +39,13 @@ class LayerPlan(NamedTuple):
     """How the input of a layer is quantised.
 
     `smoothing` [K]: factors that the input is divided by, or None; `folded` if that happens in the norm before it.
-    `error`: share of the smoothed input's energy that one term loses, mean over rows. `terms`: how many it gets.
+    `rotation`: size of the blocks that the smoothed input is then rotated by, or 0. `error`: share of its energy that
+    one term loses, mean over rows. `terms`: how many it gets.
     """
 
     smoothing: Floats | None = None
     folded: bool = False
+    rotation: int = 0
     error: float = 0.0
     terms: int = 1
 
@@ -62,12 +65,12 @@ def plan_drafter(
     vocab_size: int,
     block_size: int,
     features: Floats,
-    shared: Mapping[str, Floats],
+    shared: Plans,
     progress: Progress | None = None,
 ) -> Plans:
     """Plans of a drafter graph, measured on the features that `plan_target` returned.
 
-    `shared`: smoothing that is in a weight already, because the target's graph has it too.
+    `shared`: plans of weights that are written already, because the target's graph has them too.
     """
     feeds = drafter_feeds(vocab_size, block_size, features)
     return _measure(model, feeds, TOKENS + block_size, progress, shared)[0]
@@ -101,7 +104,7 @@ def _measure(
     feeds: Arrays,
     capacity: int,
     progress: Progress | None,
-    shared: Mapping[str, Floats] | None = None,
+    shared: Plans | None = None,
 ) -> tuple[Plans, Arrays]:
     """Run `model` on `feeds`: plans by layer name, and the graph's own outputs.
 
@@ -131,14 +134,22 @@ def _measure(
     return plans, results
 
 
-def _plan(layers: list[LinearLayer], inputs: Floats, shared: Mapping[str, Floats]) -> LayerPlan:
+def _plan(layers: list[LinearLayer], inputs: Floats, shared: Plans) -> LayerPlan:
     given = next((shared[layer.name] for layer in layers if layer.name in shared), None)
-    factors = _smoothing(layers, inputs) if given is None else given
+    factors = _smoothing(layers, inputs) if given is None else given.smoothing
     smooth = inputs if factors is None else inputs / factors
-    quantized, scale = quantize_rows(smooth)
-    lost = smooth - (quantized.astype(np.float32) - ZERO_POINT) * scale
-    error = float(np.mean((lost**2).sum(axis=1) / np.maximum((smooth**2).sum(axis=1), TINY)))
-    return LayerPlan(factors, factors is not None and given is None, error, 1 if error <= LARGEST_ERROR else 2)
+    rotations = (0, block_size(inputs.shape[1])) if given is None else (given.rotation,)
+    errors = [_error(rotated(smooth, rotation)) for rotation in rotations]
+    chosen = next((index for index, error in enumerate(errors) if error <= LARGEST_ERROR), 0)
+    terms = 1 if errors[chosen] <= LARGEST_ERROR else 2
+    return LayerPlan(factors, factors is not None and given is None, rotations[chosen], errors[chosen], terms)
+
+
+def _error(x: Floats) -> float:
+    """Share of the energy of x [n, K] that one term loses, mean over rows."""
+    quantized, scale = quantize_rows(x)
+    lost = x - (quantized.astype(np.float32) - ZERO_POINT) * scale
+    return float(np.mean((lost**2).sum(axis=1) / np.maximum((x**2).sum(axis=1), TINY)))
 
 
 def _smoothing(layers: list[LinearLayer], inputs: Floats) -> Floats | None:

@@ -9,12 +9,14 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from dspark_engines.backends.onnxruntime.lower_argmax import lower_argmax
 from dspark_engines.backends.onnxruntime.lower_attention import (
     HEAD_DIM_MULTIPLE,
     lower_block_attention,
     lower_cached_attention,
 )
 from dspark_engines.backends.onnxruntime.lower_int8 import lower_int8_linear, lower_quantize_rows
+from dspark_engines.backends.onnxruntime.lower_norms import NORM, lower_norm, lower_residual_sum
 from dspark_engines.backends.onnxruntime.rewriting import Lowering
 from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
@@ -28,6 +30,7 @@ LINEAR = {
     for name, lower in ((QUANTIZE_ROWS, lower_quantize_rows), (INT8_LINEAR, lower_int8_linear))
     for terms in (1, 2)
 }
+STANDARD = {"Add": lower_residual_sum, NORM: lower_norm, "ArgMax": lower_argmax}
 LOWERED = (*ATTENTION, *LINEAR)
 
 
@@ -48,6 +51,8 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
 
 
 def _lower(low: Lowering, node: ir.Node) -> bool:
+    if not node.domain and node.op_type in STANDARD:
+        return STANDARD[node.op_type](low, node)
     if node.domain != DOMAIN or node.op_type not in LOWERED:
         return False
     if node.op_type in LINEAR:
