@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -52,7 +51,7 @@ def read(stream: RequestStream) -> Served:
     arrivals = []
     for event in stream:
         if isinstance(event, Tokens):
-            arrivals.append((time.perf_counter(), len(event.token_ids)))
+            arrivals.append((event.at, len(event.token_ids)))
         elif isinstance(event, Failed):
             raise event.error
         elif isinstance(event, Finished):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dspark_engines.errors import DsparkError
 from dspark_engines.runtime.request import GenerationRequest
@@ -13,9 +14,10 @@ from dspark_engines.runtime.result import GenerationResult
 
 @dataclass(frozen=True)
 class Tokens:
-    """New token ids, in order."""
+    """New token ids, in order, and when the round that brought them ended (seconds of `time.perf_counter`)."""
 
     token_ids: list[int]
+    at: float = field(default_factory=time.perf_counter, compare=False)
 
 
 @dataclass(frozen=True)
