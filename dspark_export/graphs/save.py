@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]
 
 
 def save_graph(model: ir.Model, path: Path, progress: Progress | None = None) -> dict[str, ir.ExternalTensor]:
-    """Write `path` and `path`.data and check the result with `onnx.checker`.
+    """Write `path` and, with weights of its own, `path`.data, and check the result with `onnx.checker`.
 
     Initializers that are already external (shared with another graph of the same directory) are only
     referred to. `progress(done, total)` counts tensors. Returns the external tensors by name.
@@ -29,7 +29,7 @@ def save_graph(model: ir.Model, path: Path, progress: Progress | None = None) ->
         and value.const_value.nbytes > SMALL
         and not isinstance(value.const_value, ir.ExternalTensor)
     ]
-    written = external_data.convert_tensors_to_external(
+    written = own and external_data.convert_tensors_to_external(
         own,
         path.parent,
         f"{path.name}.data",

@@ -36,6 +36,7 @@ def test_manifest_there_and_back(tiny_bundle: Path) -> None:
     assert json.loads((tiny_bundle / MANIFEST).read_text()) == manifest.model_dump(mode="json")
     found = {path.relative_to(tiny_bundle).as_posix() for path in tiny_bundle.rglob("*") if path.is_file()}
     assert {record.path for record in manifest.files} == found - {MANIFEST}
+    assert all(record.bytes for record in manifest.files)
     assert opened.file("onnx/target.onnx").is_file()
 
 
