@@ -14,7 +14,7 @@ from dspark_engines.bundle import Bundle, engine_identity, open_bundle
 from dspark_engines.errors import BackendError
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.verification import check_identity, compare, compare_engines
-from tests.backend.test_engines import BATCHES, build, draft, verify
+from tests.backend.test_engines import build, step_in_company, verify
 from tests.support import cuda_provider, tiny
 from tests.support.cuda_provider import SimulatedOrt, SimulatedSession
 
@@ -61,31 +61,8 @@ def test_engines_compute_what_the_exported_graphs_say(
 
 
 def test_rows_in_changing_company(bundle: Bundle, ort: SimulatedOrt) -> None:
-    """Requests step together and alone, some rounds are rolled back, rows of the caches are left over from others."""
-    random = np.random.default_rng(0)
     with opened(bundle) as engines, opened(bundle) as lone:
-        together = [(engines.verify.new_slot(), engines.draft.new_slot()) for _ in range(3)]
-        alone = [(lone.verify.new_slot(), lone.draft.new_slot()) for _ in range(3)]
-        used = [0, 0, 0]
-        for number, rows in enumerate(BATCHES):
-            counts = [int(random.integers(1, 9)) for _ in rows]
-            texts = [random.integers(0, tiny.VOCAB, count).tolist() for count in counts]
-            before = [used[row] for row in rows]
-            batch = verify(engines, [together[row][0] for row in rows], texts, before)
-            single = [verify(lone, [alone[r][0]], [text], [used[r]])[0] for r, text in zip(rows, texts, strict=True)]
-            for (logits, features), (logits_1, features_1) in zip(batch, single, strict=True):
-                assert compare("target.logits", logits, logits_1).passed
-                assert compare("target.features", features, features_1).passed
-            parts = [features for _, features in single]
-            drafts = draft(engines, [together[row][1] for row in rows], parts, before, rows)
-            for row, part, ours in zip(rows, parts, drafts, strict=True):
-                ids, confidence, logits = draft(lone, [alone[row][1]], [part], [used[row]], [row])[0]
-                assert ours[0].tolist() == ids.tolist()
-                assert compare("drafter.confidence_logits", ours[1], confidence).passed
-                if ours[2].size and logits.size:  # a greedy row alone has none, beside a sampled one it does
-                    assert compare("drafter.draft_logits", ours[2], logits).passed
-            for row, count in zip(rows, counts, strict=True):
-                used[row] += max(count - number % 3, 0)
+        step_in_company(engines, lone, greedy_logits=False)
 
 
 def test_a_long_row_leaves_its_neighbours_caches_alone(bundle: Bundle, ort: SimulatedOrt) -> None:

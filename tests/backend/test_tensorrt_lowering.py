@@ -12,7 +12,7 @@ from dspark_engines.backends.tensorrt.lowering import lower_graph, read_block_si
 from dspark_engines.backends.tensorrt.shapes import StepShape
 from dspark_engines.bundle import Bundle
 from dspark_export.verification import compare, compare_engines
-from tests.backend.test_engines import BATCHES, build, draft, verify
+from tests.backend.test_engines import build, draft, step_in_company, verify
 from tests.support import tiny
 from tests.support.lowered import lowered_bundle
 
@@ -38,31 +38,8 @@ def test_lowered_graphs_compute_what_the_exported_ones_say(
 
 
 def test_rows_in_changing_company(bundle: Bundle, tmp_path: Path) -> None:
-    """Requests step together and alone, some rounds are rolled back, and nobody clears what is left over."""
-    engines, random = lowered_bundle(bundle, tmp_path), np.random.default_rng(0)
-    lone = lowered_bundle(bundle, tmp_path)  # one request at a time
-    together = [(engines.verify.new_slot(), engines.draft.new_slot()) for _ in range(3)]
-    alone = [(lone.verify.new_slot(), lone.draft.new_slot()) for _ in range(3)]
-    used = [0, 0, 0]
-    for number, rows in enumerate(BATCHES):
-        counts = [int(random.integers(1, 9)) for _ in rows]
-        texts = [random.integers(0, tiny.VOCAB, count).tolist() for count in counts]
-        before = [used[row] for row in rows]
-        batch = verify(engines, [together[row][0] for row in rows], texts, before)
-        single = [verify(lone, [alone[r][0]], [text], [used[r]])[0] for r, text in zip(rows, texts, strict=True)]
-        for (logits, features), (logits_1, features_1) in zip(batch, single, strict=True):
-            assert compare("target.logits", logits, logits_1).passed
-            assert compare("target.features", features, features_1).passed
-        parts = [features for _, features in single]
-        drafts = draft(engines, [together[row][1] for row in rows], parts, before, rows)
-        for row, part, ours in zip(rows, parts, drafts, strict=True):
-            ids, confidence, logits = draft(lone, [alone[row][1]], [part], [used[row]], [row])[0]
-            assert ours[0].tolist() == ids.tolist()
-            assert compare("drafter.confidence_logits", ours[1], confidence).passed
-            assert logits.size == (row % 2) * ours[2].size  # of a greedy row alone nobody needs them
-            assert not logits.size or compare("drafter.draft_logits", ours[2], logits).passed
-        for row, count in zip(rows, counts, strict=True):
-            used[row] += max(count - number % 3, 0)
+    one, other = lowered_bundle(bundle, tmp_path), lowered_bundle(bundle, tmp_path)
+    step_in_company(one, other, greedy_logits=False)
 
 
 def test_a_step_costs_what_its_tokens_do(bundle: Bundle, tmp_path: Path) -> None:

@@ -252,6 +252,14 @@ class Backend(ABC):
         Asked before any heavy work.
         """
 
+    def require_float32(self, exported: Precision) -> None:
+        """For backends that lower precision by themselves: raises `BackendError` for graphs `exported` in less."""
+        if exported != "fp32":
+            raise BackendError(
+                f"backend '{self.name}' cannot compile graphs exported in {exported}",
+                hint="export them in fp32: leave --precision out, and choose --engine-precision",
+            )
+
     def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
         """Room that `compile` takes on the disk at its peak, roughly, for graphs with so many bytes of float32 weights.
 

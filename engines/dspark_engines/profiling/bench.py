@@ -74,10 +74,12 @@ class Bench:
         lengths = np.full(rows, tokens // rows) + (np.arange(rows) < tokens % rows)
         ids = self._random.integers(0, self._manifest.target.vocab_size, tokens)
         step = (self._slots, ids, lengths, np.full(rows, used), np.arange(logits))
-        trial, engine = self._trial(lengths), self._engines.verify
-        decides = logits == tokens and engine.decides(sampling=False)
+        engine = self._engines.verify
+        run = partial(engine.step, *step)
+        if logits == tokens and engine.decides(sampling=False):
+            run = partial(engine.step_and_decide, *step, self._trial(lengths))
         started = time.perf_counter()
-        engine.step_and_decide(*step, trial) if decides else engine.step(*step)
+        run()
         return time.perf_counter() - started
 
     def _trial(self, lengths: Ints) -> Trial:

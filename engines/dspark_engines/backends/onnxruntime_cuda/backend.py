@@ -37,11 +37,7 @@ class OnnxRuntimeCudaBackend(Backend):
         return str(onnxruntime.__version__)
 
     def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
-        if exported != "fp32":
-            raise BackendError(
-                f"backend '{self.name}' cannot compile graphs exported in {exported}",
-                hint="export them in fp32: leave --precision out, and choose --engine-precision",
-            )
+        self.require_float32(exported)
         asked = [name for name in OTHERS if getattr(options, name)]
         if asked:
             raise BackendError(

@@ -41,11 +41,7 @@ class _TrtBackend(Backend):
         return str(self.flavour.load().__version__)
 
     def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
-        if exported != "fp32":
-            raise BackendError(
-                f"backend '{self.name}' cannot compile graphs exported in {exported}",
-                hint="export them in fp32: leave --precision out, and choose --engine-precision",
-            )
+        self.require_float32(exported)
         from dspark_engines.backends.tensorrt.building.config import check_timing_cache
         from dspark_engines.backends.tensorrt.building.plugins import choose_plugins
         from dspark_engines.backends.tensorrt.building.target import check_precision, choose_capability

@@ -72,15 +72,8 @@ def draft_indices(rows: Placement, shape: StepShape, block: int, capacity: int) 
     }
 
 
-def filled(values: Ints, total: int) -> Ints:
-    """`values` with zeros behind them, `total` in all."""
-    result = np.zeros(total, np.int64)
-    result[: len(values)] = values
-    return result
-
-
-def filled_rows(values: np.ndarray, total: int) -> np.ndarray:
-    """`values` with rows of zeros behind them, `total` in all."""
+def filled(values: np.ndarray, total: int) -> np.ndarray:
+    """`values` with zeros, or rows of them, behind, `total` in all."""
     result = np.zeros((total, *values.shape[1:]), values.dtype)
     result[: len(values)] = values
     return result

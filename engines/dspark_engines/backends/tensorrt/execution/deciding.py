@@ -10,7 +10,7 @@ import numpy.typing as npt
 from dspark_engines.backends.base import DraftLogits, Ints, Trial, Verified
 from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
 from dspark_engines.backends.tensorrt.execution.launching import StepRunner
-from dspark_engines.backends.tensorrt.packing import filled_rows
+from dspark_engines.backends.tensorrt.packing import filled
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
 
 
@@ -39,7 +39,7 @@ class TrtDecider:
         if shape.wide:  # one row with one line
             shape = self._shapes.fit(1, 1)
         feeds: dict[str, npt.NDArray[Any]] = {
-            name: filled_rows(getattr(trial, name)[rows], shape.rows)
+            name: filled(getattr(trial, name)[rows], shape.rows)
             for name in ("draft_ids", "verify_lengths", "temperature")
         }
         block = trial.draft_ids.shape[1]
