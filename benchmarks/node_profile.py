@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from dspark_engines import Bundle
 from dspark_engines.backends import EngineOptions
 from dspark_engines.backends.onnxruntime import session as sessions
 from dspark_engines.backends.onnxruntime.backend import bucket_sizes
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.program import Feeds, OrtProgram, OrtSlot
 from dspark_engines.bundle import EngineInfo
 from node_kinds import RENAMING, kind_of, node_kinds
@@ -101,7 +101,7 @@ def _session(bundle: Bundle, engine: EngineInfo, threads: int, prefix: Path | No
     """As the backend opens it, but for the profiler."""
     if prefix is None:
         return sessions.open_session(bundle, engine, EngineOptions(threads))
-    settings = sessions.session_settings(bundle, engine, EngineOptions(threads))
+    settings = sessions.engine_settings(bundle, engine, EngineOptions(threads))
     settings.enable_profiling, settings.profile_file_prefix = True, str(prefix)
     model = bundle.file(engine.path).read_bytes()
     return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

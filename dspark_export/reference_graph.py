@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+
+from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import cpu_settings, self_check
+from dspark_engines.backends.onnxruntime.session import WEIGHTS_FOLDER
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -16,9 +19,7 @@ class ReferenceGraph:
     """An exported graph with its stacked caches [R, Hkv, C, D], kept between steps."""
 
     def __init__(self, path: Path, rows: int, capacity: int) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        self._session = _open(path)
         self._outputs = [value.name for value in self._session.get_outputs()]
         self.caches: Arrays = {
             value.name: np.zeros((rows, value.shape[1], capacity, value.shape[3]), np.float32)
@@ -32,3 +33,26 @@ class ReferenceGraph:
         for name in self.caches:
             self.caches[name] = results.pop(name.replace("_cache.", "_cache_out."))
         return results
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession:
+    """A session over the graph as it is, or with inlined functions where kernels need weights of their own."""
+    settings = cpu_settings()
+    if not self_check().precise:
+        return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    settings.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.absolute()))
+    return onnxruntime.InferenceSession(_with_own_weights(path), settings, providers=["CPUExecutionProvider"])
+
+
+def _with_own_weights(path: Path) -> bytes:
+    """The graph without functions, no weight shared by two integer products. Needs the extra [export]."""
+    import onnx_ir as ir
+    from onnx_ir.passes.common import InlinePass
+
+    from dspark_engines.backends.onnxruntime.own_weights import give_own_weights
+
+    model = ir.load(path)
+    InlinePass()(model)
+    give_own_weights(model.graph)
+    serialized: bytes = ir.to_proto(model).SerializeToString()
+    return serialized

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
 
+from dspark_engines.backends.onnxruntime.self_check import self_check
 from dspark_engines.bundle import EngineInfo, GraphInfo, Manifest, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.options import bundle_argument, json_option
@@ -20,11 +22,16 @@ def command(bundle: Path, as_json: bool) -> None:
     """Show what BUNDLE holds and what it was made from."""
     manifest = open_bundle(bundle).manifest
     if as_json:
-        print_json(manifest.model_dump())
+        print_json(manifest.model_dump() | _machine(manifest))
         return
     console = table_console()
     for table in (_facts(manifest), _graphs(manifest), _files(manifest)):
         console.print(table)
+
+
+def _machine(manifest: Manifest) -> dict[str, Any]:
+    """What this machine computes of the bundle's promise, where it is one about kernels."""
+    return {"self_check": self_check()._asdict()} if manifest.precision == "int8" else {}
 
 
 def _facts(manifest: Manifest) -> Table:
@@ -48,6 +55,8 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         f"confidence head {'yes' if drafter.confidence else 'no'}",
     )
     yield "precision", manifest.precision
+    if manifest.precision == "int8":
+        yield "int8 on this machine", self_check().describe()
     yield "limits", f"context {limits.context_length}, prefill chunk {limits.prefill_chunk}, slots {limits.slots}"
     for backend in manifest.backends:
         engines = ", ".join(_engine(engine) for engine in backend.engines)

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from dspark_engines.backends.onnxruntime.compile import compile_graph
+from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_export.graphs import save_graph
 from dspark_export.graphs.writer import GraphWriter
 from dspark_plugins.int8_linear import LEVELS, ZERO_POINT
@@ -43,8 +44,7 @@ def model(inner: int, outer: int, terms: int, seed: int = 0) -> tuple[ir.Model, 
 
 
 def run(path: Path, x: np.ndarray) -> np.ndarray:
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level, settings.intra_op_num_threads = 3, 1
+    settings = cpu_settings(1)
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
     fed = {"x": x, "lengths": np.array([len(x)]), "used": np.zeros(1, np.int64)}

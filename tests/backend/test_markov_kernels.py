@@ -149,14 +149,24 @@ def test_half_precision_weights(interpreter: Worker, kind: str, rows: int) -> No
 
 
 def test_rows_do_not_see_each_other(interpreter: Worker) -> None:
+    """Whatever the other rows hold, NaN included. Shapes stay: NumPy, under the interpreter, rounds by position."""
     case = Case("gated", 3, 2, TILE + 5, 16)
     head, weights = case.head(), tamed(weights_for(case.head(), case.vocab))
     feeds = feeds_for(head, [0.0, 1.0, 0.8], 6, case.vocab)
     together = run(interpreter, head, feeds, weights, sampling=True)
     for row in range(3):
-        alone = run(interpreter, head, {k: v[row : row + 1] for k, v in feeds.items()}, weights, sampling=True)
-        np.testing.assert_array_equal(alone.draft_ids[0], together.draft_ids[row])
-        np.testing.assert_array_equal(alone.draft_logits[0], together.draft_logits[row])
+        others = {name: among_strangers(array, row) for name, array in feeds.items()}
+        changed = run(interpreter, head, others, weights, sampling=True)
+        np.testing.assert_array_equal(changed.draft_ids[row], together.draft_ids[row])
+        np.testing.assert_array_equal(changed.draft_logits[row], together.draft_logits[row])
+        assert not np.array_equal(changed.draft_logits, together.draft_logits, equal_nan=True)
+
+
+def among_strangers(array: np.ndarray, row: int) -> np.ndarray:
+    """The same with other rows around `row`: NaN where there are floats, other ids and settings elsewhere."""
+    changed = array[::-1].copy() if array.ndim == 1 or array.dtype.kind != "f" else np.full_like(array, np.nan)
+    changed[row] = array[row]
+    return changed
 
 
 def test_the_interpreter_is_on_trial_and_says_what_went_wrong(interpreter: Worker) -> None:

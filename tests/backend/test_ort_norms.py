@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from dspark_engines.backends.onnxruntime.compile import compile_graph
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_export.graphs import save_graph
 from dspark_export.graphs.writer import GraphWriter
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_export.graphs import build_verification_graph
 from dspark_export.verification import compare
 from dspark_plugins.markov_head import MarkovHeadSpec

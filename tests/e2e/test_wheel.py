@@ -75,12 +75,12 @@ def test_every_module_and_type_marker_is_in_the_wheel(wheel: Path) -> None:
         path.relative_to(folder).as_posix()
         for folder in folders
         for package in PACKAGES
-        for pattern in ("*.py", "py.typed", "*.j2")
+        for pattern in ("*.py", "py.typed", "*.j2", "*.onnx")
         for path in (folder / package).rglob(pattern)
     }
     assert {f"{package}/py.typed" for package in PACKAGES} <= expected
     with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if name.endswith((".py", "/py.typed", ".j2"))}
+        packed = {name for name in archive.namelist() if name.endswith((".py", "/py.typed", ".j2", ".onnx"))}
     assert packed == expected
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from dspark_engines.backends.base import EnginePrecision, Engines
+from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
 from dspark_engines.backends.tensorrt.execution.launching import NOTHING
 from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
@@ -29,9 +30,7 @@ class OrtRunner:
         emulate_half(model.graph)
         path = folder / f"{model.graph.name}.onnx"
         save_lowered(model, path)
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(path, cpu_settings(), providers=["CPUExecutionProvider"])
         self._outputs = [value.name for value in self._session.get_outputs()]
         self._inputs = {value.name for value in self._session.get_inputs()}
         self.caches = {

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
+from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_export.graphs.writer import GraphWriter
 
 Arrays = Mapping[str, np.ndarray]
@@ -38,10 +39,7 @@ def session(model: ir.Model | Path) -> onnxruntime.InferenceSession:
     proto = onnx.load(model) if isinstance(model, Path) else ir.to_proto(model)
     if not isinstance(model, Path):
         onnx.checker.check_model(proto, full_check=True)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
-    settings.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(proto.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(proto.SerializeToString(), cpu_settings(1), providers=["CPUExecutionProvider"])
 
 
 def run(opened: onnxruntime.InferenceSession, feeds: Arrays) -> dict[str, np.ndarray]:

@@ -14,7 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnxruntime
+
+from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 
 POISON = 0xFF  # fresh memory holds NaNs
 
@@ -148,10 +150,8 @@ class SimulatedEngine:
     num_optimization_profiles = 1
 
     def __init__(self, cuda: SimulatedCuda, path: Path) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
         self.cuda = cuda
-        self.session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(path, cpu_settings(), providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         self.values = {value.name: value for value in [*inputs, *outputs]}
         self.inputs = [value.name for value in inputs]

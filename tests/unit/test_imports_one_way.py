@@ -85,6 +85,14 @@ def test_torch_is_only_the_oracle(package: str) -> None:
     assert [line for path in paths for line in found_in(path, ORACLE)] == []
 
 
+def test_one_module_loads_onnxruntime() -> None:
+    """It switches the library's telemetry off first."""
+    loader = FOLDERS["dspark_engines"] / "backends" / "onnxruntime" / "library.py"
+    paths = [path for _, path in MODULES if path != loader]
+    assert [line for path in paths for line in found_in(path, {"onnxruntime"})] == []
+    assert found_in(loader, {"onnxruntime"}) != []
+
+
 def test_cli_imports_dspark_export_only() -> None:
     assert found_in(ROOT / "cli.py", (set(FOLDERS) - {"dspark_export"}) | ORACLE) == []
 

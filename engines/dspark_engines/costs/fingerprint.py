@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from pathlib import Path
-
 from pydantic import BaseModel, ConfigDict
 
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle
-
-CPU_INFO = Path("/proc/cpuinfo")
+from dspark_engines.machine import instruction_set, processor_name, usable_cores
 
 
 class Fingerprint(BaseModel):
@@ -20,6 +15,8 @@ class Fingerprint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cpu: str
+    instruction_set: str = ""
+    """Machine type and the instructions that kernels are chosen by; "" in files of older versions."""
     cores: int
     threads: int
     spinning: bool = False
@@ -41,9 +38,10 @@ def take_fingerprint(bundle: Bundle, backend: str, options: EngineOptions) -> Fi
     for engine in info.engines if info else []:
         engines[engine.path] = hashes[engine.path]
         engines[engine.built_from.path] = engine.built_from.sha256
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return Fingerprint(
-        cpu=cpu_name(),
+        cpu=processor_name(),
+        instruction_set=instruction_set(),
         cores=cores,
         threads=options.threads or cores,
         spinning=options.spinning,
@@ -51,14 +49,3 @@ def take_fingerprint(bundle: Bundle, backend: str, options: EngineOptions) -> Fi
         backend_version=get_backend(backend).version,
         engines=engines,
     )
-
-
-def cpu_name() -> str:
-    """The processor's name, family and model, as far as the system tells."""
-    fields = {}
-    if CPU_INFO.is_file():
-        for line in CPU_INFO.read_text("utf-8", "replace").split("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            fields[name.strip()] = value.strip()
-    known = [fields.get(name, "") for name in ("model name", "cpu family", "model", "stepping")]
-    return " ".join(part for part in known if part) or platform.processor() or platform.machine()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from functools import partial
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.costs import take_fingerprint
+from dspark_engines.machine import usable_cores
 from dspark_engines.placement import Arrangement, Placement, Trial
 from dspark_engines.profiling.bench import Bench, Step
 from dspark_engines.profiling.turns import alternate, quartiles
@@ -41,7 +41,7 @@ def place(bundle: Bundle, backend: str, plan: PlacementPlan, progress: Progress)
     First the threads of engines that have the machine to themselves, by a round of one request, and whether they had
     better spin; then, for every larger number of requests, two cohorts against that.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     pairs = _pairs(cores) if get_backend(backend).own_engines else []
     larger = [requests for requests in sorted(set(plan.requests)) if requests > 1] if pairs else []
     measured = partial(_Trials, bundle, backend, plan, _Parts(progress, 2 + len(larger)))

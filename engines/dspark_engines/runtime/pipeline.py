@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal, NamedTuple
 
 from dspark_engines.backends import EngineOptions
+from dspark_engines.machine import usable_cores
 from dspark_engines.placement import Placement
 
 Pipeline = Literal["auto", "on", "off"]
@@ -45,7 +45,7 @@ def plan_cohorts(
         return Cohorts([places], "switched off", alone)
     if places < 2:
         return Cohorts([places], "one request at a time has nothing to overlap with", alone)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     pairs_from, beside, reason = 2, None, "two cohorts take turns on the engines"
     if own_engines:
         half = EngineOptions(options.threads or max(1, cores // 2), options.spinning)

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import onnxruntime
-
 from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, Engines
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.program import OrtProgram
+from dspark_engines.backends.onnxruntime.self_check import require_exact_integers
 from dspark_engines.backends.onnxruntime.session import open_session
 from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role
 from dspark_engines.errors import BackendError
@@ -61,6 +61,8 @@ class OnnxRuntimeBackend(Backend):
     @contextmanager
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
         info = self.find_engines(bundle)
+        if bundle.manifest.precision == "int8":
+            require_exact_integers(bundle)
         capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size  # contract of the ops
 
         def load(engine: EngineInfo) -> OrtProgram:

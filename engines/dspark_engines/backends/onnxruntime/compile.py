@@ -17,6 +17,7 @@ from dspark_engines.backends.onnxruntime.lower_attention import (
 )
 from dspark_engines.backends.onnxruntime.lower_int8 import lower_int8_linear, lower_quantize_rows
 from dspark_engines.backends.onnxruntime.lower_norms import NORM, lower_norm, lower_residual_sum
+from dspark_engines.backends.onnxruntime.own_weights import give_own_weights
 from dspark_engines.backends.onnxruntime.rewriting import Lowering
 from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
@@ -45,6 +46,7 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
     exact = any(node.op_type in LINEAR for node in model.graph)  # integers are, so the rest has to be as well
     low = Lowering(model.graph, lengths, slots, pad_single_rows=exact)
     low.run(lambda node: _lower(low, node))
+    give_own_weights(model.graph)
     for name in LOWERED:
         model.functions.pop((DOMAIN, name, ""), None)
     onnx.save(ir.to_proto(model), destination)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 """Inputs of one step, by name; caches are bound, not fed."""

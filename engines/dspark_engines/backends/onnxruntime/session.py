@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
-import onnxruntime
-
 from dspark_engines.backends.base import EngineOptions
+from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_engines.bundle import Bundle, EngineInfo
 from dspark_engines.errors import BackendError
 
@@ -16,26 +14,22 @@ SPIN_MICROSECONDS = "session.intra_op.spin_duration_us"
 STOP_SPINNING = "session.force_spinning_stop"
 SHORT_SPIN = 20
 """From one product to the next, mostly: waking a thread takes longer. Shared cores lose 3% to it, with no limit 30%."""
-ERRORS_ONLY = 3
 
 
-def session_settings(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.SessionOptions:
+def engine_settings(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.SessionOptions:
     """How one engine is opened."""
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
-    settings.inter_op_num_threads = 1
+    settings = cpu_settings(options.threads)
     settings.add_session_config_entry(SPINNING, "1")
     settings.add_session_config_entry(STOP_SPINNING, "1")  # between runs the cores are another session's
     if not options.spinning:
         settings.add_session_config_entry(SPIN_MICROSECONDS, str(SHORT_SPIN))
-    settings.log_severity_level = ERRORS_ONLY
     settings.add_session_config_entry(WEIGHTS_FOLDER, str(bundle.file(engine.weights).absolute()))
     return settings
 
 
 def open_session(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.InferenceSession:
     """Load one engine. Raises `BackendError` with ONNX Runtime's own words when it cannot."""
-    settings, model = session_settings(bundle, engine, options), bundle.file(engine.path).read_bytes()
+    settings, model = engine_settings(bundle, engine, options), bundle.file(engine.path).read_bytes()
     try:
         return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes, RuntimeError among them

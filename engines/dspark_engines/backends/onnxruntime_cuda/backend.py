@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from dspark_engines.backends.base import (
     Backend,
     CompiledEngine,
@@ -17,6 +15,7 @@ from dspark_engines.backends.base import (
     EnginePrecision,
     Engines,
 )
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.tensorrt.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError

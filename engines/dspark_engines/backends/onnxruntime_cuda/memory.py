@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
+
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 
 CACHE, CACHE_OUT = "_cache.", "_cache_out."
 """In the names of what goes into a step and of what comes out of it, in the same memory."""

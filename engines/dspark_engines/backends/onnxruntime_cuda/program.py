@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda.checking import INSTALL
 from dspark_engines.backends.onnxruntime_cuda.memory import CACHE, CACHE_OUT, DEVICE, Cache
 from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Feeds, Outputs

@@ -8,8 +8,8 @@ from contextlib import contextmanager, redirect_stdout
 from functools import cache
 
 import numpy as np
-import onnxruntime
 
+from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.session import WEIGHTS_FOLDER
 from dspark_engines.backends.onnxruntime_cuda.checking import CUDA, INSTALL
 from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE
