@@ -116,7 +116,7 @@ def _tensor(value: ir.Value) -> TensorInfo:
 
 
 def _target(pair: Pair) -> TargetInfo:
-    checkpoint, spec = pair.target, pair.target.spec
+    checkpoint, spec, text = pair.target, pair.target.spec, pair.target.text
     return TargetInfo(
         name=checkpoint.path.name,
         files=_identity(checkpoint.files),
@@ -124,9 +124,13 @@ def _target(pair: Pair) -> TargetInfo:
         vocab_size=spec.vocab_size,
         hidden_size=spec.shape.hidden_size,
         num_layers=spec.shape.num_layers,
-        eos_token_ids=list(spec.eos_token_ids),
+        eos_token_ids=[stop.id for stop in text.stop_tokens],
         bos_token_id=spec.bos_token_id,
-        add_bos=checkpoint.add_bos,
+        add_bos=text.add_bos,
+        add_eos=text.add_eos,
+        split_special_tokens=text.split_special_tokens,
+        clean_up_spaces=text.clean_up_spaces,
+        stop_tokens=list(text.stop_tokens),
         source=str(checkpoint.path.resolve()),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from dspark_engines.errors import CheckpointError
-from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE
+from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.graphs import (
     build_drafter_graph,
@@ -107,8 +108,10 @@ def _head_name(pair: Pair) -> str:
 
 
 def export_text(pair: Pair, folder: Path) -> None:
-    """tokenizer.json and, where the model has one, its chat template."""
+    """tokenizer.json, the names of its tokens and, where the model has one, its chat template."""
+    text = pair.target.text
     folder.mkdir(parents=True)
-    (folder / TOKENIZER_FILE).write_text(pair.target.tokenizer_json, "utf-8")
-    if pair.target.chat_template is not None:
-        (folder / TEMPLATE_FILE).write_text(pair.target.chat_template, "utf-8")
+    (folder / TOKENIZER_FILE).write_text(text.tokenizer_json, "utf-8")
+    (folder / TOKENS_FILE).write_text(json.dumps(dict(text.special_tokens), ensure_ascii=False, indent=1), "utf-8")
+    if text.chat_template is not None:
+        (folder / TEMPLATE_FILE).write_bytes(text.chat_template.encode())  # line ends as they are

@@ -14,8 +14,7 @@ from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.target_gguf import GgufFile, read_gguf_target
 from dspark_export.checkpoints.target_hf import read_hf_target
 from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors
-from dspark_export.checkpoints.tokenizer_gguf import read_gguf_tokenizer
-from dspark_export.checkpoints.tokenizer_hf import read_hf_chat_template, read_hf_tokenizer
+from dspark_export.checkpoints.text import TargetText, read_gguf_text, read_hf_text
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,7 @@ class TargetCheckpoint:
     path: Path
     spec: TargetSpec
     weights: Weights
-    tokenizer_json: str
-    chat_template: str | None
-    add_bos: bool
+    text: TargetText
 
     @property
     def files(self) -> list[Path]:
@@ -88,27 +85,13 @@ def _open_gguf(path: Path) -> TargetCheckpoint:
     file = GgufFile(path)
     spec, weights = read_gguf_target(file)
     _check_control_tokens(path, spec)
-    return TargetCheckpoint(
-        path=path,
-        spec=spec,
-        weights=weights,
-        tokenizer_json=read_gguf_tokenizer(file),
-        chat_template=file.get("tokenizer.chat_template"),
-        add_bos=bool(file.get("tokenizer.ggml.add_bos_token", False)),
-    )
+    return TargetCheckpoint(path, spec, weights, read_gguf_text(file, spec))
 
 
 def _open_hf(path: Path) -> TargetCheckpoint:
     spec, weights = read_hf_target(path)
     _check_control_tokens(path / "config.json", spec)
-    return TargetCheckpoint(
-        path=path,
-        spec=spec,
-        weights=weights,
-        tokenizer_json=read_hf_tokenizer(path, spec.vocab_size),
-        chat_template=read_hf_chat_template(path),
-        add_bos=False,  # tokenizer.json's own post-processor adds it where the model wants one
-    )
+    return TargetCheckpoint(path, spec, weights, read_hf_text(path, spec))
 
 
 def _check_control_tokens(path: Path, spec: TargetSpec) -> None:

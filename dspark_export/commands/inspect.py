@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from dspark_engines.backends.onnxruntime.self_check import self_check
-from dspark_engines.bundle import EngineInfo, GraphInfo, Manifest, open_bundle
+from dspark_engines.bundle import EngineInfo, GraphInfo, Manifest, TargetInfo, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.options import bundle_argument, json_option
 
@@ -48,6 +48,7 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.recipe is not None:
         yield "recipe", f"{manifest.recipe.name} (sha256 {manifest.recipe.sha256[:12]}), from {manifest.recipe.source}"
     yield "target", f"{target.name}: {target.architecture}, {target.num_layers} layers, vocabulary {target.vocab_size}"
+    yield "stops on", _stops(target)
     yield (
         "drafter",
         f"{drafter.name}: {drafter.num_layers} layers, block {drafter.block_size}, taps {drafter.target_layer_ids}, "
@@ -63,6 +64,12 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "engines", f"{backend.name} {backend.version}: {engines}"
     if not manifest.backends:
         yield "engines", "none: add them with dspark-export compile"
+
+
+def _stops(target: TargetInfo) -> str:
+    stops = [f"{stop.token} ({stop.id}, {stop.source})" for stop in target.stop_tokens]
+    stops = stops or [str(index) for index in target.eos_token_ids]  # bundles of older versions
+    return ", ".join(stops) or "nothing but the length"
 
 
 def _engine(engine: EngineInfo) -> str:

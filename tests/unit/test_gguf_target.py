@@ -79,8 +79,8 @@ def test_description(tmp_path: Path, tied: bool) -> None:
     eps = target.spec.shape.rms_norm_eps  # stored as float32
     assert eps == pytest.approx(spec.shape.rms_norm_eps, rel=1e-6)
     assert replaced(target.spec, rms_norm_eps=spec.shape.rms_norm_eps) == spec
-    assert target.chat_template == tiny.TEMPLATE
-    assert target.add_bos is False
+    assert target.text.chat_template == tiny.TEMPLATE
+    assert target.text.add_bos is False
     assert target.files == [tmp_path / "model.gguf"]
 
 
@@ -90,7 +90,7 @@ def test_description_without_the_optional_keys(tmp_path: Path) -> None:
     changes = dict.fromkeys(optional)
     spec = replaced(tiny.target_spec(), num_heads=3, num_kv_heads=1)  # 48 / 3 = 16, as head_dim says
     target = open_target(write_gguf_target(tmp_path / "model.gguf", spec, **changes))
-    assert (target.spec.shape.head_dim, target.spec.bos_token_id, target.chat_template) == (16, None, None)
+    assert (target.spec.shape.head_dim, target.spec.bos_token_id, target.text.chat_template) == (16, None, None)
 
 
 def test_linear_rope_scaling(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_opening_loads_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_tokenizer_is_that_of_the_metadata(tmp_path: Path) -> None:
     target = open_target(write_gguf_target(tmp_path / "model.gguf"))
-    tokenizer = Tokenizer.from_str(target.tokenizer_json)
+    tokenizer = Tokenizer.from_str(target.text.tokenizer_json)
     tokens = metadata(tiny.target_spec())["tokenizer.ggml.tokens"]
     assert [tokenizer.id_to_token(index) for index in range(len(tokens))] == tokens
     encoded = tokenizer.encode("<s>see the  12 cats</s>")

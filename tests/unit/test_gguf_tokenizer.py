@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from dspark_export.checkpoints.target_gguf import GgufFile
-from dspark_export.checkpoints.tokenizer_gguf import read_gguf_tokenizer
+from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("DSPARK_TEST_GGUF", ROOT / "build" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))

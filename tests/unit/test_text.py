@@ -99,7 +99,15 @@ def codec(folder: Path, tokenizer: Tokenizer, template: str | None, *, add_bos: 
     (folder / "tokenizer" / TOKENIZER_FILE).write_text(tokenizer.to_str(), "utf-8")
     if template is not None:
         (folder / "tokenizer" / TEMPLATE_FILE).write_text(template, "utf-8")
-    target = SimpleNamespace(bos_token_id=BOS, eos_token_ids=[EOS], add_bos=add_bos)
+    target = SimpleNamespace(
+        bos_token_id=BOS,
+        eos_token_ids=[EOS],
+        add_bos=add_bos,
+        add_eos=False,
+        vocab_size=260,
+        split_special_tokens=False,
+        clean_up_spaces=False,
+    )
     bundle: Any = SimpleNamespace(file=lambda name: folder / name, manifest=SimpleNamespace(target=target))
     return TextCodec(bundle)
 
@@ -115,7 +123,7 @@ def test_template_knows_what_transformers_gives_it() -> None:
     template = ChatTemplate("{% if add_generation_prompt %}\n  {{ messages[0].content | trim }}\n{% endif %}"
                             "{% for m in messages %}{{ loop.index }}{% endfor %} {{ strftime_now('%Y') }}"
                             "{{ [1, 'a'] | tojson }}")  # fmt: skip
-    assert re.fullmatch(r'  hi\n1 20\d\d\[1, "a"\]', template.render(" hi "))
+    assert re.fullmatch(r'  hi\n1 20\d\d\[1, "a"\]', template.render_turn(" hi "))
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["tokenizer adds it", "bundle adds it"])
@@ -147,7 +155,7 @@ def test_begin_token_comes_once(tmp_path: Path, own: bool) -> None:
 )  # fmt: skip
 def test_template_that_fails_is_a_users_error(template: str, fragment: str) -> None:
     with pytest.raises(RequestError) as caught:
-        ChatTemplate(template).render("hello")
+        ChatTemplate(template).render_turn("hello")
     assert fragment in str(caught.value)
     assert "--raw" in caught.value.hint
 

@@ -14,6 +14,7 @@ from dspark_engines.bundle.manifest import (
     Precision,
     RecipeInfo,
     Role,
+    StopToken,
     TargetInfo,
     TensorInfo,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Precision",
     "RecipeInfo",
     "Role",
+    "StopToken",
     "TargetInfo",
     "TensorInfo",
     "atomic_directory",

@@ -38,6 +38,14 @@ class FileRecord(_Record):
     bytes: NonNegativeInt
 
 
+class StopToken(_Record):
+    """A token that ends a sequence, and who says so: a file of the checkpoint, or a key of it."""
+
+    id: NonNegativeInt
+    token: str
+    source: str
+
+
 class TargetInfo(_Record):
     """The target's identity and what the runtime must know of it."""
 
@@ -50,6 +58,15 @@ class TargetInfo(_Record):
     eos_token_ids: list[int]
     bos_token_id: int | None
     add_bos: bool
+    """Whether the begin token goes in front of every prompt, beyond what tokenizer.json itself adds."""
+    add_eos: bool = False
+    """Whether the first of `eos_token_ids` goes behind every prompt, likewise."""
+    split_special_tokens: bool = False
+    """Whether control tokens that are spelled in a prompt are read as text."""
+    clean_up_spaces: bool = False
+    """Whether decoding drops spaces in front of punctuation."""
+    stop_tokens: list[StopToken] = []
+    """`eos_token_ids` with their names and origins; empty in bundles of older versions."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dspark_engines.text.spaces import SpaceCleaner
 from dspark_engines.text.tokenizer import BundleTokenizer
 
 REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not yet a character
@@ -14,8 +15,9 @@ class TextStream:
 
     def __init__(self, tokenizer: BundleTokenizer) -> None:
         self._tokenizer = tokenizer
+        self._cleaner = SpaceCleaner() if tokenizer.clean_up else None
         self._ids: list[int] = []
-        self._start = 0  # decoding restarts here: the last cut that fell between characters
+        self._start = 0  # decoding restarts here: the last cut that fell between characters, in front of some text
         self._shown = 0  # ids whose text has been given out
 
     def push(self, ids: Sequence[int]) -> str:
@@ -24,15 +26,21 @@ class TextStream:
         before, now = self._texts()
         if now.endswith(REPLACEMENT):
             return ""
-        self._start, self._shown = self._shown, len(self._ids)
-        return now[len(before) :]
+        if len(now) > len(before):  # ids without text stay in the window: decoders strip what comes first
+            self._start = self._shown
+        self._shown = len(self._ids)
+        return self._cleaned(now[len(before) :])
 
     def finish(self) -> str:
         """Whatever is left, incomplete characters as the replacement mark."""
         before, now = self._texts()
         self._shown = len(self._ids)
-        return now[len(before) :]
+        rest = self._cleaned(now[len(before) :])
+        return rest if self._cleaner is None else rest + self._cleaner.finish()
+
+    def _cleaned(self, piece: str) -> str:
+        return piece if self._cleaner is None else self._cleaner.push(piece)
 
     def _texts(self) -> tuple[str, str]:
-        decode = self._tokenizer.decode
+        decode = self._tokenizer.decode_as_is
         return decode(self._ids[self._start : self._shown]), decode(self._ids[self._start :])

@@ -8,6 +8,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.target_gguf import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.text.gguf_stops import END_TEXTS
 
 CONTROL, USER_DEFINED = 3, 4
 
@@ -34,7 +35,12 @@ PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "gpt-2": _gpt2,
     "smollm": _smollm,
     "llama-bpe": _llama3,
+    "llama-v3": _llama3,
+    "llama3": _llama3,
+    "falcon3": _llama3,
 }
+LLAMA3 = frozenset(name for name, build in PRE_TOKENIZERS.items() if build is _llama3)
+"""Names that llama.cpp knows for one pre-tokenizer (src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_LLAMA3)."""
 
 
 def read_gguf_tokenizer(file: GgufFile) -> str:
@@ -58,16 +64,21 @@ def read_gguf_tokenizer(file: GgufFile) -> str:
         )
     tokens = file.require("tokenizer.ggml.tokens", list)
     merges = [tuple(line.split(" ", 1)) for line in file.require("tokenizer.ggml.merges", list)]
-    whole_words = pre == "llama-bpe"  # Llama 3 takes a word that is in the vocabulary before it tries merges
+    whole_words = pre in LLAMA3  # Llama 3 takes a word that is in the vocabulary before it tries merges
     vocab, kinds = {token: index for index, token in enumerate(tokens)}, file.require("tokenizer.ggml.token_type", list)
     try:
         tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole_words))
         tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
         tokenizer.decoder = decoders.ByteLevel()
-        _add_special(tokenizer, tokens, kinds)
+        _add_special(tokenizer, tokens, _with_ends(tokens, kinds))
     except Exception as error:  # the library raises plain Exception
         raise CheckpointError(f"{file.path}: its tokenizer is not consistent: {error}", hint=CONVERT_AGAIN) from error
     return str(tokenizer.to_str())
+
+
+def _with_ends(tokens: list[str], kinds: list[int]) -> list[int]:
+    """Kinds of the tokens; what llama.cpp knows as the end of a turn is a control token whatever the file says."""
+    return [CONTROL if token in END_TEXTS else kind for token, kind in zip(tokens, kinds, strict=True)]
 
 
 def _add_special(tokenizer: Tokenizer, tokens: list[str], kinds: list[int]) -> None:
