@@ -99,7 +99,8 @@ QWEN3 = """{%- if tools %}
 {%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
 {%- for message in messages[::-1] %}
     {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+    {%- set answer = message.content is string and message.content.startswith('<tool_response>') %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not answer %}
         {%- set ns.multi_step_tool = false %}
         {%- set ns.last_query_index = index %}
     {%- endif %}
@@ -121,7 +122,8 @@ QWEN3 = """{%- if tools %}
             {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
         {%- endif %}
         {%- if loop.index0 > ns.last_query_index or loop.last %}
-            {{- '<|im_start|>' + message.role + '\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') }}
+            {{- '<|im_start|>' + message.role + '\\n<think>\\n' + reasoning_content.strip('\\n') }}
+            {{- '\\n</think>\\n\\n' + content.lstrip('\\n') }}
         {%- else %}
             {{- '<|im_start|>' + message.role + '\\n' + reasoning_content + content }}
         {%- endif %}
@@ -178,8 +180,9 @@ TEMPLATES = {
     "{{ messages | tojson(ensure_ascii=true, separators=(',', ':')) }}",
     "tools": "{% if tools is not none %}TOOLS{% endif %}{% if documents is not none %}DOCS{% endif %}"
     "{{ tools is defined }}{{ documents is defined }}{{ add_generation_prompt }}",
-    "names": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ unk_token }}|{{ sep_token }}|{{ cls_token is defined }}",
-    "undefined": "{{ sep_token + messages[0].content }}",
+    "names": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ unk_token }}|{{ sep_token }}|"
+    "{{ cls_token is defined }}",
+    "undefined": "{% if messages|length > 1 %}{{ sep_token + messages[0].content }}{% endif %}{{ sep_token }}.",
     "loops": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
     "{% if m.role == 'assistant' %}{% continue %}{% endif %}{{ ns.n }}{{ m['content'].strip() }}"
     "{% if loop.last %}{% break %}{% endif %}{% endfor %}{{ dict(a=1) }}{{ strftime_now('%Y-%m') }}",
@@ -187,7 +190,7 @@ TEMPLATES = {
     "{% endfor %}\n\n",
     "macros": "{% macro say(m) %}{% generation %}{{ m.role }}={{ m.content }}{% endgeneration %}{% endmacro %}"
     "{% for m in messages %}{{ say(m) }}{% endfor %}",
-    "demands a system message": "{% if messages[0].role != 'system' %}{{ raise_exception('a system message is needed') }}"
-    "{% endif %}{{ messages[0].content }}",
+    "demands a system message": "{% if messages[0].role != 'system' %}"
+    "{{ raise_exception('a system message is needed') }}{% endif %}{{ messages[0].content }}",
 }
 DEMANDING = {"demands a system message"}

@@ -52,7 +52,7 @@ def sentencepiece() -> Tokenizer:
 
 def words() -> Tokenizer:
     """No BPE: whole words, joined by spaces, which transformers may clean up."""
-    known = [*SPECIAL, *"a cat sat . ? ! , ' n't 'm 's 've 're I do the 12 ©".split()]
+    known = [*SPECIAL, "a", "cat", ".", "?", "!", ",", "'", "n't", "'m", "'s", "'ve", "'re", "I", "do", "the", "12"]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(known)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+"), "removed")
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])

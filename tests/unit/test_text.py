@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from dspark_engines.bundle import TargetInfo
 from dspark_engines.errors import BundleError, RequestError
-from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, BundleTokenizer, TextCodec, TextStream
+from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE, BundleTokenizer, TextCodec, TextStream
 from dspark_engines.text.chat import ChatTemplate
+from dspark_engines.text.spaces import SpaceCleaner, clean_up_spaces
 from tests.support import tiny
 from tests.support.tiny_gguf import gguf_bytes
 
@@ -42,7 +44,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BundleTokenizer:
     return BundleTokenizer(folder)
 
 
-def chunks_of(ids: list[int], cuts: list[int]) -> list[list[int]]:
+def chunks_of(ids: list[Any], cuts: list[int]) -> list[list[Any]]:
     edges = [0, *sorted({cut % (len(ids) + 1) for cut in cuts}), len(ids)]
     return [ids[a:b] for a, b in itertools.pairwise(edges)]
 
@@ -94,19 +96,39 @@ def test_a_byte_fallback_decoder_keeps_its_spaces(tmp_path: Path) -> None:
     assert streamed(BundleTokenizer(tmp_path), [[token] for token in ids]) == "the catsé the cat"
 
 
-def codec(folder: Path, tokenizer: Tokenizer, template: str | None, *, add_bos: bool = False) -> TextCodec:
-    (folder / "tokenizer").mkdir()
+def test_a_control_token_does_not_swallow_the_space_behind_it(tmp_path: Path) -> None:
+    """Decoders that strip the first space must not see a window that begins with a token without text."""
+    tokens = ["<unk>", "▁the", "▁cat", "</s>", *(f"<0x{byte:02X}>" for byte in b"\n\x80")]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, [], byte_fallback=True))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    tokenizer.add_special_tokens(["</s>"])
+    (tmp_path / TOKENIZER_FILE).write_text(tokenizer.to_str(), "utf-8")
+    ours = BundleTokenizer(tmp_path)
+    assert streamed(ours, [[2], [3], [1]]) == ours.decode([2, 3, 1]) == "cat the"
+    # a newline is shown when the run of bytes that it begins is known to be UTF-8
+    assert streamed(ours, [[2], [4], [1]]) == ours.decode([2, 4, 1]) == "cat\n the"
+    assert streamed(ours, [[2], [4], [3], [5]]) == ours.decode([2, 4, 3, 5]) == "cat" + 2 * REPLACEMENT
+
+
+@given(text=st.text(" .?!,'ntmsvrexy", max_size=20), cuts=CUTS)
+@settings(max_examples=300, deadline=None)
+def test_cleaned_text_is_the_same_whole_and_in_pieces(text: str, cuts: list[int]) -> None:
+    cleaner, shown = SpaceCleaner(), ""
+    for piece in chunks_of([*text], cuts):
+        shown += cleaner.push("".join(piece))
+    assert shown + cleaner.finish() == clean_up_spaces(text)
+
+
+def codec(
+    folder: Path, tokenizer: Tokenizer, template: str | None, *, add_bos: bool = False, add_eos: bool = False
+) -> TextCodec:
+    (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer" / TOKENIZER_FILE).write_text(tokenizer.to_str(), "utf-8")
     if template is not None:
         (folder / "tokenizer" / TEMPLATE_FILE).write_text(template, "utf-8")
-    target = SimpleNamespace(
-        bos_token_id=BOS,
-        eos_token_ids=[EOS],
-        add_bos=add_bos,
-        add_eos=False,
-        vocab_size=260,
-        split_special_tokens=False,
-        clean_up_spaces=False,
+    target = TargetInfo.model_construct(
+        vocab_size=260, bos_token_id=BOS, eos_token_ids=[EOS], add_bos=add_bos, add_eos=add_eos
     )
     bundle: Any = SimpleNamespace(file=lambda name: folder / name, manifest=SimpleNamespace(target=target))
     return TextCodec(bundle)
@@ -138,6 +160,35 @@ def test_begin_token_comes_once(tmp_path: Path, own: bool) -> None:
     assert text.prompt_ids("<s>ab", raw=True)[-3:] == [BOS, *b"ab"]
 
 
+def test_llama_cpp_begins_a_conversation_once(tmp_path: Path) -> None:
+    """A bundle from GGUF that wants a begin token: in front of every prompt, whether the template writes it or not."""
+    silent = codec(tmp_path / "silent", every_byte_tokenizer(), "{{ messages[0].content }}", add_bos=True)
+    assert silent.prompt_ids("ab") == [BOS, *b"ab"]
+    assert silent.prompt_ids("<s>ab", raw=True) == [BOS, BOS, *b"ab"]
+    closed = codec(tmp_path / "closed", every_byte_tokenizer(), "{{ messages[0].content }}</s>", add_eos=True)
+    assert closed.prompt_ids("ab") == [*b"ab", EOS]
+    assert closed.prompt_ids("ab", raw=True) == [*b"ab", EOS]
+
+
+def test_bundles_with_named_tokens_give_templates_only_these(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / TOKENS_FILE).write_text('{"eos_token": "<s>"}')
+    text = codec(tmp_path, every_byte_tokenizer(), "{{ bos_token is defined }}{{ eos_token }}")
+    assert text.prompt_ids("x") == [*b"False", BOS]
+
+
+def test_damaged_names(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / TOKENS_FILE).write_text('{"eos_token": 5}')
+    with pytest.raises(BundleError, match=r"special_tokens_map\.json: not a list of tokens by name"):
+        codec(tmp_path, every_byte_tokenizer(), "x").prompt_ids("x")
+
+
+def test_an_empty_conversation_is_refused() -> None:
+    with pytest.raises(RequestError, match="the conversation is empty"):
+        ChatTemplate("x").render([])
+
+
 @pytest.mark.parametrize(
     ("template", "fragment"),
     [
@@ -145,6 +196,8 @@ def test_begin_token_comes_once(tmp_path: Path, own: bool) -> None:
         ("{{ messages.undefined.thing }}", "undefined"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.__class__.__base__.__subclasses__() }}", "unsafe"),
+        ("{{ namespace(_a=1) }}", "underscore"),
+        ("{% set ns = namespace() %}{% set ns._a = 1 %}", "underscore"),
         ("{{ messages.append(1) }}", "append"),
         ("{{ raise_exception.__globals__.keys() }}", "unsafe"),
         ("{% include '/etc/passwd' %}", "loader"),

@@ -85,15 +85,20 @@ def _add_declared(tokenizer: Tokenizer, declared: DeclaredTokens, names: dict[st
     """Add what the files declare, in the order of transformers, which decides the ids of new tokens."""
     tokens = [declared.added[index] for index in sorted(declared.added)]
     known = {token.content for token in (*tokens, *tokenizer.get_added_tokens_decoder().values())}
-    for entry in (*names.values(), *declared.extra):
-        if spelling(entry) not in known:
-            known.add(spelling(entry))
-            tokens.append(AddedToken(entry, special=True) if isinstance(entry, str) else entry.named_token())
+    new = [entry for entry in (*names.values(), *declared.extra) if spelling(entry) not in known]
+    unique: dict[tuple[type, str], Entry] = {}
+    for entry in new:
+        unique.setdefault((type(entry), spelling(entry)), entry)  # a text and a record of it both: the later one counts
+    tokens += [_as_token(entry) for entry in unique.values()]
     spelled = {spelling(entry) for entry in names.values()}
     for token in tokens:
         if token.content in spelled:
             token.special = True
     tokenizer.add_tokens(tokens)
+
+
+def _as_token(entry: Entry) -> AddedToken:
+    return AddedToken(entry, special=True) if isinstance(entry, str) else entry.named_token()
 
 
 def _finish(

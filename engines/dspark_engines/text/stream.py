@@ -24,7 +24,7 @@ class TextStream:
         """Text made certain by `ids`; empty while a character is incomplete."""
         self._ids.extend(ids)
         before, now = self._texts()
-        if now.endswith(REPLACEMENT):
+        if now.endswith(REPLACEMENT) or self._tokenizer.ends_in_bytes(self._ids[self._start :]):
             return ""
         if len(now) > len(before):  # ids without text stay in the window: decoders strip what comes first
             self._start = self._shown

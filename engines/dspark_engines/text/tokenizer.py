@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -43,6 +44,31 @@ class BundleTokenizer:
         self._begin = [] if begin is None else [begin]
         self._end = [] if end is None else [end]
         self.clean_up = clean_up
+
+    @cached_property
+    def _byte_tokens(self) -> frozenset[int]:
+        """Ids that stand for one byte each, where the decoder puts runs of them together (sentencepiece's)."""
+        decoder = self._tokenizer.decoder
+        if decoder is None or b'"ByteFallback"' not in decoder.__getstate__():
+            return frozenset()
+        ids = (self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+        return frozenset(index for index in ids if index is not None)
+
+    @cached_property
+    def _silent(self) -> frozenset[int]:
+        """Control tokens, which decoding leaves out."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(index for index, token in added.items() if token.special)
+
+    def ends_in_bytes(self, ids: Sequence[int]) -> bool:
+        """Whether what comes next may still change the end of the text of `ids`.
+
+        A run of byte tokens is decoded as a whole: if it is not UTF-8, every byte of it becomes a replacement mark.
+        """
+        if not self._byte_tokens:
+            return False
+        last = next((index for index in reversed(ids) if index not in self._silent), None)
+        return last in self._byte_tokens
 
     def encode(self, text: str, *, complete: bool = False) -> list[int]:
         """Token ids of `text`; control tokens written out in it are recognised.
