@@ -113,6 +113,19 @@ TARGETS = {
     "target: eos outside": target(lambda t: tiny.edit_config(t, eos_token_id=128), "eos_token_id 128 lies outside"),
     "target: no tokenizer": target(lambda t: (t / "tokenizer.json").unlink(), "target/tokenizer.json: no such file"),
     "target: tokenizer cut": target(lambda t: cut(t / "tokenizer.json", 99), "target/tokenizer.json: not a tokenizer"),
+    "target: template is no Jinja": target(
+        lambda t: (t / "chat_template.jinja").write_text("{% for m in messages %}"), "target: chat template: Unexpected"
+    ),
+    "target: template refuses all": target(
+        lambda t: (t / "chat_template.jinja").write_text("{{ raise_exception('never') }}"), "conversation: never"
+    ),
+    "target: tokenizer of a class with code": target(
+        lambda t: (t / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}'),
+        "tokenizer_class BertTokenizer is not supported",
+    ),
+    "target: tokenizer config cut": target(
+        lambda t: (t / "tokenizer_config.json").write_text('{"bos_token": '), "tokenizer_config.json: not readable"
+    ),
     "gguf: not there": gguf(lambda g: g.unlink(), "model.gguf: no such file"),
     "gguf: cut in the weights": gguf(lambda g: cut(g, -1), "model.gguf: not a complete GGUF file"),
     "gguf: cut in the metadata": gguf(lambda g: cut(g, 1000), "model.gguf: not a complete GGUF file"),

@@ -26,7 +26,7 @@ PROMPTS = (
     " leads and trails ",
     "a\n\nb\r\n\tc\n",
     "Grüße é e\u0301 世界 🙂 \u00a0\u2028 ﬁ",
-    "x <|im_end|> y<|im_start|>z</s><s> <new> <plain>q <left> r <img>",
+    "x <|im_end|> y<|im_start|>z</s><s> <new> <plain>q <left> r <img> <|eot|> e",
     "if (a < b && c > 'd') \"q\" \\n",
     "do n't , I 'm a cat . the cat 's ? !",
     "<|endoftext|> <unk><pad>",
