@@ -34,7 +34,15 @@ def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
 
     shown = run(capsys, "inspect", output)
     assert shown.code == 0
-    for fact in ("target: llama, 4 layers", "taps [0, 2]", "vanilla (rank 8)", "context 96", "onnx/target.onnx.data"):
+    stops = "stops on </s> (2, config.json)"
+    for fact in (
+        stops,
+        "target: llama, 4 layers",
+        "taps [0, 2]",
+        "vanilla (rank 8)",
+        "context 96",
+        "onnx/target.onnx.data",
+    ):
         assert fact in " ".join(re.sub("[│┃]", " ", shown.out).split())
     assert run(capsys, "inspect", output, "--json").json == json.loads((output / "manifest.json").read_text())
 
