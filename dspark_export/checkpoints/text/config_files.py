@@ -103,22 +103,28 @@ def declared_tokens(directory: Path, config: TokenizerConfig, own: list[dict[str
 
     A config with `added_tokens_decoder` is complete: the older files, and `own`, are read only without it.
     """
-    named = _names(directory / CONFIG, config)
+    names = _names(directory / CONFIG, config)
     lists = (config.extra_special_tokens, config.additional_special_tokens)
     extra = next((tuple(entries) for entries in lists if entries and isinstance(entries, list)), ())
     if config.added_tokens_decoder is not None:
         added = {index: entry.token() for index, entry in config.added_tokens_decoder.items()}
-        return DeclaredTokens(named=named, extra=extra, added=added)
+        return DeclaredTokens(named=names.all, extra=extra, added=added)
     older = _read(TokensMap, directory / TOKENS_MAP)
-    named |= _names(directory / TOKENS_MAP, older)
-    extra = _merged(extra, older)
-    special = {spelling(entry) for entry in (*named.values(), *extra) if entry is not None}
+    older_names = _names(directory / TOKENS_MAP, older)
+    more = older.extra_special_tokens if isinstance(older.extra_special_tokens, list) else []
+    plain = (*names.without(older_names), *(extra if _is_listed(config) else ()))
+    special = {entry for entry in plain if isinstance(entry, str)}  # records in the config are not looked into
+    special |= {spelling(entry) for entry in (*older_names.standard.values(), *more) if entry is not None}
+    names = names.overruled(older_names)
+    if not _is_listed(config) and older.additional_special_tokens is not None:
+        extra = tuple(older.additional_special_tokens)
     added = {
         index: AddedToken(text, normalized=text not in special, special=text in special)
         for text, index in (_read(AddedIds, directory / ADDED, {}).root).items()
     }
     added |= {entry["id"]: TokenEntry.model_validate(entry).token() for entry in own}
-    return DeclaredTokens(named=named, extra=extra, added=added)
+    listed = (*extra, *(entry for entry in more if entry not in extra))
+    return DeclaredTokens(named=names.all, extra=listed, added=added)
 
 
 def spelling(entry: Entry) -> str:
@@ -126,23 +132,52 @@ def spelling(entry: Entry) -> str:
     return entry if isinstance(entry, str) else entry.content
 
 
-def _merged(extra: tuple[Entry, ...], older: TokensMap) -> tuple[Entry, ...]:
-    """The older list counts where the config has none; the newer list is a supplement."""
-    more = older.extra_special_tokens
-    listed = extra or tuple(older.additional_special_tokens or ())
-    return (*listed, *(entry for entry in more if entry not in listed)) if isinstance(more, list) else listed
+@dataclass(frozen=True)
+class _Names:
+    """One file's names: the standard ones, others whose value is a record, others that are plain or in a dict.
+
+    transformers keeps these apart; they decide which of two files counts and in which order new tokens get ids.
+    """
+
+    standard: dict[str, Entry | None]
+    written: dict[str, Entry | None]
+    plain: dict[str, Entry | None]
+
+    @property
+    def all(self) -> dict[str, Entry | None]:
+        return self.standard | self.written | self.plain
+
+    def without(self, older: _Names) -> list[Entry | None]:
+        """The values of standard names that the older file does not set."""
+        return [entry for name, entry in self.standard.items() if name not in older.standard]
+
+    def overruled(self, older: _Names) -> _Names:
+        """With the older file's names: its standard ones count, its others where the config has none."""
+        others = older.written | older.plain
+        return _Names(self.standard | older.standard, self.written | others, self.plain)
 
 
-def _names(path: Path, config: TokenizerConfig | TokensMap) -> dict[str, Entry | None]:
-    """The names that `config` sets: the standard ones, any other `…_token`, and a dict of extra ones."""
+def _names(path: Path, config: TokenizerConfig | TokensMap) -> _Names:
     values = config.model_extra or {}
-    names = {name: _entry(path, name, values[name]) for name in NAMED if name in values}
     others = {name: value for name, value in values.items() if name.endswith("_token") and name not in NAMED}
-    written = {name: value for name, value in others.items() if isinstance(value, dict)}
-    plain = {name: value for name, value in others.items() if isinstance(value, str)}
-    names |= {name: _entry(path, name, value) for name, value in (written | plain).items()}
-    extra = config.extra_special_tokens
-    return {**names, **extra} if isinstance(extra, dict) else names
+    more = config.extra_special_tokens if isinstance(config.extra_special_tokens, dict) else {}
+
+    def entries(names: Mapping[str, Any]) -> dict[str, Entry | None]:
+        return {name: _entry(path, name, value) for name, value in names.items()}
+
+    return _Names(
+        entries({name: values[name] for name in NAMED if name in values}),
+        entries({name: value for name, value in others.items() if isinstance(value, dict)}),
+        {**entries({name: value for name, value in others.items() if isinstance(value, str)}), **more},
+    )
+
+
+def _is_listed(config: TokenizerConfig) -> bool:
+    """Whether the config has a list of further tokens, be it an empty one: the older file's list is passed over."""
+    newer, present = config.extra_special_tokens, config.model_fields_set
+    if "extra_special_tokens" in present and not isinstance(newer, dict):
+        return True
+    return "additional_special_tokens" in present and not newer
 
 
 def _entry(path: Path, name: str, value: Any) -> Entry | None:

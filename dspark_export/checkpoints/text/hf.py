@@ -19,7 +19,7 @@ def read_hf_text(directory: Path, spec: TargetSpec) -> TargetText:
     """As `AutoTokenizer.from_pretrained` reads `directory`. Raises `CheckpointError`."""
     found = read_hf_tokenizer(directory, spec.vocab_size)
     text = TargetText(
-        tokenizer_json=found.tokenizer.to_str(),
+        tokenizer_json=found.json,
         special_tokens=found.names,
         chat_template=read_hf_chat_template(directory, found.config),
         stop_tokens=_stops(directory, spec, found),

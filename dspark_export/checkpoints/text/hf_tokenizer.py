@@ -32,6 +32,19 @@ class HfTokenizer:
     config: TokenizerConfig
 
     @property
+    def json(self) -> str:
+        """tokenizer.json's text.
+
+        The library leaves a token out of text once it was a control token, whatever a later record says of it; its
+        file knows only the last record.
+        """
+        data = json.loads(self.tokenizer.to_str())
+        for token in data["added_tokens"]:
+            decoded = self.tokenizer.decode([token["id"]], skip_special_tokens=True)
+            token["special"] = token["special"] or decoded == ""
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+    @property
     def clean_up_spaces(self) -> bool:
         """transformers leaves BPE alone, unless asked by a longer key: cleaning up corrupts its text."""
         config = self.config
@@ -82,14 +95,17 @@ def _defaults(pipeline: Pipeline | None, padding: dict[str, Any] | None) -> dict
 
 
 def _add_declared(tokenizer: Tokenizer, declared: DeclaredTokens, names: dict[str, Entry]) -> None:
-    """Add what the files declare, in the order of transformers, which decides the ids of new tokens."""
+    """Add what the files declare, in the order of transformers, which decides the ids of new tokens.
+
+    Of two records of one token the later one counts.
+    """
     tokens = [declared.added[index] for index in sorted(declared.added)]
     known = {token.content for token in (*tokens, *tokenizer.get_added_tokens_decoder().values())}
-    new = [entry for entry in (*names.values(), *declared.extra) if spelling(entry) not in known]
-    unique: dict[tuple[type, str], Entry] = {}
-    for entry in new:
-        unique.setdefault((type(entry), spelling(entry)), entry)  # a text and a record of it both: the later one counts
-    tokens += [_as_token(entry) for entry in unique.values()]
+    new: list[Entry] = []
+    for entry in (*names.values(), *declared.extra):
+        if spelling(entry) not in known and entry not in new:
+            new.append(entry)
+    tokens += [_as_token(entry) for entry in new]
     spelled = {spelling(entry) for entry in names.values()}
     for token in tokens:
         if token.content in spelled:
