@@ -112,6 +112,26 @@ CASES: dict[str, Case] = {
         FAST | {"additional_special_tokens": ["<img>"]},
         {"special_tokens_map": {"extra_special_tokens": ["<new>"], "additional_special_tokens": ["<left>"]}},
     ),
+    "older names, an empty list": (
+        byte_level,
+        FAST | {"additional_special_tokens": []},
+        {"special_tokens_map": {"additional_special_tokens": ["<img>"]}, "added_tokens": {"<new>": 271}},
+    ),
+    "older names, order of ids": (
+        byte_level,
+        FAST | {"image_token": "<new>", "extra_special_tokens": {"boi": "<plain>"}},
+        {"special_tokens_map": {"audio_token": "<img>", "image_token": "<left>"}, "added_tokens": {"<img>": 275}},
+    ),
+    "a control token that the config calls none": (
+        byte_level,
+        FAST | {"added_tokens_decoder": added(6, "<|eot|>", rstrip=True)},
+        {},
+    ),
+    "one token, two records": (
+        byte_level,
+        FAST | {"eos_token": "<new>", "additional_special_tokens": [WRITTEN, "<new>"], "added_tokens_decoder": {}},
+        {},
+    ),
     "older names, overruled": (
         byte_level,
         FAST | {"eos_token": "</s>", "added_tokens_decoder": {}},
