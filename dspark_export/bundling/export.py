@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
 
-from dspark_engines.errors import CheckpointError
+from dspark_engines.errors import CheckpointError, DsparkError
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.graphs import (
@@ -30,8 +31,21 @@ Tensors = Mapping[str, ir.ExternalTensor]
 
 def export_pair(pair: Pair, root: Path, plan: BuildPlan, reporter: Reporter) -> None:
     """Export both graphs and the tokenizer into `root`."""
-    export_graphs(pair, root / "onnx", plan, reporter)
+    with _reading_weights():
+        export_graphs(pair, root / "onnx", plan, reporter)
     export_text(pair, root / "tokenizer")
+
+
+@contextmanager
+def _reading_weights() -> Iterator[None]:
+    """onnx-ir wraps what a weight raised while it was read; the user needs the reason."""
+    try:
+        yield
+    except ir.serde.SerdeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, DsparkError):
+            cause = cause.__cause__
+        raise (cause or error) from None
 
 
 def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> None:

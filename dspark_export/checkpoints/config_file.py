@@ -75,7 +75,7 @@ class DecoderConfig(GenerationConfig):
     intermediate_size: PositiveInt
     num_hidden_layers: PositiveInt
     num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
+    num_key_value_heads: PositiveInt | None = None
     head_dim: PositiveInt | None = None
     vocab_size: PositiveInt
     max_position_embeddings: PositiveInt
@@ -87,15 +87,18 @@ class DecoderConfig(GenerationConfig):
     attention_bias: Literal[False] = False
     mlp_bias: Literal[False] = False
     use_sliding_window: Literal[False] = False
+    layer_types: list[Literal["full_attention"]] | None = None
+    partial_rotary_factor: float = Field(default=1.0, ge=1.0, le=1.0)
     bos_token_id: NonNegativeInt | None = None
     tie_word_embeddings: bool = Field(default=False)
 
     def decoder_shape(self, path: Path, *, qk_norm: bool) -> DecoderShape:
         """The normalised shape. Raises `CheckpointError` when heads do not divide or rope has no base."""
-        if self.num_attention_heads % self.num_key_value_heads:
+        kv_heads = self.num_key_value_heads or self.num_attention_heads
+        if self.num_attention_heads % kv_heads:
             raise CheckpointError(
                 f"{path}: num_attention_heads {self.num_attention_heads} is not a multiple of "
-                f"num_key_value_heads {self.num_key_value_heads}",
+                f"num_key_value_heads {kv_heads}",
                 hint="grouped-query attention needs whole groups; check the config against the weights",
             )
         return DecoderShape(
@@ -103,7 +106,7 @@ class DecoderConfig(GenerationConfig):
             intermediate_size=self.intermediate_size,
             num_layers=self.num_hidden_layers,
             num_heads=self.num_attention_heads,
-            num_kv_heads=self.num_key_value_heads,
+            num_kv_heads=kv_heads,
             head_dim=self.head_dim or self.hidden_size // self.num_attention_heads,
             rms_norm_eps=self.rms_norm_eps,
             rope=self._rope(path),
@@ -111,7 +114,7 @@ class DecoderConfig(GenerationConfig):
         )
 
     def _rope(self, path: Path) -> RopeSpec:
-        rope = self.rope_parameters or self.rope_scaling or RopeConfig()
+        rope = self.rope_scaling or self.rope_parameters or RopeConfig()  # transformers lets the older key win
         theta = rope.rope_theta or self.rope_theta
         if theta is None:
             raise CheckpointError(

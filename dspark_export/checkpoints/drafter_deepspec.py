@@ -15,16 +15,21 @@ ARCHITECTURES = ("Qwen3DSparkModel",)
 
 
 class DeepSpecConfig(DecoderConfig):
-    """Keys that DeepSpec adds to the copy of the target's config."""
+    """Keys that DeepSpec adds to the copy of the target's config.
 
+    It writes `markov_head_type` only with a Markov head (`markov_rank` above 0), and `confidence_head_with_markov` only
+    with a confidence head: its DFlash drafters have neither key.
+    """
+
+    num_key_value_heads: PositiveInt
     num_target_layers: PositiveInt
     block_size: PositiveInt
     mask_token_id: NonNegativeInt
     target_layer_ids: list[int]
     markov_rank: NonNegativeInt
-    markov_head_type: Literal["vanilla", "gated", "rnn"]
+    markov_head_type: Literal["vanilla", "gated", "rnn"] | None = None
     enable_confidence_head: bool
-    confidence_head_with_markov: bool
+    confidence_head_with_markov: bool | None = None
     layer_types: list[Literal["full_attention"]]
 
     @field_validator("target_layer_ids")
@@ -47,6 +52,10 @@ class DeepSpecConfig(DecoderConfig):
             raise ValueError(
                 f"layer_types names {len(self.layer_types)} layers, num_hidden_layers is {self.num_hidden_layers}"
             )
+        if self.markov_rank and self.markov_head_type is None:
+            raise ValueError("missing key 'markov_head_type'")
+        if self.enable_confidence_head and self.confidence_head_with_markov is None:
+            raise ValueError("missing key 'confidence_head_with_markov'")
         if self.confidence_head_with_markov and self.enable_confidence_head and not self.markov_rank:
             raise ValueError("confidence_head_with_markov needs markov_rank above 0")
         return self
@@ -58,7 +67,7 @@ def read_deepspec_spec(directory: Path, tensor_names: frozenset[str]) -> Drafter
     data = read_json(path)
     _check_architecture(path, data)
     config = parse_config(DeepSpecConfig, path, data)
-    markov = MarkovSpec(config.markov_head_type if config.markov_rank else "none", config.markov_rank)
+    kind = config.markov_head_type if config.markov_rank else None
     return DrafterSpec(
         shape=config.decoder_shape(path, qk_norm=True),
         vocab_size=config.vocab_size,
@@ -66,10 +75,10 @@ def read_deepspec_spec(directory: Path, tensor_names: frozenset[str]) -> Drafter
         mask_token_id=config.mask_token_id,
         target_layer_ids=tuple(config.target_layer_ids),
         num_target_layers=config.num_target_layers,
-        markov=markov,
+        markov=MarkovSpec(kind or "none", config.markov_rank),
         confidence=ConfidenceSpec(
             config.enable_confidence_head,
-            config.enable_confidence_head and config.confidence_head_with_markov,
+            bool(config.enable_confidence_head and config.confidence_head_with_markov),
         ),
         own_embedding="embed_tokens.weight" in tensor_names,
         own_head="lm_head.weight" in tensor_names,

@@ -9,11 +9,13 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.drafter_deepspec import read_deepspec_spec
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.gguf_file import GgufFile
+from dspark_export.checkpoints.recognition import check_directory, check_target_path
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
-from dspark_export.checkpoints.target_gguf import GgufFile, read_gguf_target
+from dspark_export.checkpoints.target_gguf import read_gguf_target
 from dspark_export.checkpoints.target_hf import read_hf_target
-from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors
+from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
 from dspark_export.checkpoints.text import TargetText, read_gguf_text, read_hf_text
 
 
@@ -25,11 +27,8 @@ class TargetCheckpoint:
     spec: TargetSpec
     weights: Weights
     text: TargetText
-
-    @property
-    def files(self) -> list[Path]:
-        """Every file that defines this target, for its identity."""
-        return identity_files(self.path)
+    files: list[Path]
+    """Every file that defines this target, for its identity."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +38,20 @@ class DrafterCheckpoint:
     path: Path
     spec: DrafterSpec
     weights: Weights
-
-    @property
-    def files(self) -> list[Path]:
-        """Every file that defines this drafter, for its identity."""
-        return identity_files(self.path)
+    files: list[Path]
+    """Every file that defines this drafter, for its identity."""
 
 
 def identity_files(path: Path) -> list[Path]:
-    """The file itself, or a directory's configs, tokenizer and weights."""
-    if path.is_file():
-        return [path]
+    """A directory's configs, tokenizer and weights."""
     wanted = {".json", ".jinja", ".safetensors"}
     return sorted(file for file in path.iterdir() if file.suffix in wanted)
 
 
 def open_target(path: Path) -> TargetCheckpoint:
     """Read a GGUF file or a Hugging Face directory. Raises `CheckpointError`."""
-    if path.is_dir():
-        return _open_hf(path)
-    if path.suffix == ".gguf" or path.is_file():
-        return _open_gguf(path)
-    raise CheckpointError(
-        f"{path}: no such file or directory", hint="--target takes a .gguf file or a Hugging Face directory"
-    )
+    check_target_path(path)
+    return _open_hf(path) if path.is_dir() else _open_gguf(path)
 
 
 def open_drafter(path: Path, target: TargetSpec) -> DrafterCheckpoint:
@@ -71,27 +60,29 @@ def open_drafter(path: Path, target: TargetSpec) -> DrafterCheckpoint:
         raise CheckpointError(
             f"{path}: no such directory", hint="--drafter takes a directory with config.json and model.safetensors"
         )
+    check_directory(path)
     read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
     source = SafetensorsSource(path)
-    spec = read_deepspec_spec(path, frozenset(source.shapes))
-    weights = Weights(path, source, {name: Entry(name) for name in source.shapes})
+    entries = plain_entries(path, source.shapes)
+    spec = read_deepspec_spec(path, frozenset(entries))
+    weights = Weights(path, source, entries)
     _check_pair(path, spec, target)
     check_depth(path, weights.shapes, spec.shape.num_layers)
     check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
-    return DrafterCheckpoint(path, spec, weights)
+    return DrafterCheckpoint(path, spec, weights, identity_files(path))
 
 
 def _open_gguf(path: Path) -> TargetCheckpoint:
     file = GgufFile(path)
     spec, weights = read_gguf_target(file)
     _check_control_tokens(path, spec)
-    return TargetCheckpoint(path, spec, weights, read_gguf_text(file, spec))
+    return TargetCheckpoint(path, spec, weights, read_gguf_text(file, spec), file.paths)
 
 
 def _open_hf(path: Path) -> TargetCheckpoint:
     spec, weights = read_hf_target(path)
     _check_control_tokens(path / "config.json", spec)
-    return TargetCheckpoint(path, spec, weights, read_hf_text(path, spec))
+    return TargetCheckpoint(path, spec, weights, read_hf_text(path, spec), identity_files(path))
 
 
 def _check_control_tokens(path: Path, spec: TargetSpec) -> None:

@@ -1,9 +1,11 @@
-"""Weights in safetensors files, one or several with an index."""
+"""Weights in safetensors files, one or several with an index, found as transformers finds them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy, which safetensors needs)
 import numpy as np
@@ -11,20 +13,33 @@ from safetensors import SafetensorError, safe_open
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
+from dspark_export.checkpoints.recognition import check_weights_file
 from dspark_export.checkpoints.tensors import Array, Shape, TensorSource
 
 FLOATS = {"F32", "F16", "BF16"}
+SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ROWS_AT_A_TIME = 4096
 
 
 class SafetensorsSource(TensorSource):
-    """`model.safetensors`, or the shards that `model.safetensors.index.json` names."""
+    """`model.safetensors`; without one, the shards that `model.safetensors.index.json` names.
+
+    The index decides which shard a tensor is read from: a shard may hold copies of tensors that belong elsewhere.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, Shape] = {}
-        for path in _shards(directory):
-            self._read_header(path)
+        single, index = directory / SINGLE, directory / INDEX
+        if single.exists() or not index.exists():
+            self._read_header(single, None)
+            self._mention_index(index)
+            return
+        owners = _weight_map(index)
+        for name in sorted(set(owners.values())):
+            self._read_header(directory / name, owners)
+        self._check_owners(index, owners)
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -34,32 +49,68 @@ class SafetensorsSource(TensorSource):
         with safe_open(self._files[name], "np") as file:
             return np.asarray(file.get_tensor(name), dtype=np.float32)
 
-    def _read_header(self, path: Path) -> None:
-        try:
-            with safe_open(path, "np") as file:
-                for name in file.keys():  # noqa: SIM118  (not a mapping)
-                    view = file.get_slice(name)
-                    _check_dtype(path, name, view.get_dtype())
-                    self._files[name] = path
-                    self._shapes[name] = tuple(view.get_shape())
-        except FileNotFoundError:
-            raise CheckpointError(
-                f"{path}: no such file", hint="the weights must lie beside config.json as safetensors"
-            ) from None
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: not a complete safetensors file: {error}", hint="fetch the file again"
-            ) from None
+    def same(self, one: str, other: str) -> bool:
+        """Whether two matrices hold the same numbers; read a few rows at a time."""
+        if self._shapes[one] != self._shapes[other]:
+            return False
+        with safe_open(self._files[one], "np") as first, safe_open(self._files[other], "np") as second:
+            left, right = first.get_slice(one), second.get_slice(other)
+            rows = self._shapes[one][0]
+            starts = range(0, rows, ROWS_AT_A_TIME)
+            parts = (slice(start, min(start + ROWS_AT_A_TIME, rows)) for start in starts)
+            return all(np.array_equal(left[part], right[part]) for part in parts)
+
+    def _read_header(self, path: Path, owners: Mapping[str, str] | None) -> None:
+        check_weights_file(path)
+        with _reading(path), safe_open(path, "np") as file:
+            for name in file.keys():  # noqa: SIM118  (not a mapping)
+                if owners is not None and owners.get(name, path.name) != path.name:
+                    continue
+                if name in self._files:
+                    raise CheckpointError(
+                        f"{path}: holds tensor {name}, as {self._files[name].name} does, and the index names neither",
+                        hint="fetch the index and the shards again: they are not of one checkpoint",
+                    )
+                view = file.get_slice(name)
+                _check_dtype(path, name, view.get_dtype())
+                self._files[name] = path
+                self._shapes[name] = tuple(view.get_shape())
+
+    def _check_owners(self, index: Path, owners: Mapping[str, str]) -> None:
+        """Every tensor of the index must be where it says."""
+        for name, shard in owners.items():
+            if name not in self._files:
+                raise CheckpointError(
+                    f"{index}: says that {shard} holds tensor {name}, and it does not",
+                    hint="fetch the index and the shards again: they are not of one checkpoint",
+                )
+
+    def _mention_index(self, index: Path) -> None:
+        """An index beside a single file is what an earlier, sharded save has left; transformers does not read it."""
+        if index.exists() and set(_weight_map(index).values()) != {SINGLE}:
+            message = f"{index}: not read, since {SINGLE} lies beside it; remove the one that is out of date"
+            warnings.warn(message, UserWarning, stacklevel=4)
 
 
-def _shards(directory: Path) -> list[Path]:
-    index = directory / INDEX
-    if not index.exists():
-        return [directory / "model.safetensors"]
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a complete safetensors file: {error}", hint="fetch the file again"
+        ) from None
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor to shard. Raises `CheckpointError` for names that are no files of the directory."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index}: no 'weight_map' from tensors to files", hint="fetch the index again")
-    return [directory / name for name in sorted(set(weight_map.values()))]
+    for name in weight_map.values():
+        if PurePosixPath(name).name != name:
+            raise CheckpointError(f"{index}: names the shard {name!r:.80}", hint="shards lie beside their index")
+    return weight_map
 
 
 def _check_dtype(path: Path, name: str, dtype: str) -> None:

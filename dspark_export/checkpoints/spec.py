@@ -22,6 +22,8 @@ class RopeSpec:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    divisors: tuple[float, ...] = ()
+    """Numbers that the frequencies [D/2] are divided by, after the scaling: GGUF's `rope_freqs.weight`."""
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,19 @@
-"""Targets in one GGUF file: architecture `llama`, any quantisation that the gguf library dequantises."""
+"""Targets in GGUF: architecture `llama`, any quantisation that the gguf library dequantises."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from gguf import GGUFReader, dequantize
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec, TargetSpec
-from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource, Weights, check_depth, check_tensors
+from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 
-T = TypeVar("T")
-
-CONVERT_AGAIN = "convert the model to GGUF again with a current converter"
 TOP = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 LAYER = {
     "attn_norm": "input_layernorm",
@@ -34,70 +28,8 @@ LAYER = {
 }
 
 
-class CheckedReader(GGUFReader):
-    """The library's reader, made to stop at the end of the file and to be fast.
-
-    The library reads past the end as nothing, so a damaged array length keeps it busy for ever; and it slices a
-    memory map a few hundred thousand times, which a plain view of the same memory does in a fraction of the time.
-    """
-
-    def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Any = None) -> npt.NDArray[Any]:
-        kind = np.dtype(dtype).newbyteorder(override_order or self.byte_order)
-        end = int(offset) + kind.itemsize * int(count)
-        if end > self.data.size:
-            raise ValueError(f"it ends at byte {self.data.size}, before the {end} that it announces")
-        return self.data.view(np.ndarray)[int(offset) : end].view(kind)
-
-
-class GgufFile(TensorSource):
-    """A GGUF file's metadata and tensors."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._reader = CheckedReader(path)
-        except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file", hint="check the path of the GGUF file") from None
-        except (ValueError, IndexError, KeyError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: not a complete GGUF file: {str(error).splitlines()[0]:.120}", hint="fetch the file again"
-            ) from None
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        self._shapes = {name: tuple(int(n) for n in reversed(t.shape)) for name, t in self._tensors.items()}
-
-    @property
-    def shapes(self) -> Mapping[str, Shape]:
-        return self._shapes
-
-    def load(self, name: str) -> Array:
-        tensor = self._tensors[name]
-        array = dequantize(tensor.data, tensor.tensor_type)
-        return np.asarray(array, dtype=np.float32).reshape(self._shapes[name])
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value, or `default`. Raises `CheckpointError` when it is damaged."""
-        field = self._reader.fields.get(key)
-        try:
-            return default if field is None else field.contents()
-        except ValueError as error:  # bytes that are no text
-            raise CheckpointError(f"{self.path}: {key}: {error}", hint="fetch the file again") from None
-
-    def require(self, key: str, kind: Callable[[Any], T]) -> T:
-        """A metadata value converted by `kind`. Raises `CheckpointError` when it is missing or of another type."""
-        value = self.get(key)
-        if value is None:
-            raise CheckpointError(f"{self.path}: missing key '{key}'", hint=CONVERT_AGAIN)
-        try:
-            return kind(value)
-        except (TypeError, ValueError):
-            raise CheckpointError(f"{self.path}: {key} is {value!r:.60}", hint=CONVERT_AGAIN) from None
-
-    def count(self, key: str, default: int | None = None) -> int:
-        """A metadata value that must be positive. Raises `CheckpointError` when it is not."""
-        value = default if default is not None and self.get(key) is None else self.require(key, int)
-        if value < 1:
-            raise CheckpointError(f"{self.path}: {key} is {value}", hint=CONVERT_AGAIN)
-        return value
+ROPE_FREQS = "rope_freqs.weight"
+"""A divisor for every rotary frequency, written for Llama 3.1 and later in place of rope scaling's parameters."""
 
 
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
@@ -150,27 +82,50 @@ def _shape(file: GgufFile) -> DecoderShape:
         num_kv_heads=kv_heads,
         head_dim=head_dim,
         rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
-        rope=_rope(file),
+        rope=_rope(file, head_dim),
         qk_norm=False,
     )
 
 
-def _rope(file: GgufFile) -> RopeSpec:
-    scaling = file.get("llama.rope.scaling.type", "none")
-    theta = float(file.get("llama.rope.freq_base", 10000.0))  # the GGUF specification's default
-    if scaling == "linear":
-        return RopeSpec(theta, "linear", factor=file.require("llama.rope.scaling.factor", float))
-    if scaling != "none" or "rope_freqs.weight" in file.shapes:
+def _rope(file: GgufFile, head_dim: int) -> RopeSpec:
+    """As llama.cpp's loader (llama-model.cpp, load_hparams): a scaling without a type is linear, one of type "none"
+    scales nothing, whatever its factor; a factor of 0 is none; the factor's old name is still read.
+    """
+    theta = file.positive("llama.rope.freq_base", 10000.0)
+    kind = file.get("llama.rope.scaling.type", "linear")
+    if kind not in ("linear", "none"):
         raise CheckpointError(
-            f"{file.path}: rope scaling '{scaling}' is not supported from GGUF",
-            hint="point at the Hugging Face directory of the same model",
+            f"{file.path}: rope scaling '{kind}' is not supported from GGUF",
+            hint="point at the Hugging Face directory of the same model, if its rope type is linear or llama3",
         )
-    return RopeSpec(theta)
+    factor = file.get("llama.rope.scaling.factor")
+    if factor is None:
+        factor = file.get("llama.rope.scale_linear", 0.0)
+    divisors = _divisors(file, head_dim)
+    if kind == "none" or not factor:
+        return RopeSpec(theta, divisors=divisors)
+    if not (isinstance(factor, float) and 0 < factor < float("inf")):
+        raise CheckpointError(f"{file.path}: the factor of rope scaling is {factor!r:.60}", hint=CONVERT_AGAIN)
+    return RopeSpec(theta, "linear", factor=factor, divisors=divisors)
+
+
+def _divisors(file: GgufFile, head_dim: int) -> tuple[float, ...]:
+    if ROPE_FREQS not in file.shapes:
+        return ()
+    values = file.load(ROPE_FREQS).ravel()
+    if len(values) != head_dim // 2 or not (np.isfinite(values) & (values > 0)).all():
+        raise CheckpointError(
+            f"{file.path}: {ROPE_FREQS} does not hold {head_dim // 2} positive numbers, half a head's width",
+            hint=CONVERT_AGAIN,
+        )
+    return tuple(values.tolist())
 
 
 def _entries(file: GgufFile, shape: DecoderShape) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for name in file.shapes:
+        if name == ROPE_FREQS:
+            continue
         match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
         if match and match[2] in LAYER:
             entries[f"layers.{match[1]}.{LAYER[match[2]]}.weight"] = Entry(name, _unpermute(match[2], shape))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import DecoderConfig, GenerationConfig, parse_config, read_json
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
-from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors
+from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
 
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}
+COMMON_DEFAULTS: dict[str, Any] = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": COMMON_DEFAULTS | {"max_position_embeddings": 2048},
+    "qwen3": COMMON_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
+}
+"""What a key means that a config leaves out, as transformers' config classes define it; sizes have to be there."""
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
 def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
@@ -24,19 +33,20 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
             f"{path}: architectures is {names!r:.80}, not a target that this version reads",
             hint=f"supported: {', '.join(ARCHITECTURES)}, or a Llama GGUF",
         )
-    config = parse_config(DecoderConfig, path, data)
-    spec = _spec(config, path, ARCHITECTURES[names[0]])
-    weights = _weights(directory, spec)
-    return spec, weights
+    architecture = ARCHITECTURES[names[0]]
+    config = parse_config(DecoderConfig, path, CLASS_DEFAULTS[architecture] | data)
+    source = SafetensorsSource(directory)
+    spec = _spec(config, path, architecture, tied=_ties(config, directory, source))
+    return spec, _weights(directory, source, spec)
 
 
-def _spec(config: DecoderConfig, path: Path, architecture: str) -> TargetSpec:
+def _spec(config: DecoderConfig, path: Path, architecture: str, *, tied: bool) -> TargetSpec:
     return TargetSpec(
         architecture=architecture,
         shape=config.decoder_shape(path, qk_norm=architecture == "qwen3"),
         vocab_size=config.vocab_size,
         max_positions=config.max_position_embeddings,
-        tied_embeddings=config.tie_word_embeddings,
+        tied_embeddings=tied,
         eos_token_ids=_eos_ids(config, path.parent),
         bos_token_id=config.bos_token_id,
     )
@@ -52,16 +62,23 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
     return config.eos_ids()
 
 
-def _weights(directory: Path, spec: TargetSpec) -> Weights:
-    source = SafetensorsSource(directory)
-    entries = {
-        name.removeprefix("model."): Entry(name)
-        for name in source.shapes
-        if not name.endswith("rotary_emb.inv_freq")  # a buffer that old checkpoints carry; derived from config
-    }
+def _weights(directory: Path, source: SafetensorsSource, spec: TargetSpec) -> Weights:
+    entries = plain_entries(directory, source.shapes)
     if spec.tied_embeddings:
-        entries.pop("lm_head.weight", None)  # some exporters write the tied table twice
+        entries.pop(HEAD, None)  # some exporters write the tied table twice
     weights = Weights(directory, source, entries)
     check_depth(directory, weights.shapes, spec.shape.num_layers)
     check_tensors(directory, weights.shapes, target_tensors(spec))
     return weights
+
+
+def _ties(config: DecoderConfig, directory: Path, source: SafetensorsSource) -> bool:
+    """Whether the head is the embedding: as the config says, unless the file holds another head (transformers 5)."""
+    if not config.tie_word_embeddings:
+        return False
+    names = {canonical: entry.source_name for canonical, entry in plain_entries(directory, source.shapes).items()}
+    if EMBEDDING not in names or HEAD not in names or source.same(names[EMBEDDING], names[HEAD]):
+        return True
+    message = f"{directory}: config.json ties the head to the embedding, and the weights hold another head: it is used"
+    warnings.warn(message, UserWarning, stacklevel=4)
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,8 +46,10 @@ class Weights(Mapping[str, Array]):
     entries: Mapping[str, Entry] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Array:
+        """Raises `CheckpointError` for a tensor that is not all finite numbers."""
         entry = self.entries[name]
         array = self.source.load(entry.source_name)
+        _check_finite(self.path, entry.source_name, array)
         return array if entry.transform is None else entry.transform(array)
 
     def __iter__(self) -> Iterator[str]:
@@ -60,6 +62,37 @@ class Weights(Mapping[str, Array]):
     def shapes(self) -> dict[str, Shape]:
         """Canonical name to shape, without loading."""
         return {name: self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
+
+
+def plain_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
+    """Entries of a checkpoint with Hugging Face's names, the prefix `model.` taken off.
+
+    Raises `CheckpointError` where a tensor is there with and without it.
+    """
+    entries: dict[str, Entry] = {}
+    for name in names:
+        if name.endswith("rotary_emb.inv_freq"):  # a buffer that old checkpoints carry; derived from the config
+            continue
+        canonical = name.removeprefix("model.")
+        if canonical in entries:
+            raise CheckpointError(
+                f"{path}: holds both tensor {canonical} and model.{canonical}",
+                hint="remove the one that is out of date",
+            )
+        entries[canonical] = Entry(name)
+    return entries
+
+
+def _check_finite(path: Path, name: str, array: Array) -> None:
+    """Extremes first: they need no memory, and NaN is one."""
+    if not array.size or (np.isfinite(array.min()) and np.isfinite(array.max())):
+        return
+    wrong = np.argwhere(~np.isfinite(array))
+    place = ", ".join(map(str, wrong[0]))
+    raise CheckpointError(
+        f"{path}: tensor {name} holds {array[tuple(wrong[0])]} at [{place}], {len(wrong)} such numbers in all",
+        hint="the checkpoint is damaged, or its training diverged: every output would be nonsense",
+    )
 
 
 def check_depth(path: Path, found: Mapping[str, Shape], layers: int) -> None:

@@ -18,7 +18,12 @@ def rope_tables(rope: RopeSpec, head_dim: int, positions: int) -> tuple[Array, A
 
 
 def inverse_frequencies(rope: RopeSpec, head_dim: int) -> npt.NDArray[np.float64]:
-    """theta^(-2i/D), scaled as `rope.kind` says (`rope_scaling` of the Hugging Face config)."""
+    """theta^(-2i/D), scaled as `rope.kind` says (`rope_scaling` of the Hugging Face config), over `rope.divisors`."""
+    scaled = _scaled_frequencies(rope, head_dim)
+    return scaled / np.array(rope.divisors) if rope.divisors else scaled
+
+
+def _scaled_frequencies(rope: RopeSpec, head_dim: int) -> npt.NDArray[np.float64]:
     frequencies = rope.theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if rope.kind == "linear":
         return frequencies / rope.factor

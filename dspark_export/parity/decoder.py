@@ -43,6 +43,11 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
 
 def inverse_frequencies(head_dim: int, rope: RopeSpec) -> Tensor:
     """Radians per position of each pair of channels, [D/2]."""
+    scaled = _scaled_frequencies(head_dim, rope)
+    return scaled / torch.tensor(rope.divisors) if rope.divisors else scaled
+
+
+def _scaled_frequencies(head_dim: int, rope: RopeSpec) -> Tensor:
     plain = 1.0 / rope.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
     if rope.kind == "default":
         return plain

@@ -11,9 +11,12 @@ from tests.support.bad_cuda import CUDA
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
+from tests.support.bad_weights import CASES as WEIGHTS
 from tests.support.command_line import Place, run
 
-CASES = {**TARGETS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU, **CUDA}
+CASES = {
+    **TARGETS, **WEIGHTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU, **CUDA,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

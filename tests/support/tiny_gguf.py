@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,26 @@ def write_gguf_target(
     seed: int = 0,
     quantization: GGMLQuantizationType = GGMLQuantizationType.F32,
     extra: Mapping[str, np.ndarray] | None = None,
+    only: Sequence[str] | None = None,
+    bare: bool = False,
+    zeros: GGMLQuantizationType | None = None,
     **changes: Any,
 ) -> Path:
     """`tiny.write_target`'s weights as a GGUF file; matrices in `quantization`, norms in F32.
 
-    `changes` sets metadata keys (None removes one), `extra` adds tensors.
+    `changes` sets metadata keys (None removes one), `extra` adds tensors. With `only` just these tensors are written,
+    with `bare` no metadata but `changes`; with `zeros` the embedding is empty blocks of that type.
     """
     spec = spec or tiny.target_spec()
     writer = GGUFWriter(path, "llama")
-    for key, value in (metadata(spec) | changes).items():
+    for key, value in (changes if bare else metadata(spec) | changes).items():
         _add(writer, key, value)
     for name, array in tiny.random_tensors(target_tensors(spec), seed).items():
+        if only is not None and name not in only:
+            continue
+        if zeros is not None and name == "embed_tokens.weight":
+            _add_zeros(writer, array.shape, zeros)
+            continue
         kind = quantization if array.ndim == 2 else GGMLQuantizationType.F32
         writer.add_tensor(gguf_name(name), gguf.quantize(permuted(name, array, spec), kind), raw_dtype=kind)
     for name, array in (extra or {}).items():
@@ -60,6 +69,17 @@ def write_gguf_target(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_zeros(writer: GGUFWriter, shape: tuple[int, ...], kind: GGMLQuantizationType) -> None:
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    plain = {"F32": np.float32, "F16": np.float16, "F64": np.float64}.get(kind.name)
+    plain = plain or {f"I{bits}": f"i{bits // 8}" for bits in (8, 16, 32, 64)}.get(kind.name)
+    if plain is not None:
+        writer.add_tensor("token_embd.weight", np.zeros(shape, plain))
+        return
+    rows, columns = shape
+    writer.add_tensor("token_embd.weight", np.zeros((rows, columns // block * size), np.uint8), raw_dtype=kind)
 
 
 def metadata(spec: TargetSpec) -> dict[str, Any]:

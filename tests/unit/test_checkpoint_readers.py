@@ -190,3 +190,30 @@ def test_opening_loads_no_weight(tiny_pair: tuple[Path, Path], monkeypatch: pyte
     assert loaded == []
     assert target.weights["norm.weight"].shape == drafter.weights["norm.weight"].shape
     assert loaded == ["model.norm.weight", "norm.weight"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "confidence", "dropped"),
+    [
+        ("none", False, ("markov_head_type", "confidence_head_with_markov")),
+        ("vanilla", False, ("confidence_head_with_markov",)),
+        ("none", True, ("markov_head_type",)),
+    ],
+)
+def test_deepspec_leaves_out_keys_of_heads_that_are_not_there(
+    tmp_path: Path, kind: str, confidence: bool, dropped: tuple[str, ...]
+) -> None:
+    target = open_target(tiny.write_target(tmp_path / "target"))
+    spec = tiny.drafter_spec(kind, confidence=confidence, with_markov=False)
+    folder = tiny.write_drafter(tmp_path / "drafter", spec)
+    tiny.edit_config(folder, **dict.fromkeys(dropped))
+    assert open_drafter(folder, target.spec).spec == spec
+
+
+def test_a_drafter_saved_inside_its_wrapper(tmp_path: Path) -> None:
+    """Names begin with `model.` then, as a target's do."""
+    target = open_target(tiny.write_target(tmp_path / "target"))
+    folder = tiny.write_drafter(tmp_path / "drafter")
+    plain = dict(open_drafter(folder, target.spec).weights)
+    rewrite(folder, lambda tensors: {f"model.{name}": array for name, array in tensors.items()})
+    assert_holds(open_drafter(folder, target.spec).weights, plain)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from dspark_export.checkpoints.target_gguf import GgufFile
+from dspark_export.checkpoints.gguf_file import GgufFile
 from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]

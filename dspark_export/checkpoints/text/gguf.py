@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.spec import TargetSpec
-from dspark_export.checkpoints.target_gguf import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.text.gguf_stops import PREFIX, gguf_stops
 from dspark_export.checkpoints.text.gguf_tokenizer import LLAMA3, read_gguf_tokenizer
 from dspark_export.checkpoints.text.spec import TargetText

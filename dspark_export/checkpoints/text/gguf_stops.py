@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dspark_engines.bundle import StopToken
-from dspark_export.checkpoints.target_gguf import GgufFile
+from dspark_export.checkpoints.gguf_file import GgufFile
 
 PREFIX = "tokenizer.ggml."
 BY_TEXT = "its text, which llama.cpp knows"

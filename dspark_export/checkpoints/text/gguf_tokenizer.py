@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.target_gguf import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.text.gguf_stops import END_TEXTS
 
 CONTROL, USER_DEFINED = 3, 4

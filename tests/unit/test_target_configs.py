@@ -1,0 +1,72 @@
+"""What a config leaves out, or says twice, means what transformers takes it for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspark_export.checkpoints.target_hf import CLASS_DEFAULTS, read_hf_target
+from tests.support import tiny
+
+transformers = pytest.importorskip("transformers")
+CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+ROPES: dict[str, dict[str, Any]] = {
+    "theta alone": {"rope_theta": 5e5},
+    "nothing": {},
+    "parameters without theta": {"rope_parameters": {"rope_type": "default"}},
+    "parameters": {"rope_parameters": LINEAR | {"rope_theta": 7.0}},
+    "oldest": {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 9.0},
+    "both, the older key wins": {
+        "rope_parameters": LINEAR | {"rope_theta": 7.0},
+        "rope_scaling": {"type": "linear", "factor": 2.0},
+        "rope_theta": 9.0,
+    },
+    "two thetas": {"rope_scaling": LINEAR | {"rope_theta": 3.0}, "rope_theta": 9.0},
+    "two types": {"rope_scaling": {"rope_type": "linear", "type": "llama3", "factor": 4.0}},
+    "a factor without a type": {"rope_scaling": {"factor": 4.0}},
+    "null": {"rope_scaling": None, "rope_theta": 5.0},
+}
+
+
+def oracle(architecture: str, **keys: Any) -> Any:
+    return getattr(transformers, CLASSES[architecture])(**keys)
+
+
+@pytest.mark.parametrize("architecture", CLASSES)
+def test_defaults_are_the_config_class_s(architecture: str) -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = oracle(architecture, **sizes)
+    for key, value in CLASS_DEFAULTS[architecture].items():
+        found = config.rope_parameters["rope_theta"] if key == "rope_theta" else getattr(config, key)
+        assert found == value, key
+
+
+@pytest.mark.parametrize("architecture", CLASSES)
+def test_a_config_of_the_first_llamas(tmp_path: Path, architecture: str) -> None:
+    """No key-value heads, no head width, no base, no epsilon: Llama's own; Qwen3's class has numbers of its own."""
+    shape: dict[str, Any] = {"num_heads": 32, "num_kv_heads": 32, "head_dim": 4 if architecture == "llama" else 128}
+    spec = tiny.target_spec(architecture)
+    spec = replace(spec, shape=replace(spec.shape, **shape, hidden_size=128))
+    folder = tiny.write_target(tmp_path, spec)
+    dropped = ("num_key_value_heads", "head_dim", "rope_parameters", "rope_scaling", "rope_theta", "rms_norm_eps")
+    tiny.edit_config(folder, **dict.fromkeys((*dropped, "max_position_embeddings", "hidden_act")))
+    found, _ = read_hf_target(folder)
+    assert (found.shape.num_kv_heads, found.shape.head_dim) == (shape["num_kv_heads"], shape["head_dim"])
+    assert found.shape.rope.theta == 10000.0
+    assert found.max_positions == CLASS_DEFAULTS[architecture]["max_position_embeddings"]
+
+
+@pytest.mark.parametrize("case", ROPES)
+def test_rope_is_read_as_transformers_reads_it(tmp_path: Path, case: str) -> None:
+    keys = ROPES[case]
+    folder = tiny.write_target(tmp_path)
+    tiny.edit_config(folder, **({"rope_parameters": None, "rope_scaling": None, "rope_theta": None} | keys))
+    expected = oracle("llama", **{key: dict(v) if isinstance(v, dict) else v for key, v in keys.items()})
+    expected = expected.rope_parameters
+    rope = read_hf_target(folder)[0].shape.rope
+    assert (rope.kind, rope.theta) == (expected["rope_type"], expected["rope_theta"])
+    assert rope.kind == "default" or rope.factor == expected["factor"]
