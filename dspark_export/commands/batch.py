@@ -51,8 +51,9 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Submitted:
-    """One line of the file: its stream, or what was wrong with it."""
+    """One line of the file (FILE:LINE): its stream, or what was wrong with it."""
 
+    place: str
     line: BatchLine | None
     stream: RequestStream | None
     error: DsparkError | None
@@ -81,23 +82,36 @@ def submit_lines(
     return [_submit(path, number, text, runtime, codec, defaults) for number, text in lines]
 
 
-def results(submitted: list[Submitted], codec: TextCodec) -> Iterator[tuple[GenerationResult | None, dict[str, Any]]]:
-    """One result (None for a line that was wrong) and its report a line, as they finish, in the file's order."""
+def results(
+    submitted: list[Submitted], codec: TextCodec
+) -> Iterator[tuple[GenerationResult | DsparkError, dict[str, Any]]]:
+    """One result (or what was wrong with the line, or its generation) and its report a line, in the file's order."""
     for entry in submitted:
-        if entry.stream is None:
-            yield None, {"error": str(entry.error)}
-            continue
-        result = entry.stream.result()
         identity = {"id": entry.line.id} if entry.line and entry.line.id is not None else {}
-        yield result, identity | result.report(codec.tokenizer.decode(result.token_ids))
+        result = _wait(entry)
+        if isinstance(result, DsparkError):
+            yield result, identity | {"error": str(result)}
+        else:
+            yield result, identity | result.report(codec.tokenizer.decode(result.token_ids))
+
+
+def _wait(entry: Submitted) -> GenerationResult | DsparkError:
+    if entry.stream is None:
+        assert entry.error is not None, "a line without a stream was wrong"
+        return entry.error
+    try:
+        return entry.stream.result()
+    except DsparkError as error:
+        return DsparkError(f"{entry.place}: {error}", hint=error.hint)
 
 
 def _submit(path: Path, number: int, text: str, runtime: Runtime, codec: TextCodec, defaults: Defaults) -> Submitted:
+    place = f"{path}:{number}"
     try:
         line = _parse(text)
-        return Submitted(line, runtime.submit(_request(line, number, codec, defaults)), None)
+        return Submitted(place, line, runtime.submit(_request(line, number, codec, defaults)), None)
     except DsparkError as error:
-        return Submitted(None, None, RequestError(f"{path}:{number}: {error}", hint=error.hint))
+        return Submitted(place, None, None, RequestError(f"{place}: {error}", hint=error.hint))
 
 
 def _parse(text: str) -> BatchLine:

@@ -11,7 +11,7 @@ import click
 
 from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions
-from dspark_engines.errors import OutputError, RequestError
+from dspark_engines.errors import DsparkError, OutputError, RequestError
 from dspark_engines.runtime import Failed, Finished, RunStatistics, Tokens, check_request, run_statistics
 from dspark_engines.runtime.pipeline import Pipeline
 from dspark_engines.runtime.timeline import ENGINES
@@ -79,17 +79,17 @@ def _batch(
     """Results in the file's order; lines that were wrong are named on standard error, and the exit code is 2."""
     lines = read_lines(path)
     places = min(len(lines), bundle.manifest.limits.slots)
-    codec, served = TextCodec(bundle), list[GenerationResult]()
+    codec, served, wrong = TextCodec(bundle), list[GenerationResult](), list[DsparkError]()
     with reporting() as reporter, Runtime(bundle, replace(settings, max_batch=places, max_queue=len(lines))) as runtime:
         step = reporter.step("generating")
         submitted = submit_lines(path, lines, runtime, codec, defaults)
         for done, (result, report) in enumerate(results(submitted, codec), 1):
             print_json(report)
-            served += [result] if result is not None else []
+            served += [result] if isinstance(result, GenerationResult) else []
+            wrong += [result] if isinstance(result, DsparkError) else []
             step(done, len(lines))
     _write_trace(runtime, trace)
     _print_run(run_statistics(runtime, served), as_json)
-    wrong = [entry.error for entry in submitted if entry.error is not None]
     for error in wrong:
         print_error(error)
     return USER_ERROR if wrong else 0
@@ -106,6 +106,12 @@ def _print_run(statistics: RunStatistics, as_json: bool) -> None:
         f"{statistics.accepted_length:.2f}",
         err=True,
     )
+    _print_trouble(statistics)
+
+
+def _print_trouble(statistics: RunStatistics) -> None:
+    if statistics.trouble():
+        click.echo(f"the drafter: {statistics.trouble()}", err=True)
 
 
 def _single(
@@ -118,12 +124,13 @@ def _single(
     with Runtime(bundle, settings) as runtime:
         result = _stream(runtime, codec, request, echo=not as_json)
     _write_trace(runtime, trace)
+    run = run_statistics(runtime, [result])
     if as_json:
-        run = run_statistics(runtime, [result]).report()
-        print_json(result.report(codec.tokenizer.decode(result.token_ids)) | {"run": run})
+        print_json(result.report(codec.tokenizer.decode(result.token_ids)) | {"run": run.report()})
     else:
         click.echo()
         click.echo(_summary(result), err=True)
+        _print_trouble(run)
 
 
 def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:

@@ -33,3 +33,7 @@ class BackendError(DsparkError):
 
 class RequestError(DsparkError):
     """A generation request is not valid for this bundle."""
+
+
+class GenerationError(DsparkError):
+    """The model gave one request numbers that no token can be chosen from. Other requests are not affected."""

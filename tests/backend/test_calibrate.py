@@ -168,7 +168,7 @@ def test_a_drafter_whose_confidences_are_nan(
     monkeypatch.setattr(engines.OrtDraftEngine, "step", broken)
     outcome = run(capsys, *arguments(done, prompts, f"--traces={tmp_path}/t"))
     assert outcome.code == 2
-    assert "prompt a/0: BackendError: the drafter's confidences are NaN" in outcome.err
+    assert "prompt a/0: the drafter's confidences or logits are NaN" in outcome.err
     assert TraceStore.open(tmp_path / "t").missing() == list(range(COUNT))
 
 

@@ -16,7 +16,7 @@ from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.costs import save_cost_table
 from dspark_engines.errors import RequestError
-from dspark_engines.runtime import Finished, Tokens
+from dspark_engines.runtime import Finished, Tokens, run_statistics
 from dspark_engines.runtime.pipeline import plan_cohorts
 from dspark_engines.runtime.runtime import Speculation
 from dspark_engines.scheduler import scheduler_names
@@ -237,9 +237,12 @@ def test_a_failing_drafter_loses_nothing(bundle: Bundle, alone: list[list[int]])
     with warning, Runtime(bundle, options(4)) as runtime:
         results = runtime.generate(greedy_requests())
     assert [result.token_ids for result in results] == alone
+    statistics = run_statistics(runtime, results)
+    assert (statistics.draft_failures, statistics.bad_blocks) >= (1, 0)
+    assert statistics.last_draft_failure == "RuntimeError: the device is gone"
 
 
-def test_confidences_that_are_nan_count_as_a_failing_drafter(
+def test_a_drafter_whose_confidences_are_all_nan_is_done_without(
     bundle: Bundle, alone: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine
@@ -251,9 +254,15 @@ def test_confidences_that_are_nan_count_as_a_failing_drafter(
         return output._replace(confidence_logits=output.confidence_logits * float("nan"))
 
     monkeypatch.setattr(OrtDraftEngine, "step", poisoned)
-    with pytest.warns(RuntimeWarning, match="confidences are NaN"), Runtime(bundle, options(2, "async")) as runtime:
+    warning = pytest.warns(RuntimeWarning, match="confidences or logits are NaN")
+    with warning, Runtime(bundle, options(2, "async")) as runtime:
         results = runtime.generate(greedy_requests()[:8])
     assert [result.token_ids for result in results] == alone[:8]
+    assert not any(r.proposed for result in results for r in result.rounds)
+    statistics = run_statistics(runtime, results)
+    assert statistics.draft_failures == 0
+    assert 3 <= statistics.bad_blocks <= 3 * 8
+    assert "NaN" in statistics.report()["last_draft_failure"]
 
 
 def test_a_failing_verifier_is_reported_to_everyone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
+from dspark_engines.runtime.draft_health import LOG
 from dspark_engines.runtime.events import Failed, Finished, RequestStream, Tokens
 from dspark_engines.runtime.rounds import RoundRunner
 from dspark_engines.runtime.state import RequestState
@@ -54,6 +55,9 @@ class Cohort:
             return
         for state, token_ids in self._runner.advance(states):
             member = self.members[state.id]
+            if state.failure is not None:
+                self._fail_one(member, state.failure)
+                continue
             if token_ids:
                 member.gained(token_ids)
             if self._runner.finished(state):
@@ -68,6 +72,7 @@ class Cohort:
             try:
                 member = Member(stream, self._runner.start(stream.request))
             except Exception as error:  # no memory for its caches, say: the others go on
+                LOG.error("a request could not be started: %s", error)
                 self._room.leave(self._number)
                 stream.put(Failed(error))
                 continue
@@ -88,7 +93,15 @@ class Cohort:
         self._room.leave(self._number)
         member.stream.put(Finished(member.state.result))
 
+    def _fail_one(self, member: Member, error: Exception) -> None:
+        """End one request, whose caches nobody touches again."""
+        LOG.warning("request %d ended with an error: %s", member.state.id, error)
+        del self.members[member.state.id]
+        self._room.leave(self._number)
+        member.stream.put(Failed(error))
+
     def _fail(self, error: Exception) -> None:
+        LOG.error("a step failed, and %d requests with it", len(self.members), exc_info=error)
         while self.members:
             member = self.members.popitem()[1]
             self._room.leave(self._number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_calibration.sts import Scaling, confidences
-from dspark_engines.backends import DraftEngine, DraftLogits, Floats, Ints
-from dspark_engines.errors import BackendError
+from dspark_engines.backends import DraftEngine, DraftLogits, DraftOutput, Floats, Ints
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.sampling import draft_uniforms
 
@@ -21,7 +19,8 @@ class Drafts:
     """Blocks of the rows that drafted, row r belonging to states[r].
 
     `survival` [R, g] float64 is the cumulative product of the calibrated confidences, 0 behind a drafted end of
-    sequence; `caps` [R] is how much of its block a row may verify at all (length limit, context).
+    sequence and from a number on that is not finite (see `broken_positions`); `caps` [R] is how much of its block a row
+    may verify at all (length limit, context).
     `confidence_logits` [R, g] are the drafter's own, as they were before any calibration.
     """
 
@@ -31,6 +30,8 @@ class Drafts:
     survival: npt.NDArray[np.float64]
     caps: Ints
     confidence_logits: Floats
+    bad: Sequence[RequestState] = ()
+    """Those of `states` whose block has such a number."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -61,30 +62,43 @@ class DraftRules:
 
 
 def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: DraftRules) -> Drafts:
-    """Draft for these, all of which can make use of a draft; their pending features are consumed."""
-    if not chosen:
-        return rules.nothing()
-    features = [state.take_pending() for state in chosen]
-    lengths = [len(part) for part in features]
+    """Draft for these, all of which can make use of a draft. Their pending features are consumed, unless the engine
+    raises: then nothing has changed."""
+    features = [state.join_pending() for state in chosen]
     caps = np.array([rules.cap(state) for state in chosen])  # before the step: they know nothing of its tokens
     output = engine.step(
         [state.draft_slot for state in chosen],
         features[0] if len(features) == 1 else np.concatenate(features),
-        feature_lengths=np.array(lengths),
+        feature_lengths=np.array([len(part) for part in features]),
         used=np.array([state.drafted for state in chosen]),
         anchor_ids=np.array([state.anchor for state in chosen]),
         temperature=np.array([state.sampling.temperature for state in chosen], np.float32),
         uniforms=_uniforms(chosen, rules.block_size),
     )
-    for state, count in zip(chosen, lengths, strict=True):
-        state.drafted += count
+    for state in chosen:
+        state.mark_drafted()
         state.result.seconds.draft += output.seconds
-    raw = output.confidence_logits
-    if any(map(math.isnan, raw.ravel().tolist())):
-        raise BackendError("the drafter's confidences are NaN", hint="verify the bundle: dspark-export verify")
-    survival = prefix_survival(raw, rules.scaling)
+    broken, raw = broken_positions(output, chosen), output.confidence_logits
+    survival = prefix_survival(np.where(broken, np.float32(0), raw), rules.scaling)
+    survival[broken] = 0.0
     _end(survival, output.draft_ids, rules.eos)
-    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, caps, raw)
+    bad = [state for state, row in zip(chosen, broken, strict=True) if row[-1]]
+    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, caps, raw, bad)
+
+
+def broken_positions(output: DraftOutput, chosen: Sequence[RequestState]) -> npt.NDArray[np.bool_]:
+    """[R, g]: the first position of a block whose confidence is NaN, or whose q is no distribution, and all behind it.
+
+    What makes x_j unfit for verification is known from the tokens before it, so cutting here costs no losslessness;
+    throwing the whole block away would. q (its greatest logit finite) is looked at for sampled requests, and where
+    the host has it.
+    """
+    broken = np.isnan(output.confidence_logits)
+    if isinstance(output.draft_logits, np.ndarray):
+        for row, state in enumerate(chosen):
+            if not state.sampling.greedy:
+                broken[row] |= ~np.isfinite(output.draft_logits[row].max(axis=-1))
+    return np.logical_or.accumulate(broken, axis=1)
 
 
 def prefix_survival(confidence_logits: Floats, scaling: Scaling | None = None) -> npt.NDArray[np.float64]:

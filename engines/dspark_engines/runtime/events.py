@@ -58,12 +58,15 @@ class RequestStream:
         self.cancelled = True
 
     def result(self) -> GenerationResult:
-        """Wait for the end. Raises `DsparkError` when the runtime failed."""
+        """Wait for the end. Raises `DsparkError` when the runtime failed, `GenerationError` when this request did."""
         for event in self:
             if isinstance(event, Finished):
                 return event.result
             if isinstance(event, Failed):
-                raise DsparkError(f"generation failed: {event.error}", hint="see the log") from event.error
+                if isinstance(event.error, DsparkError):
+                    raise event.error
+                hint = "see the log of the logger dspark_engines"
+                raise DsparkError(f"generation failed: {event.error}", hint=hint) from event.error
         raise AssertionError("a stream ends with Finished or Failed")
 
     def put(self, event: Event) -> None:

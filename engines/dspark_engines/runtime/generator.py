@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Manifest
+from dspark_engines.runtime.draft_health import DraftHealth
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundObserver, RoundRunner
@@ -17,24 +18,32 @@ from dspark_engines.scheduler import FixedSpec, get_scheduler
 class Generator:
     """Serves one request at a time from opened engines, always verifying the whole block.
 
-    `observer` sees every round; `speculation_failed` says why the drafter was given up, if it was.
+    `observer` sees every round; `speculation_failed` says what went wrong with the drafter, if something did.
     """
 
-    def __init__(self, engines: Engines, manifest: Manifest, observer: RoundObserver | None = None) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        manifest: Manifest,
+        observer: RoundObserver | None = None,
+        *,
+        health: DraftHealth | None = None,
+    ) -> None:
         self._manifest = manifest
-        self._runner = RoundRunner(engines, manifest, get_scheduler(FixedSpec()), observer=observer)
+        self._runner = RoundRunner(engines, manifest, get_scheduler(FixedSpec()), observer=observer, health=health)
 
     @property
     def speculation_failed(self) -> str:
-        """The drafter's failure in one line, or nothing."""
-        return self._runner.speculation_failed
+        """The drafter's latest failure in one line (an error, or NaN in a block), or nothing."""
+        return self._runner.health.last_failure
 
     def new_result(self) -> GenerationResult:
         """An empty result for `stream` to fill."""
         return self._runner.new_result()
 
     def run(self, request: GenerationRequest) -> GenerationResult:
-        """Generate to the end. Raises `RequestError` before any work when the bundle cannot serve it."""
+        """Generate to the end. Raises `RequestError` before any work when the bundle cannot serve it, and
+        `GenerationError` when the target's logits are not finite."""
         result = self.new_result()
         for _ in self.stream(request, result):
             pass
@@ -45,7 +54,7 @@ class Generator:
         check_request(request, self._manifest)
         started, state = time.perf_counter(), self._runner.start(request, result)
         while not result.token_ids:
-            self._runner.advance([state])
+            self._advance(state)
         begun, seconds = time.perf_counter(), result.seconds
         seconds.verify = 0.0  # what the prompt took there is in `prefill`
         yield list(result.token_ids)
@@ -55,5 +64,10 @@ class Generator:
 
     def _rounds(self, state: RequestState) -> Iterator[list[int]]:
         while not self._runner.finished(state):
-            ((_, gained),) = self._runner.advance([state])
-            yield gained
+            yield self._advance(state)
+
+    def _advance(self, state: RequestState) -> list[int]:
+        ((_, gained),) = self._runner.advance([state])
+        if state.failure is not None:
+            raise state.failure
+        return gained

@@ -10,15 +10,15 @@ position that it is about. Only how much of a block is verified may be decided w
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dspark_calibration.sts import Scaling
-from dspark_engines.backends import Engines, Ints
+from dspark_engines.backends import Engines, Ints, Slot
 from dspark_engines.bundle import Manifest
 from dspark_engines.costs import Costs
+from dspark_engines.runtime.draft_health import LOG, MOST_BAD_BLOCKS, MOST_MISSED, DraftHealth
 from dspark_engines.runtime.drafting import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
@@ -38,7 +38,8 @@ The states still stand at their anchors. Arrays are the engines' own: whoever ke
 class RoundRunner:
     """Advances requests on opened engines. Holds no request itself.
 
-    `costs` is for schedulers that read it; with `selection`, only those draft for whom it pays.
+    `costs` is for schedulers that read it; with `selection`, only those draft for whom it pays. `health` decides when
+    a draft engine that failed is asked again.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class RoundRunner:
         *,
         scaling: Scaling | None = None,
         observer: RoundObserver | None = None,
+        health: DraftHealth | None = None,
     ) -> None:
+        self.health = health or DraftHealth()
         self._observer = observer
         self._engines, self._scheduler, self._limits, self._costs = engines, scheduler, manifest.limits, costs
         self._selection = selection
@@ -61,7 +64,6 @@ class RoundRunner:
             frozenset(manifest.target.eos_token_ids),
             scaling,
         )
-        self.speculation_failed = ""
 
     def new_result(self) -> GenerationResult:
         """An empty result."""
@@ -69,29 +71,41 @@ class RoundRunner:
 
     def start(self, request: GenerationRequest, result: GenerationResult | None = None) -> RequestState:
         """A state with caches of its own for a request that `check_request` let pass."""
-        speculating = request.speculate and not self.speculation_failed
-        return RequestState(
-            request,
-            result or self.new_result(),
-            self._engines.verify.new_slot(),
-            self._engines.draft.new_slot() if speculating else None,
-            speculating,
-        )
+        verify_slot, draft_slot = self._engines.verify.new_slot(), None
+        if request.speculate:
+            draft_slot = self._draft_slot()
+        return RequestState(request, result or self.new_result(), verify_slot, draft_slot, draft_slot is not None)
+
+    def _draft_slot(self) -> Slot | None:
+        """None where the draft engine has no memory for one more: the request can do without."""
+        try:
+            return self._engines.draft.new_slot()
+        except Exception as error:  # whatever a backend raises
+            self.health.failed(error)
+            return None
 
     def advance(self, states: Sequence[RequestState]) -> Gained:
-        """One round for all of them."""
+        """One round for all of them. Of a request that cannot go on, `failure` says why; it must not come again."""
         return self.verify(states, self.draft(states))
 
     def draft(self, states: Sequence[RequestState]) -> Drafts:
-        """The drafting half. When the drafter fails all requests go on by plain decoding, and a warning says so."""
+        """The drafting half. While the drafter fails all requests go on by plain decoding; nothing they had is lost."""
+        if self.health.pausing:
+            _stop_the_late(states)
+            return self._rules.nothing()
         candidates = [state for state in states if self._rules.cap(state)]
         if self._selection is not None:
             candidates = self._selection.choose(states, candidates)
-        try:
-            return draft_blocks(self._engines.draft, candidates, self._rules)
-        except Exception as error:  # whatever a backend raises: requests in flight must not be lost
-            self._give_up(states, error)
+        if not candidates:
             return self._rules.nothing()
+        try:
+            drafts = draft_blocks(self._engines.draft, candidates, self._rules)
+        except Exception as error:  # whatever a backend raises: requests in flight must not be lost
+            self.health.failed(error)
+            return self._rules.nothing()
+        self.health.succeeded()
+        self._note_bad_blocks(drafts)
+        return drafts
 
     def verify(self, states: Sequence[RequestState], drafts: Drafts) -> Gained:
         """The verifying half: schedule, run one step, accept."""
@@ -135,9 +149,20 @@ class RoundRunner:
             drafts.survival, ids, drafts.caps, plain_rows=plain, other_tokens=prompts, cost=cost
         )
 
-    def _give_up(self, states: Sequence[RequestState], error: Exception) -> None:
-        self.speculation_failed = f"{type(error).__name__}: {error}".splitlines()[0]
-        message = f"the draft engine failed ({self.speculation_failed}); going on by plain decoding"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
-        for state in states:
+    def _note_bad_blocks(self, drafts: Drafts) -> None:
+        for state in drafts.states:
+            state.bad_blocks = state.bad_blocks + 1 if state in drafts.bad else 0
+            if state.bad_blocks:
+                self.health.bad_block(state.id, state.bad_blocks)
+            if state.bad_blocks == MOST_BAD_BLOCKS:
+                state.stop_speculating()
+
+
+def _stop_the_late(states: Sequence[RequestState]) -> None:
+    """Pending features take memory: a request that waits too long for the drafter does without it."""
+    for state in states:
+        if state.speculating and state.missed >= MOST_MISSED:
             state.stop_speculating()
+            LOG.warning(
+                "request %d: its drafter missed %d tokens; it goes on by plain decoding", state.id, state.missed
+            )

@@ -21,6 +21,7 @@ from dspark_engines.costs import COST_TABLE, Costs, CostsInCompany, CostTable, l
 from dspark_engines.errors import RequestError
 from dspark_engines.placement import EnginePool, load_placement, open_pool
 from dspark_engines.runtime.cohort import Cohort
+from dspark_engines.runtime.draft_health import DraftHealth
 from dspark_engines.runtime.events import RequestStream
 from dspark_engines.runtime.lanes import Lanes
 from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
@@ -76,6 +77,8 @@ class Runtime:
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
         self._samples = True
+        self.draft_health: list[DraftHealth] = []
+        """How the draft engine of every cohort has fared."""
         self.timeline = Timeline()
         """The last steps of both engines."""
         self.scheduler = FixedSpec.name
@@ -146,7 +149,16 @@ class Runtime:
         scheduler, selection = get_scheduler(spec, costs.step_cost(1, 0) if costs else None), None
         if costs is not None and self.options.speculation == "auto":
             selection = DraftSelection(costs, manifest.drafter.block_size, confidence.experience)
-        return RoundRunner(engines, manifest, scheduler, costs, selection, scaling=confidence.scaling)
+        self.draft_health.append(DraftHealth())
+        return RoundRunner(
+            engines,
+            manifest,
+            scheduler,
+            costs,
+            selection,
+            scaling=confidence.scaling,
+            health=self.draft_health[-1],
+        )
 
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""

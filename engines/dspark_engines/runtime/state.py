@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 
 from dspark_engines.backends import Floats, Ints, Slot
+from dspark_engines.errors import GenerationError
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.sampling import SamplingParams
@@ -30,6 +31,10 @@ class RequestState:
     drafted: int = 0
     anchor: int = -1
     pending: list[Floats] = field(default_factory=list)
+    bad_blocks: int = 0
+    """Drafted blocks in a row that held a number that is not finite."""
+    failure: GenerationError | None = None
+    """Why the request cannot go on."""
     id: int = field(default_factory=lambda: next(_ids))
     """Unique in this process: what a scheduler remembers a request by."""
 
@@ -58,11 +63,21 @@ class RequestState:
         """Tokens that the target has cached and the drafter has not."""
         return self.used - self.drafted
 
-    def take_pending(self) -> Floats:
-        """The features that the drafter has not seen, [M, L*H], in order."""
-        features = self.pending[0] if len(self.pending) == 1 else np.concatenate(self.pending)
+    @property
+    def missed(self) -> int:
+        """Tokens behind the prompt that the drafter has not seen."""
+        return self.used - max(self.drafted, len(self.prompt))
+
+    def join_pending(self) -> Floats:
+        """The features that the drafter has not seen, [M, L*H], in order. They stay until `mark_drafted`."""
+        if len(self.pending) > 1:
+            self.pending = [np.concatenate(self.pending)]
+        return self.pending[0]
+
+    def mark_drafted(self) -> None:
+        """The drafter has taken in what was pending."""
+        self.drafted += sum(len(part) for part in self.pending)
         self.pending = []
-        return features
 
     def stop_speculating(self) -> None:
         """Decode plainly from here on."""

@@ -18,6 +18,7 @@ class RunStatistics:
 
     `seconds` is the time from the first step of any engine to the last (of those that the timeline remembers);
     `idle_share` is each engine's part of it without work, `overlap_seconds` that in which both worked.
+    `draft_failures` are steps of the draft engine that raised, `bad_blocks` blocks with numbers that are not finite.
     """
 
     requests: int
@@ -32,6 +33,16 @@ class RunStatistics:
     seconds: float
     idle_share: dict[str, float]
     overlap_seconds: float
+    draft_failures: int
+    bad_blocks: int
+    last_draft_failure: str
+
+    def trouble(self) -> str:
+        """What went wrong with the drafter, in a few words; nothing where nothing did."""
+        if not self.last_draft_failure:
+            return ""
+        counts = f"{self.draft_failures} draft steps failed, {self.bad_blocks} blocks held NaN"
+        return f"{counts} (last: {self.last_draft_failure})"
 
     def report(self) -> dict[str, Any]:
         """The JSON form."""
@@ -54,4 +65,7 @@ def run_statistics(runtime: Runtime, results: Sequence[GenerationResult]) -> Run
         seconds=timeline.seconds(),
         idle_share={engine: timeline.idle_share(engine) for engine in ENGINES},
         overlap_seconds=timeline.overlap_seconds(),
+        draft_failures=sum(health.failures for health in runtime.draft_health),
+        bad_blocks=sum(health.bad_blocks for health in runtime.draft_health),
+        last_draft_failure=next((health.last_failure for health in runtime.draft_health if health.last_failure), ""),
     )

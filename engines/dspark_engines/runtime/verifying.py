@@ -10,10 +10,12 @@ import numpy as np
 
 from dspark_calibration import Round
 from dspark_engines.backends import Floats, Ints, Trial, VerifyEngine, VerifyOutput
+from dspark_engines.errors import GenerationError
 from dspark_engines.runtime.drafting import Drafts
 from dspark_engines.runtime.result import first_stop
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.sampling import verify_trial, verify_uniforms
+from dspark_plugins.verify import BROKEN
 
 
 class Row(NamedTuple):
@@ -25,7 +27,8 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a row brought: `accepted` draft tokens, then `following` (None while a prompt is being read)."""
+    """What a row brought: `accepted` draft tokens, then `following` (None while a prompt is being read, `BROKEN` where
+    the target's logits are not finite)."""
 
     row: Row
     accepted: int
@@ -94,8 +97,14 @@ def decide(rows: Sequence[Row], output: VerifyOutput, trial: Trial) -> list[Outc
 
 
 def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]:
-    """Advance the row's state past what was kept; returns the tokens that the request gained."""
+    """Advance the row's state past what was kept; returns the tokens that the request gained.
+
+    A row without a next token leaves its state as it was, but for the `failure`.
+    """
     row, state = outcome.row, outcome.row.state
+    if outcome.following == BROKEN:
+        state.failure = _failure(outcome)
+        return []
     reading = state.reading
     kept = len(row.tokens) if reading else outcome.accepted + 1
     state.used += kept
@@ -111,6 +120,16 @@ def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]
     state.result.token_ids.extend(produced)
     state.anchor = produced[-1]
     return produced
+
+
+def _failure(outcome: Outcome) -> GenerationError:
+    row, state = outcome.row, outcome.row.state
+    position = state.used + len(row.tokens) - row.logits + outcome.accepted + 1
+    return GenerationError(
+        f"the target's logits are NaN or infinite at position {position} "
+        f"(token {position - len(state.prompt) + 1} of the output)",
+        hint="the weights may hold NaN: check them, and the bundle with dspark-export verify",
+    )
 
 
 def _ready(rows: Sequence[Row]) -> list[Row]:

@@ -20,13 +20,14 @@ TINY = np.float32(1e-30)
 def truncate(logits: Floats, params: SamplingParams) -> Floats:
     """logits [n, V] with the tokens that softmax(logits / temperature) truncated by `params` excludes at -inf.
 
-    The arg-max of a row is always kept. Returns `logits` itself when `params` exclude nothing, else a new array.
+    The arg-max of a row is always kept. Returns `logits` itself when `params` exclude nothing, else a new array. A row
+    whose greatest logit is not finite (NaN among them, say) has no distribution to truncate and comes back as it is.
     """
     if not params.truncates:
         return logits
     result = np.full_like(logits, -np.inf)
     for row, out in zip(logits, result, strict=True):
-        kept = kept_tokens(row, params)
+        kept = kept_tokens(row, params) if math.isfinite(row.max()) else slice(None)
         out[kept] = row[kept]
     return result
 

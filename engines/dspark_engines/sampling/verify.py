@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from dspark_engines.backends import Floats, Ints, Trial, Verified
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.truncate import TINY, truncate
-from dspark_plugins.verify import RESIDUAL_FLOOR
+from dspark_plugins.verify import BROKEN, RESIDUAL_FLOOR
 
 TILE = 128  # weights are summed in float32 within a tile, in float64 over the tiles
 
@@ -29,7 +30,8 @@ def verify_rows(
 
     Only rows with tokens on trial need draft_logits, if they come first, and uniforms behind their first position.
     With `params`, one for each request, `logits` are not truncated yet: the rows that are looked at will be. Greedy
-    requests do not look at draft_logits and uniforms. No input is changed.
+    requests do not look at draft_logits and uniforms. No input is changed. The next id of a row that ends at a line
+    without a finite maximum is `BROKEN`: arg-max and max find NaN and infinity at no further cost.
     """
     lengths, end, outcomes = verify_lengths.tolist(), 0, []
     for r, (length, drafted) in enumerate(zip(lengths, draft_ids.tolist(), strict=True)):
@@ -54,10 +56,16 @@ def verify_trial(logits: Floats, trial: Trial, params: Sequence[SamplingParams] 
 
 def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:
     for j, token in enumerate(draft_ids):
-        choice = int(logits[j].argmax())
+        choice = _choice(logits[j])
         if token != choice:
             return j, choice
-    return len(draft_ids), int(logits[len(draft_ids)].argmax())
+    return len(draft_ids), _choice(logits[len(draft_ids)])
+
+
+def _choice(logits: Floats) -> int:
+    """The arg-max, which is the first NaN where there is one; `BROKEN` where it is not finite."""
+    best = int(logits.argmax())
+    return best if math.isfinite(logits[best]) else BROKEN
 
 
 def _sampling_row(
@@ -69,13 +77,18 @@ def _sampling_row(
     params: SamplingParams | None,
 ) -> tuple[int, int]:
     for j, token in enumerate(draft_ids):
-        p = _softmax(_truncated(logits[j], params), temperature)
-        q = _softmax(draft_logits[j], temperature)
+        p = _distribution(logits[j], temperature, params)
+        if p is None:
+            return j, BROKEN
+        q = _distribution(draft_logits[j], temperature)
+        if q is None:
+            return j, _draw(p, uniforms[j, 1])
         ours = p.probability(token)
         if ours <= 0 or float(uniforms[j, 0]) * q.probability(token) > ours:
             return j, _draw(_residual(p, q), uniforms[j, 1])
     length = len(draft_ids)
-    return length, _draw(_softmax(_truncated(logits[length], params), temperature), uniforms[length, 1])
+    p = _distribution(logits[length], temperature, params)
+    return length, BROKEN if p is None else _draw(p, uniforms[length, 1])
 
 
 class _Weights(NamedTuple):
@@ -92,12 +105,16 @@ class _Weights(NamedTuple):
         return float(self.values[token]) / self.total
 
 
-def _truncated(logits: Floats, params: SamplingParams | None) -> Floats:
-    return truncate(logits[None], params)[0] if params else logits
+def _distribution(logits: Floats, temperature: np.float32, params: SamplingParams | None = None) -> _Weights | None:
+    """Of one line, truncated by `params`; None where its greatest logit is not finite."""
+    if params is not None:
+        logits = truncate(logits[None], params)[0]
+    peak = logits.max()
+    return _softmax(logits, peak, temperature) if math.isfinite(peak) else None
 
 
-def _softmax(logits: Floats, temperature: np.float32) -> _Weights:
-    values = logits - logits.max()
+def _softmax(logits: Floats, peak: np.float32, temperature: np.float32) -> _Weights:
+    values = logits - peak
     if temperature != 1:
         values /= max(temperature, TINY)
     return _weigh(np.exp(values, out=values))

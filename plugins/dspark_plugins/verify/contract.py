@@ -23,6 +23,11 @@ or that is not on trial. There it draws from max(p_j - q_j, 0) after a rejection
 cumulative weight exceeds uniform * (the sum of all weights). Where p_j and q_j are equal up to rounding (the rest sums
 to `RESIDUAL_FLOOR` or less) it draws from p_j. A greedy row accepts x_j when it is the arg-max of logits_j and ends
 with the arg-max; of equal logits the lower id wins. No row depends on another. All floating tensors are float32.
+
+A line is broken when its greatest logit is not finite: where it holds NaN or +inf, or nothing but -inf. No token can be
+chosen from it. A row whose next line is broken stops there: accepted counts the tokens before that line, and next_ids
+is `BROKEN`. Lines behind the one where a row stops do not matter. Where q_j is broken instead, x_j does not stand, and
+the row ends with a draw from p_j: nothing is known of how x_j was drawn.
 """
 
 from __future__ import annotations
@@ -32,6 +37,9 @@ from dataclasses import dataclass
 VERIFY = "Verify"
 INPUTS = ("logits", "draft_ids", "draft_logits", "verify_lengths", "temperature", "uniforms")
 OUTPUTS = ("accepted", "next_ids")
+
+BROKEN = -1
+"""In place of a token: the target's logits for it are not finite."""
 
 RESIDUAL_FLOOR = 1e-6
 """A residual of this mass is float32 noise. A rejection that meets one is no likelier than its mass."""

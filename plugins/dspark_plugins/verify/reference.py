@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_plugins.verify.contract import RESIDUAL_FLOOR
+from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -69,20 +69,32 @@ def draw(weights: Doubles, uniform: float) -> int:
     return int(np.searchsorted(cdf, uniform * cdf[-1], side="right"))
 
 
+def broken(line: Array) -> bool:
+    """Whether a line's greatest logit is not finite."""
+    return not np.isfinite(line.max())
+
+
 def _greedy_row(logits: Array, draft_ids: Ints) -> tuple[int, int]:
-    for j, token in enumerate(draft_ids):
-        choice = int(np.argmax(logits[j]))
+    for j, token in enumerate([*draft_ids, None]):
+        choice = BROKEN if broken(logits[j]) else int(np.argmax(logits[j]))
         if token != choice:
             return j, choice
-    return len(draft_ids), int(np.argmax(logits[len(draft_ids)]))
+    raise AssertionError("the last line accepts nothing")
 
 
 def _sampling_row(
     logits: Array, draft_ids: Ints, draft_logits: Array, temperature: float, uniforms: Array
 ) -> tuple[int, int]:
     for j, token in enumerate(draft_ids):
-        p, q = probabilities(logits[j], temperature), probabilities(draft_logits[j], temperature)
+        if broken(logits[j]):
+            return j, BROKEN
+        p = probabilities(logits[j], temperature)
+        if broken(draft_logits[j]):
+            return j, draw(p, float(uniforms[j, 1]))
+        q = probabilities(draft_logits[j], temperature)
         if not stands(p[token], q[token], float(uniforms[j, 0])):
             return j, draw(remainder(p, q), float(uniforms[j, 1]))
     length = len(draft_ids)
+    if broken(logits[length]):
+        return length, BROKEN
     return length, draw(probabilities(logits[length], temperature), float(uniforms[length, 1]))
