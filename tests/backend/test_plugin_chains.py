@@ -17,6 +17,7 @@ from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.lowering import lower_markov_heads
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
 from dspark_plugins.markov_head.steps import TILE as MARKOV_TILE
+from dspark_plugins.verify import BROKEN
 from dspark_plugins.verify.lowering import lower_verifications
 from dspark_plugins.verify.reference import verify
 from dspark_plugins.verify.steps import TILE as VERIFY_TILE
@@ -120,6 +121,20 @@ def test_a_chain_draws_from_the_ends(uniform: float) -> None:
     feeds["uniforms"][..., 1] = uniform
     result = run(verify_session(2, 100, True), feeds)
     assert verify_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), verify(**feeds)) == 0
+
+
+def test_a_chain_gives_no_token_for_a_line_without_a_finite_maximum() -> None:
+    endings = set()
+    for seed in range(20):
+        feeds = verify_cases.spoiled_case(5, 2, VERIFY_TILE + 5, seed)
+        for sampling in (True, False):
+            if not sampling:
+                feeds["temperature"][:] = 0
+            result = run(verify_session(2, VERIFY_TILE + 5, sampling), feeds)
+            assert verify_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), verify(**feeds)) == 0
+            endings |= set(result["next_ids"].tolist())
+    assert BROKEN in endings
+    assert len(endings) > 2
 
 
 def test_the_chain_is_plugin_nodes_with_their_namespace() -> None:

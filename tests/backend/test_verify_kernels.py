@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dspark_plugins.verify import BROKEN
 from dspark_plugins.verify.reference import VerifyResult, verify
 from dspark_plugins.verify.steps import LANES, TILE
 from tests.support.triton_worker import Worker
-from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, random_case, starts_of
+from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, random_case, spoiled_case, starts_of
 
 
 def run(worker: Worker, feeds: Feeds, sampling: bool = True) -> VerifyResult:
@@ -96,14 +97,17 @@ def test_a_tiny_temperature_is_the_arg_max(interpreter: Worker) -> None:
     np.testing.assert_array_equal(run(interpreter, feeds), greedy)
 
 
-def test_nan_leads_to_no_index_outside_the_vocabulary(interpreter: Worker) -> None:
+def test_lines_without_a_finite_maximum_give_no_token(interpreter: Worker) -> None:
     for where in (slice(None), slice(3, 4), slice(TILE, None)):
         feeds = random_case(2, 2, TILE + 5, 9, (0.0, 1.0), lengths=[2, 1])
         feeds["logits"][:, where] = np.nan
         for sampling in (True, False):
             accepted, following = run(interpreter, feeds, sampling)
-            assert (accepted <= feeds["verify_lengths"]).all()
-            assert 0 <= following.min() <= following.max() < TILE + 5
+            np.testing.assert_array_equal(accepted, [0, 0])
+            np.testing.assert_array_equal(following, [BROKEN, BROKEN])
+    for seed in range(4):
+        assert BROKEN in check(interpreter, spoiled_case(5, 2, TILE + 5, seed)).next_ids
+        check(interpreter, spoiled_case(5, 2, TILE + 5, seed) | {"temperature": np.zeros(5, np.float32)})
 
 
 def test_rows_do_not_see_each_other(interpreter: Worker) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from dspark_plugins.drawing import TILE
-from dspark_plugins.verify import VerifySpec
+from dspark_plugins.verify import BROKEN, VerifySpec
 from dspark_plugins.verify.function import verify_function
 from dspark_plugins.verify.reference import VerifyResult, draw, probabilities, verify
 from tests.support.verify_body import body
-from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, starts_of
+from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of
 
 
 def both(feeds: Feeds) -> VerifyResult:
@@ -46,6 +46,16 @@ def test_body_matches_oracle(block: int, vocab: int) -> None:
             seen |= set(zip(feeds["verify_lengths"].tolist(), both(feeds).accepted.tolist(), strict=True))
     assert {(0, 0), (block, block)} <= seen
     assert any(accepted < length for length, accepted in seen)
+
+
+@pytest.mark.parametrize("vocab", [3, TILE + 1])
+def test_lines_without_a_finite_maximum(vocab: int) -> None:
+    """The greedy branch too; whatever ONNX Runtime's reductions and softmax make of NaN."""
+    endings = {token for seed in range(30) for token in both(spoiled_case(6, 4, vocab, seed)).next_ids.tolist()}
+    assert BROKEN in endings
+    assert len(endings) > 2
+    for seed in range(10):
+        both(spoiled_case(6, 4, vocab, seed) | {"temperature": np.zeros(6, np.float32)})
 
 
 @pytest.mark.parametrize("vocab", [TILE - 1, TILE, TILE + 1, 2 * TILE])

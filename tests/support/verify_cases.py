@@ -15,6 +15,7 @@ ZERO = np.float32(0)
 LAST = np.nextafter(np.float32(1), ZERO)  # the largest uniform there is
 NEAR = 1e-6  # a decision this close to its threshold may fall to either side
 TEMPERATURES = (0.0, 0.3, 1.0, 1.7)
+SPOILED = 0.3  # of the lines
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:
@@ -58,6 +59,18 @@ def random_case(
         "temperature": temperature,
         "uniforms": random.random((rows, block + 1, 2), dtype=np.float32),
     }
+
+
+def spoiled_case(rows: int, block: int, vocab: int, seed: int) -> Feeds:
+    """A random case whose lines hold NaN, +inf or nothing but -inf here and there, the target's and the drafter's."""
+    feeds, random = random_case(rows, block, vocab, seed), np.random.default_rng([seed, 1])
+    for lines in (feeds["logits"], feeds["draft_logits"].reshape(-1, vocab)):
+        for line in np.flatnonzero(random.random(len(lines)) < SPOILED):
+            where = random.integers(vocab) if random.random() < 0.5 else slice(None)
+            lines[line, where] = random.choice([np.nan, np.inf])
+            if random.random() < 0.25:
+                lines[line] = -np.inf
+    return feeds
 
 
 def moved_off_the_edges(feeds: Feeds) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from dspark_engines.sampling import SamplingParams, truncate, verify_rows
 from dspark_engines.sampling.verify import TILE
+from dspark_plugins.verify import BROKEN
 from dspark_plugins.verify.reference import draw, probabilities, verify
-from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, starts_of
+from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of
 
 
 def both(feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +29,26 @@ def test_it_matches_the_oracle(block: int, vocab: int) -> None:
             for uniform in (ZERO, LAST):  # the edges themselves
                 extreme = feeds | {"uniforms": np.full_like(feeds["uniforms"], uniform)}
                 assert_same(extreme, verify_rows(**extreme), verify(**extreme))
+
+
+@pytest.mark.parametrize("vocab", [3, 300])
+def test_lines_without_a_finite_maximum_match_the_oracle(vocab: int) -> None:
+    endings = {token for seed in range(30) for token in both(spoiled_case(6, 4, vocab, seed))[1].tolist()}
+    assert BROKEN in endings
+    assert len(endings) > 2
+
+
+@pytest.mark.parametrize("truncation", [{"top_k": 2}, {"top_p": 0.7}, {"min_p": 0.1}], ids=str)
+def test_truncation_leaves_a_broken_line_broken(truncation: dict[str, float]) -> None:
+    for seed in range(10):
+        feeds = spoiled_case(6, 4, 50, seed)
+        params = [SamplingParams(float(heat), **truncation) for heat in feeds["temperature"]]
+        starts = [*starts_of(feeds["verify_lengths"]), len(feeds["logits"])]
+        cut = [
+            truncate(feeds["logits"][start:end], p) for start, end, p in zip(starts, starts[1:], params, strict=False)
+        ]
+        expected = verify(**feeds | {"logits": np.concatenate(cut)})
+        assert assert_same(feeds, verify_rows(**feeds, params=params), expected) == 0
 
 
 def test_it_matches_the_oracle_over_a_real_vocabulary() -> None:

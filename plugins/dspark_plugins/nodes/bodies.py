@@ -46,6 +46,16 @@ def finite(op: OpBuilder, maximum: ir.Value) -> ir.Value:
     return op.Where(op.Equal(maximum, float("-inf")), 0.0, maximum)
 
 
+def without_nan(op: OpBuilder, logits: ir.Value) -> ir.Value:
+    """NaN becomes +inf, which a maximum is sure to find."""
+    return op.Where(op.Less(logits, float("inf")), logits, float("inf"))
+
+
+def is_number(op: OpBuilder, maximum: ir.Value) -> ir.Value:
+    """Whether a line's maximum is finite."""
+    return op.And(op.Less(maximum, float("inf")), op.Greater(maximum, float("-inf")))
+
+
 def tiled(op: OpBuilder, values: ir.Value, tile: int, filler: float) -> ir.Value:
     """[..., V] as [..., n, tile], filled up."""
     width = op.Shape(values, start=-1)

@@ -23,6 +23,18 @@ def finite(maximum):
 
 
 @triton.jit
+def without_nan(values):
+    """NaN becomes +inf, which a maximum is sure to find."""
+    return tl.where(values < float("inf"), values, float("inf"))
+
+
+@triton.jit
+def is_number(maximum):
+    """Whether a line's maximum is finite."""
+    return (maximum < float("inf")) & (maximum > float("-inf"))
+
+
+@triton.jit
 def first_at(values, target, indices, LAST: tl.constexpr):
     """The lowest of `indices` whose value equals `target`; LAST where none does, as with NaN."""
     return tl.minimum(tl.min(tl.where(values == target, indices, LAST), 0), LAST)

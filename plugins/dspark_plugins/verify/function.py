@@ -10,7 +10,8 @@ from onnxscript import OpBuilder, build_function
 
 from dspark_plugins.domain import DOMAIN, OPSET
 from dspark_plugins.drawing import draw
-from dspark_plugins.verify.contract import INPUTS, OUTPUTS, RESIDUAL_FLOOR, VERIFY, VerifySpec
+from dspark_plugins.nodes.bodies import is_number, without_nan
+from dspark_plugins.verify.contract import BROKEN, INPUTS, OUTPUTS, RESIDUAL_FLOOR, VERIFY, VerifySpec
 
 Rows = Literal["either", "mixed", "greedy"]
 
@@ -43,7 +44,10 @@ class _Body:
         self.on_trial = op.Less(steps, ends)  # [R, g]
         # Positions that are not on trial look at the row of the last token, which always exists.
         self.rows = op.Add(op.Unsqueeze(self.starts, [1]), op.Min(steps, ends))  # [R, g]
-        self.choices = op.ArgMax(inputs["logits"], axis=-1, keepdims=0)  # [K]
+        self.logits = without_nan(op, inputs["logits"])
+        self.best = op.ReduceMax(self.logits, [-1])  # [K, 1]
+        choices = op.ArgMax(self.logits, axis=-1, keepdims=0)
+        self.choices = op.Where(op.Squeeze(is_number(op, self.best), [1]), choices, BROKEN)  # [K]
         self.agrees = op.Equal(op.Gather(self.choices, self.rows), inputs["draft_ids"])  # [R, g]
 
     def trace(self, rows: Rows) -> Sequence[ir.Value]:
@@ -69,14 +73,18 @@ class _Body:
     def _sampling(self, op: OpBuilder) -> Sequence[ir.Value]:
         hot = op.Greater(self.inputs["temperature"], 0.0)
         temperature = op.Where(hot, self.inputs["temperature"], 1.0)
-        p = _softmax(op, self.inputs["logits"], op.Unsqueeze(op.Gather(temperature, self._request_of(op)), [1]))
-        q = _softmax(op, self.inputs["draft_logits"], op.Unsqueeze(temperature, [1, 2]))
+        p = _softmax(op, self.logits, self.best, op.Unsqueeze(op.Gather(temperature, self._request_of(op)), [1]))
+        drafts = without_nan(op, self.inputs["draft_logits"])
+        best = op.ReduceMax(drafts, [-1])  # [R, g, 1]
+        q = _softmax(op, drafts, best, op.Unsqueeze(temperature, [1, 2]))
         sampled = op.Unsqueeze(hot, [1])
-        fair, equal = op.And(sampled, self._stands(op, p, q)), op.And(op.Not(sampled), self.agrees)
-        accepted = self._accepted(op, op.Or(fair, equal))
+        fair = op.And(op.Squeeze(is_number(op, best), [2]), self._stands(op, p, q))
+        equal = op.And(op.Not(sampled), self.agrees)
+        accepted = self._accepted(op, op.Or(op.And(sampled, fair), equal))
         stop = op.Add(self.starts, accepted)
         drawn = draw(op, self._weights(op, p, q, accepted, stop), self._uniform(op, accepted))
-        return accepted, op.Where(hot, drawn, op.Gather(self.choices, stop))
+        choice = op.Gather(self.choices, stop)
+        return accepted, op.Where(op.And(hot, op.Greater(choice, BROKEN)), drawn, choice)
 
     def _request_of(self, op: OpBuilder) -> ir.Value:
         """[K]: whose row a packed row is."""
@@ -113,9 +121,12 @@ class _Body:
         return op.GatherElements(drawing, op.Unsqueeze(accepted, [1]), axis=1)
 
 
-def _softmax(op: OpBuilder, logits: ir.Value, temperature: ir.Value) -> ir.Value:
-    """The maximum goes first: dividing first loses digits, and overflows at a tiny temperature."""
-    return op.Softmax(op.Div(op.Sub(logits, op.ReduceMax(logits, [-1])), temperature), axis=-1)
+def _softmax(op: OpBuilder, logits: ir.Value, best: ir.Value, temperature: ir.Value) -> ir.Value:
+    """The maximum goes first: dividing first loses digits, and overflows at a tiny temperature. 0 in broken lines,
+    which makes a broken p accept nothing, and a broken q leave p as it is.
+    """
+    shares = op.Softmax(op.Div(op.Sub(logits, best), temperature), axis=-1)
+    return op.Where(is_number(op, best), shares, 0.0)
 
 
 def _int64(name: str) -> ir.Value:

@@ -12,7 +12,7 @@ from onnxscript import OpBuilder
 
 from dspark_plugins.nodes import bodies
 from dspark_plugins.verify import steps
-from dspark_plugins.verify.contract import RESIDUAL_FLOOR
+from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
 from dspark_plugins.verify.steps import TILE
 
 LONG = ir.DataType.INT64
@@ -48,7 +48,7 @@ def _lines(op: OpBuilder, verify_lengths: ir.Value) -> ir.Value:
 
 
 def _scan_greedy(op: OpBuilder, logits: ir.Value, verify_lengths: ir.Value) -> Sequence[ir.Value]:
-    lines = op.Gather(logits, _lines(op, verify_lengths))
+    lines = op.Gather(bodies.without_nan(op, logits), _lines(op, verify_lengths))
     return bodies.peaks(op, bodies.tiled(op, lines, TILE, float("-inf")), TILE)
 
 
@@ -56,10 +56,11 @@ def _scan(
     op: OpBuilder, logits: ir.Value, draft_logits: ir.Value, verify_lengths: ir.Value, temperature: ir.Value
 ) -> Sequence[ir.Value]:
     heat = op.Unsqueeze(bodies.hot(op, temperature), [1, 2, 3])
-    target = bodies.tiled(op, op.Gather(logits, _lines(op, verify_lengths)), TILE, float("-inf"))
+    lines = op.Gather(bodies.without_nan(op, logits), _lines(op, verify_lengths))
+    target = bodies.tiled(op, lines, TILE, float("-inf"))
     target_max, target_arg = bodies.peaks(op, target, TILE)
     whole = op.Concat(draft_logits, op.Slice(draft_logits, [-1], [bodies.END], [1]), axis=1)  # g+1 positions
-    draft = bodies.tiled(op, whole, TILE, float("-inf"))
+    draft = bodies.tiled(op, bodies.without_nan(op, whole), TILE, float("-inf"))
     draft_max, _ = bodies.peaks(op, draft, TILE)
     target_sum, draft_sum = bodies.tile_sums(op, target, target_max, heat), bodies.tile_sums(op, draft, draft_max, heat)
     return [target_max, target_arg, target_sum, draft_max, draft_sum]
@@ -68,7 +69,7 @@ def _scan(
 def _accept_greedy(
     op: OpBuilder, draft_ids: ir.Value, verify_lengths: ir.Value, target_max: ir.Value, target_arg: ir.Value
 ) -> Sequence[ir.Value]:
-    choices = bodies.best_of_tiles(op, target_max, target_arg)
+    choices = _choices(op, target_max, target_arg)
     accepted = _accepted(op, _agreement(op, choices, draft_ids), verify_lengths)
     return [accepted, _at(op, choices, accepted)]
 
@@ -99,13 +100,21 @@ def _accept(
     q = op.Div(bodies.exponentials(op, q_logit, _first(op, q_max, block), hot), _first(op, q_sum, block))
     uniform = _first(op, op.Gather(uniforms, 0, axis=2), block)
     fair = op.And(op.LessOrEqual(op.Mul(uniform, q), p), op.Greater(p, 0.0))
-    choices = bodies.best_of_tiles(op, target_max, target_arg)
+    numbers = op.And(bodies.is_number(op, p_max), bodies.is_number(op, q_max))
+    fair = op.And(fair, _first(op, numbers, block))
+    choices = _choices(op, target_max, target_arg)
     sampled = op.Unsqueeze(op.Greater(temperature, 0.0), [1])
     agreed = op.And(op.Not(sampled), _agreement(op, choices, draft_ids))  # no Where: ONNX Runtime has none for bool
     good = op.Or(op.And(sampled, fair), agreed)
     accepted = _accepted(op, good, verify_lengths)
     sums = op.Concat(*(op.Unsqueeze(part, [2]) for part in (p_max, p_sum, q_max, q_sum)), axis=2)
     return [accepted, _at(op, choices, accepted), _at(op, sums, accepted)]
+
+
+def _choices(op: OpBuilder, target_max: ir.Value, target_arg: ir.Value) -> ir.Value:
+    """[R, g+1]: every line's arg-max, or `BROKEN`."""
+    known = bodies.is_number(op, op.ReduceMax(target_max, [2], keepdims=0))
+    return op.Where(known, bodies.best_of_tiles(op, target_max, target_arg), BROKEN)
 
 
 def _agreement(op: OpBuilder, choices: ir.Value, draft_ids: ir.Value) -> ir.Value:
@@ -154,7 +163,7 @@ def _masses(
     p = op.Div(bodies.exponentials(op, line, p_max, heat), p_sum)
     last = op.Sub(bodies.attribute(op, "block"), 1)
     q = op.Div(bodies.exponentials(op, _at(op, draft_logits, op.Min(accepted, last)), q_max, heat), q_sum)
-    rejected = op.Unsqueeze(op.Less(accepted, verify_lengths), [1])
+    rejected = op.And(op.Unsqueeze(op.Less(accepted, verify_lengths), [1]), bodies.is_number(op, q_max))
     residual = op.Where(rejected, op.Max(op.Sub(p, q), 0.0), 0.0)
     return bodies.tiled(op, p, TILE, 0.0), bodies.tiled(op, residual, TILE, 0.0)
 
@@ -183,4 +192,5 @@ def _draw(
         uniform,
         TILE,
     )
-    return [op.Where(op.Greater(inputs["temperature"], 0.0), token, best_ids)]
+    drawn = op.And(op.Greater(inputs["temperature"], 0.0), op.Greater(best_ids, BROKEN))
+    return [op.Where(drawn, token, best_ids)]

@@ -12,6 +12,7 @@ R rows, g = block, V = vocab, K packed lines, n = the number of tiles of `TILE` 
     VerifyScanGreedy    logits, verify_lengths -> target_max, target_arg [R, g+1, n]
     VerifyAcceptGreedy  draft_ids, verify_lengths, target_max, target_arg -> accepted, best_ids [R]
 
+A tile that holds NaN or +inf has the maximum +inf; `best_ids` is `BROKEN` where the line's maximum is not finite.
 What does not exist stays unwritten: lines that are not on trial, sums of greedy rows, masses of q after a full
 acceptance. `stop` holds maximum and sum of p, then of q, of the line where a row stops.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 from dspark_plugins.nodes.node import FLOAT, INT, LONG, Attributes, PluginNode, ceil_div, power_of_two
-from dspark_plugins.verify.contract import RESIDUAL_FLOOR
+from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
 
 TILE = 1024
 """Tokens a program."""
@@ -49,6 +50,7 @@ def _constants(attributes: Attributes, _: int) -> dict[str, Any]:
         "WIDTH": power_of_two(count),
         "LANES": LANES,
         "FLOOR": RESIDUAL_FLOOR,
+        "BROKEN": BROKEN,
     }
 
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from dspark_plugins.nodes.device import finite, first_at
+from dspark_plugins.nodes.device import finite, first_at, is_number
 from dspark_plugins.verify.kernel.scan import line_of
 
 
@@ -13,6 +13,7 @@ def verify_accept(
     target_max, target_arg, target_sum, draft_max, draft_sum,
     accepted, best_ids, stop,
     VOCAB: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr, LANES: tl.constexpr,
+    BROKEN: tl.constexpr,
 ):  # fmt: skip
     """accepted [R]; best_ids [R], the arg-max of the line where the row stops; stop [R, 4], that line's maxima and sums
     of exponentials of target and draft. A greedy verification passes None for what it lacks.
@@ -28,7 +29,7 @@ def verify_accept(
     for position in range(BLOCK):
         if (position < length) & (running == 1):
             token = tl.load(draft_ids + row * BLOCK + position)
-            good = token == _best(target_max, target_arg, lines + position, TILES, WIDTH)
+            good = token == _best(target_max, target_arg, lines + position, TILES, WIDTH, BROKEN)
             if draft_logits is not None:
                 if heat > 0:
                     p_max, p_sum = _mass(target_max, target_sum, lines + position, heat, TILES, WIDTH)
@@ -38,11 +39,11 @@ def verify_accept(
                     p = tl.exp((p_logit - finite(p_max)) / heat) / p_sum
                     q = tl.exp((q_logit - finite(q_max)) / heat) / q_sum
                     uniform = tl.load(uniforms + (lines + position) * 2)
-                    good = (p > 0) & (uniform * q <= p)
+                    good = (p > 0) & (uniform * q <= p) & is_number(p_max) & is_number(q_max)
             running = good.to(tl.int64)
             count += running
     tl.store(accepted + row, count)
-    tl.store(best_ids + row, _best(target_max, target_arg, lines + count, TILES, WIDTH))
+    tl.store(best_ids + row, _best(target_max, target_arg, lines + count, TILES, WIDTH, BROKEN))
     if draft_logits is not None:
         if heat > 0:
             p_max, p_sum = _mass(target_max, target_sum, lines + count, heat, TILES, WIDTH)
@@ -55,12 +56,13 @@ def verify_accept(
 
 
 @triton.jit
-def _best(target_max, target_arg, line, TILES: tl.constexpr, WIDTH: tl.constexpr):
-    """The line's arg-max: the first tile that holds the maximum, and the first token in it."""
+def _best(target_max, target_arg, line, TILES: tl.constexpr, WIDTH: tl.constexpr, BROKEN: tl.constexpr):
+    """The line's arg-max: the first tile that holds the maximum, and the first token in it; or BROKEN."""
     tiles = tl.arange(0, WIDTH)
     maxima = tl.load(target_max + line * TILES + tiles, mask=tiles < TILES, other=float("-inf"))
-    tile = first_at(maxima, tl.max(maxima, 0), tiles, TILES - 1)
-    return tl.load(target_arg + line * TILES + tile).to(tl.int64)
+    best = tl.max(maxima, 0)
+    tile = first_at(maxima, best, tiles, TILES - 1)
+    return tl.where(is_number(best), tl.load(target_arg + line * TILES + tile).to(tl.int64), BROKEN)
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from dspark_plugins.nodes.device import finite, first_above
+from dspark_plugins.nodes.device import finite, first_above, is_number
 from dspark_plugins.verify.kernel.scan import line_of
 
 
@@ -28,13 +28,13 @@ def verify_draw(
     logits, draft_logits, verify_lengths, temperature, uniforms, accepted, best_ids, stop, target_mass, residual_mass,
     next_ids,
     VOCAB: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr,
-    LANES: tl.constexpr, FLOOR: tl.constexpr,
+    LANES: tl.constexpr, FLOOR: tl.constexpr, BROKEN: tl.constexpr,
 ):  # fmt: skip
     """One program a row: the tile that the uniform falls into, then the token in it; the arg-max in greedy rows."""
     row, tiles = tl.program_id(0), tl.arange(0, WIDTH)
     token = tl.load(best_ids + row)
     heat = tl.load(temperature + row)
-    if heat > 0:
+    if (heat > 0) & (token != BROKEN):
         here = tiles < TILES
         whole = tl.load(target_mass + row * TILES + tiles, mask=here, other=0.0).to(tl.float64)
         rest = tl.load(residual_mass + row * TILES + tiles, mask=here, other=0.0).to(tl.float64)
@@ -66,7 +66,7 @@ def _masses(
     values = tl.load(logits + line * VOCAB + ids, mask=known, other=float("-inf"))
     p = tl.exp((values - finite(tl.load(stop + row * 4))) / heat) / tl.load(stop + row * 4 + 1)
     residual = tl.zeros_like(p)
-    if count < length:
+    if (count < length) & is_number(tl.load(stop + row * 4 + 2)):
         line = row.to(tl.int64) * BLOCK + count
         values = tl.load(draft_logits + line * VOCAB + ids, mask=known, other=float("-inf"))
         q = tl.exp((values - finite(tl.load(stop + row * 4 + 2))) / heat) / tl.load(stop + row * 4 + 3)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from dspark_plugins.nodes.device import finite, first_at
+from dspark_plugins.nodes.device import finite, first_at, without_nan
 
 
 @triton.jit
@@ -29,7 +29,7 @@ def verify_scan(
         ids = tile * TILE + tl.arange(0, TILE)
         known = ids < VOCAB
         line = line_of(verify_lengths, row, LANES) + position
-        values = tl.load(logits + line * VOCAB + ids, mask=known, other=float("-inf"))
+        values = without_nan(tl.load(logits + line * VOCAB + ids, mask=known, other=float("-inf")))
         best = tl.max(values, 0)
         place = (row * (BLOCK + 1) + position) * TILES + tile
         tl.store(target_max + place, best)
@@ -40,7 +40,7 @@ def verify_scan(
                 tl.store(target_sum + place, tl.sum(tl.exp((values - finite(best)) / heat), 0))
                 if position < length:
                     line = row.to(tl.int64) * BLOCK + position
-                    values = tl.load(draft_logits + line * VOCAB + ids, mask=known, other=float("-inf"))
+                    values = without_nan(tl.load(draft_logits + line * VOCAB + ids, mask=known, other=float("-inf")))
                     best = tl.max(values, 0)
                     tl.store(draft_max + place, best)
                     tl.store(draft_sum + place, tl.sum(tl.exp((values - finite(best)) / heat), 0))
