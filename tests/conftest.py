@@ -11,11 +11,12 @@ import pytest
 
 from dspark_engines.bundle import Limits
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from tests.support import tiny
+from tests.support import scripted, tiny
 from tests.support.triton_worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS = Limits(context_length=96, prefill_chunk=16, slots=1)
+ROOMY = Limits(context_length=256, prefill_chunk=64, slots=1)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,15 @@ def tiny_bundle(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     output = tmp_path_factory.mktemp("bundle") / "tiny"
     build_bundle(BuildPlan(*tiny_pair, output, "onnxruntime", LIMITS), Silent())
     return output
+
+
+@pytest.fixture(scope="session")
+def scripted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the pair whose drafts are all accepted; tests must not change it."""
+    root = tmp_path_factory.mktemp("scripted")
+    target, drafter = scripted.write_pair(root)
+    build_bundle(BuildPlan(target, drafter, root / "bundle", "onnxruntime", ROOMY), Silent())
+    return root / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.table import Table
 
-from dspark_calibration import accepted_length
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
-from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import CheckpointError
 from dspark_engines.placement import resolve_engines
+from dspark_engines.runtime.draft_health import failure_text
 from dspark_export.commands.audit import run as run_audits
-from dspark_export.commands.console import print_json, reporting, table_console
+from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.precision import run as run_precision
+from dspark_export.commands.verify_output import Verified
 from dspark_export.progress import Reporter
 from dspark_export.verification import (
     Comparison,
@@ -28,9 +28,9 @@ from dspark_export.verification import (
     encode_prompts,
     read_prompt_set,
 )
+from dspark_export.verification.acceptance import measure_acceptance
 from dspark_export.verification.origin import check_hashes, check_origin
-
-FAILED = 1
+from dspark_export.verification.verdict import judge
 
 
 @click.command("verify")
@@ -41,6 +41,11 @@ FAILED = 1
 @click.option("--target", type=click.Path(path_type=Path), help="Also hold the graphs against torch: the target…")
 @click.option("--drafter", type=click.Path(path_type=Path), help="…and the drafter; needs the extra [parity].")
 @click.option("--audit", is_flag=True, help="Also test what is sampled against the target's distribution (minutes).")
+@click.option(
+    "--min-accepted-length",
+    type=click.FloatRange(min=1),
+    help="Fail below this many tokens a round; by default the bundle's calibration says what to expect.",
+)
 @click.option(
     "--precision-report",
     is_flag=True,
@@ -58,6 +63,7 @@ def command(
     target: Path | None,
     drafter: Path | None,
     audit: bool,
+    min_accepted_length: float | None,
     precision_report: bool,
     threads: int,
     backend: str,
@@ -65,12 +71,16 @@ def command(
 ) -> int:
     """Check BUNDLE: every hash, engines against exported graphs, greedy output against plain decoding.
 
-    Exit code 0 when everything holds, 1 when a comparison fails, 2 when the bundle is damaged.
+    \b
+    Exit codes:
+      0  everything holds
+      1  a comparison failed, or too little of what was drafted was accepted
+      2  INCONCLUSIVE: the drafter failed, or nothing it drafted was accepted, so identical outputs say nothing
+         about speculation; or an error, a damaged bundle for one
     """
     if (target is None) != (drafter is None):
         raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
-    if audit and precision_report:
-        raise click.UsageError("--audit and --precision-report are runs of their own: give one of them")
+    _check_options(audit, min_accepted_length, precision_report)
     opened = open_bundle(bundle)
     chosen = built_in_prompts(limit) if prompts is None else read_prompt_set(prompts, limit)
     token_ids = encode_prompts(opened, chosen, cut=precision_report)
@@ -80,19 +90,47 @@ def command(
     with reporting() as reporter:
         check_hashes(opened, reporter.step("hashes"))
         with get_backend(backend).open(opened, options) as engines:
-            reporter.step("engines against exported graphs")
-            parity = _labelled("engine", compare_engines(opened, engines))
-            step = reporter.step("speculative against plain")
-            identity = check_identity(engines, opened.manifest, token_ids, max_new_tokens, step)
+            parity, identity = _compare(opened, engines, token_ids, max_new_tokens, reporter)
         parity += _against_torch(opened, target, drafter, reporter)
         audited = run_audits(opened, RuntimeOptions(backend, options), reporter) if audit else None
-    passed = identity.passed and all(c.passed for c in parity) and (audited is None or audited.passed)
+    acceptance = measure_acceptance(opened, backend, identity.results, min_accepted_length)
+    sound = all(c.passed for c in parity) and (audited is None or audited.passed)
+    verified = Verified(
+        bundle=opened,
+        parity=parity,
+        identity=identity,
+        acceptance=acceptance,
+        audit=audited,
+        verdict=judge(sound, identity, acceptance),
+    )
     if as_json:
-        extra = {} if audited is None else {"audit": audited.report()}
-        print_json(_report(opened, parity, identity, passed) | extra)
+        print_json(verified.report())
     else:
-        _show(opened, parity, identity, passed, [] if audited is None else audited.rows())
-    return 0 if passed else FAILED
+        verified.show()
+    return verified.verdict.exit_code
+
+
+def _check_options(audit: bool, min_accepted_length: float | None, precision_report: bool) -> None:
+    if min_accepted_length is not None and not math.isfinite(min_accepted_length):
+        raise click.UsageError(f"--min-accepted-length is {min_accepted_length}: give a number of tokens")
+    if precision_report and audit:
+        raise click.UsageError("--audit and --precision-report are runs of their own: give one of them")
+    if precision_report and min_accepted_length is not None:
+        raise click.UsageError("--precision-report judges no accepted length: leave out --min-accepted-length")
+
+
+def _compare(
+    bundle: Bundle, engines: Engines, prompts: Sequence[Sequence[int]], max_new_tokens: int, reporter: Reporter
+) -> tuple[list[Comparison], IdentityReport]:
+    """Engines against exported graphs, then with speculation against without; `drafter_failure` is of either."""
+    failures: list[Exception] = []
+    reporter.step("engines against exported graphs")
+    parity = _labelled("engine", compare_engines(bundle, engines, draft_failed=failures.append))
+    step = reporter.step("speculative against plain")
+    identity = check_identity(engines, bundle.manifest, prompts, max_new_tokens, step)
+    if failures:
+        identity = identity._replace(drafter_failure=failure_text(failures[0]))
+    return parity, identity
 
 
 def _labelled(form: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
@@ -118,47 +156,3 @@ def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, re
     check_origin(target, opened.files, bundle.manifest.target.files)
     check_origin(drafter, draft.files, bundle.manifest.drafter.files)
     return _labelled("torch", compare_with_torch(bundle, opened, draft))
-
-
-def _report(bundle: Bundle, parity: Sequence[Comparison], identity: IdentityReport, passed: bool) -> dict[str, Any]:
-    return {
-        "passed": passed,
-        "files": len(bundle.manifest.files),
-        "parity": [{**c._asdict(), "passed": c.passed} for c in parity],
-        "identity": {
-            "prompts": len(identity.results),
-            "tokens": identity.tokens,
-            "differences": [{**d._asdict(), "tie": d.tie} for d in identity.differences],
-            "ties": len(identity.ties),
-            "accepted_length": accepted_length([r for result in identity.results for r in result.rounds]),
-        },
-    }
-
-
-def _show(
-    bundle: Bundle,
-    parity: Sequence[Comparison],
-    identity: IdentityReport,
-    passed: bool,
-    audit: Sequence[tuple[str, str, str]],
-) -> None:
-    table = Table("check", "outcome", "")
-    table.add_row("hashes", f"{len(bundle.manifest.files)} files", "ok")
-    for c in parity:
-        error = f"max error {c.max_error:.2g}, rms {c.rms_error:.2g}, {c.worst:.0%} of tolerance"
-        table.add_row(f"parity, {c.what}", error, "ok" if c.passed else "FAILED")
-    real = len(identity.differences) - len(identity.ties)
-    outcome = (
-        f"{len(identity.results)} prompts, {identity.tokens} tokens: {real} differ, {len(identity.ties)} ties; "
-        f"accepted length {accepted_length([r for result in identity.results for r in result.rounds]):.2f}"
-    )
-    table.add_row("greedy identity", outcome, "ok" if identity.passed else "FAILED")
-    for row in audit:
-        table.add_row(*row)
-    console = table_console()
-    console.print(table)
-    for d in identity.differences:
-        kind = "tie" if d.tie else "DIFFERENCE"
-        where = f"prompt {d.prompt}, token {d.position}"
-        console.print(f"{kind}: {where}: plain {d.plain}, speculative {d.speculative}, gap {d.gap:.2g}")
-    console.print("the bundle holds" if passed else "the bundle does NOT hold")

@@ -24,12 +24,22 @@ def steps_within(context_length: int) -> tuple[tuple[int, int], ...]:
     return (prompt, 0), (8, prompt), (8, prompt + 3), (1, prompt + 11)
 
 
-def compare_engines(bundle: Bundle, engines: Engines, seed: int = 0) -> list[Comparison]:
-    """Run the engines and the exported graphs on the same random tokens; one comparison an output a step."""
+def compare_engines(
+    bundle: Bundle, engines: Engines, seed: int = 0, *, draft_failed: Callable[[Exception], None] | None = None
+) -> list[Comparison]:
+    """Run the engines and the exported graphs on the same random tokens; one comparison an output a step.
+
+    What the draft engine raises goes to `draft_failed` if there is one, and its outputs are not compared then.
+    """
     random = np.random.default_rng(seed)
     capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
     results = list(_target(bundle, engines, random, capacity))
-    results += _drafter(bundle, engines, random, capacity)
+    try:
+        results += _drafter(bundle, engines, random, capacity)
+    except Exception as error:  # whatever a backend raises
+        if draft_failed is None:
+            raise
+        draft_failed(error)
     return results + list(compare_decisions(bundle, engines, random))
 
 

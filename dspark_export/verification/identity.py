@@ -10,6 +10,7 @@ import numpy as np
 from dspark_engines import GenerationRequest, GenerationResult, Generator
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Manifest
+from dspark_engines.errors import GenerationError
 from dspark_export.verification.tolerances import TIE_GAP
 
 
@@ -29,11 +30,17 @@ class Difference(NamedTuple):
 
 
 class IdentityReport(NamedTuple):
-    """Outcome over all prompts; `results` are the speculative generations."""
+    """Outcome over all prompts; `results` are the speculative generations.
+
+    `drafter_failure` says what went wrong with the drafter, if something did, and `failure` why a generation ended
+    with an error, which ends the comparison.
+    """
 
     tokens: int
     differences: list[Difference]
     results: list[GenerationResult]
+    drafter_failure: str = ""
+    failure: str = ""
 
     @property
     def ties(self) -> list[Difference]:
@@ -42,8 +49,8 @@ class IdentityReport(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """No difference but ties."""
-        return len(self.ties) == len(self.differences)
+        """No difference but ties, and every generation came to an end."""
+        return not self.failure and len(self.ties) == len(self.differences)
 
 
 def check_identity(
@@ -54,10 +61,14 @@ def check_identity(
     progress: Callable[[int, int], None],
 ) -> IdentityReport:
     """Generate every prompt twice on the same engines and compare token for token."""
-    generator, differences, results, tokens = Generator(engines, manifest), [], [], 0
+    generator, differences, results, tokens, failure = Generator(engines, manifest), [], [], 0, ""
     for index, prompt in enumerate(prompts):
-        plain = generator.run(GenerationRequest(prompt, max_new_tokens, speculate=False)).token_ids
-        result = generator.run(GenerationRequest(prompt, max_new_tokens))
+        try:
+            plain = generator.run(GenerationRequest(prompt, max_new_tokens, speculate=False)).token_ids
+            result = generator.run(GenerationRequest(prompt, max_new_tokens))
+        except GenerationError as error:
+            failure = f"prompt {index}: {error}"
+            break
         results.append(result)
         tokens += len(plain)
         position = first_difference(plain, result.token_ids)
@@ -66,7 +77,7 @@ def check_identity(
             pair = (plain[position : position + 1] or [-1])[0], (result.token_ids[position : position + 1] or [-1])[0]
             differences.append(Difference(index, position, *pair, gap))
         progress(index + 1, len(prompts))
-    return IdentityReport(tokens, differences, results)
+    return IdentityReport(tokens, differences, results, generator.speculation_failed, failure)
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:

@@ -18,11 +18,20 @@ from dspark_export import bundling
 from dspark_export.bundling import BuildPlan
 from dspark_export.commands.main import COMMANDS, cli
 from tests.support import tiny
-from tests.support.command_line import Place, generate, run
+from tests.support.command_line import Outcome, Place, generate, run
 from tests.support.tiny_gguf import write_gguf_target
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def assert_sound_but_never_accepted(checked: Outcome) -> None:
+    """Random drafters guess in vain: all comparisons hold, and identity says nothing about speculation."""
+    report = checked.json
+    assert all(comparison["passed"] for comparison in report["parity"])
+    assert (report["identity"]["differences"], report["identity"]["accepted"]) == ([], 0)
+    assert report["identity"]["drafted"] > 0
+    assert (checked.code, report["outcome"]) == (2, "inconclusive")
 
 
 def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
@@ -49,8 +58,8 @@ def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
     report = generate(capsys, output, "--prompt=hello")
     assert len(report["token_ids"]) == 12
 
-    checked = run(capsys, "verify", output, "--limit=1", "--max-new-tokens=8")
-    assert (checked.code, checked.out.splitlines()[-1]) == (0, "the bundle holds")
+    checked = run(capsys, "verify", output, "--limit=1", "--max-new-tokens=8", "--json")
+    assert_sound_but_never_accepted(checked)
 
 
 def test_export_then_compile_is_build(place: Place, capsys: Capture) -> None:
@@ -105,7 +114,9 @@ def test_every_head_from_qwen3(place: Place, capsys: Capture, kind: str) -> None
     target = tiny.write_target(place.root / "qwen3", tiny.target_spec("qwen3", tied=False))
     drafter = tiny.write_drafter(place.root / kind, tiny.drafter_spec(kind))
     assert run(capsys, *place.build(target=target, drafter=drafter)).code == 0
-    assert run(capsys, "verify", place.root / "out", "--limit=1", "--max-new-tokens=8").code == 0
+    assert_sound_but_never_accepted(
+        run(capsys, "verify", place.root / "out", "--limit=1", "--max-new-tokens=8", "--json")
+    )
 
 
 def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:

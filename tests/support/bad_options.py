@@ -60,6 +60,16 @@ OPTIONS = {
     "option: audit and report": Case(
         lambda p: ["verify", str(p.bundle), "--audit", "--precision-report"], "give one of them"
     ),
+    "option: accepted length of NaN": Case(
+        lambda p: ["verify", str(p.bundle), "--min-accepted-length=nan"], "--min-accepted-length is nan"
+    ),
+    "option: accepted length below 1": Case(
+        lambda p: ["verify", str(p.bundle), "--min-accepted-length=0.5"], "'--min-accepted-length'"
+    ),
+    "option: accepted length of a report": Case(
+        lambda p: ["verify", str(p.bundle), "--precision-report", "--min-accepted-length=2"],
+        "judges no accepted length",
+    ),
     "option: report on float32": Case(lambda p: ["verify", str(p.bundle), "--precision-report"], "is in float32"),
     "option: half of a pair": Case(lambda p: ["verify", str(p.bundle), "--target=x"], "only one of --target and --dr"),
     "option: too few samples": Case(lambda p: ["profile", str(p.bundle), "--samples=2"], "for '--samples': 2"),

@@ -18,6 +18,11 @@ MOST_MISSED = 1024
 """Tokens behind its prompt that a request keeps features of while the drafter pauses; with more it stops drafting."""
 
 
+def failure_text(error: Exception) -> str:
+    """An error's kind and what it says, in one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 class DraftHealth:
     """Counts failures of one draft engine, and pauses it after each: 1 s, doubling up to 60 s, 1 s again after success.
 
@@ -43,7 +48,7 @@ class DraftHealth:
     def failed(self, error: Exception) -> None:
         """The engine raised."""
         self.failures += 1
-        self.last_failure = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.last_failure = failure_text(error)
         self._until = self._clock() + self._pause
         message = f"the draft engine failed ({self.last_failure}); going on by plain decoding for {self._pause:g} s"
         LOG.warning(message)

@@ -1,0 +1,93 @@
+"""What `dspark-export verify` prints: a table for people, an object for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from dspark_calibration import accepted_length
+from dspark_engines import Bundle
+from dspark_export.commands.audit import Audit
+from dspark_export.commands.console import table_console
+from dspark_export.verification import Comparison, IdentityReport
+from dspark_export.verification.acceptance import Acceptance
+from dspark_export.verification.verdict import Verdict
+
+LAST_LINE = {"passed": "the bundle holds", "failed": "the bundle does NOT hold", "inconclusive": "INCONCLUSIVE"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """Everything that was checked, and the verdict."""
+
+    bundle: Bundle
+    parity: Sequence[Comparison]
+    identity: IdentityReport
+    acceptance: Acceptance
+    audit: Audit | None
+    verdict: Verdict
+
+    @property
+    def accepted_length(self) -> float:
+        """Over all speculative rounds."""
+        return accepted_length([round_ for result in self.identity.results for round_ in result.rounds])
+
+    def report(self) -> dict[str, Any]:
+        """The JSON form."""
+        identity, verdict = self.identity, self.verdict
+        report = {
+            "outcome": verdict.outcome,
+            "passed": verdict.outcome == "passed",
+            "reason": verdict.reason,
+            "hint": verdict.hint,
+            "files": len(self.bundle.manifest.files),
+            "parity": [{**c._asdict(), "passed": c.passed} for c in self.parity],
+            "identity": {
+                "prompts": len(identity.results),
+                "tokens": identity.tokens,
+                "differences": [{**d._asdict(), "tie": d.tie} for d in identity.differences],
+                "ties": len(identity.ties),
+                "accepted_length": self.accepted_length,
+                "drafted": sum(r.proposed for result in identity.results for r in result.rounds),
+                "accepted": sum(r.accepted for result in identity.results for r in result.rounds),
+                "drafter_failure": identity.drafter_failure,
+                "failure": identity.failure,
+            },
+            "acceptance": {**self.acceptance._asdict(), "passed": self.acceptance.passed},
+        }
+        return report if self.audit is None else report | {"audit": self.audit.report()}
+
+    def show(self) -> None:
+        """Print it for people."""
+        table = Table("check", "outcome", "")
+        table.add_row("hashes", f"{len(self.bundle.manifest.files)} files", "ok")
+        for c in self.parity:
+            error = f"max error {c.max_error:.2g}, rms {c.rms_error:.2g}, {c.worst:.0%} of tolerance"
+            table.add_row(f"parity, {c.what}", error, "ok" if c.passed else "FAILED")
+        table.add_row("greedy identity", self._identity(), self._identity_outcome())
+        table.add_row("accepted length", self.acceptance.text, "ok" if self.acceptance.passed else "FAILED")
+        for row in [] if self.audit is None else self.audit.rows():
+            table.add_row(*row)
+        console = table_console()
+        console.print(table)
+        for d in self.identity.differences:
+            kind, where = "tie" if d.tie else "DIFFERENCE", f"prompt {d.prompt}, token {d.position}"
+            console.print(f"{kind}: {where}: plain {d.plain}, speculative {d.speculative}, gap {d.gap:.2g}")
+        if self.verdict.reason:
+            console.print(f"{self.verdict.outcome}: {self.verdict.reason}", f"hint: {self.verdict.hint}", sep="\n")
+        console.print(LAST_LINE[self.verdict.outcome])
+
+    def _identity(self) -> str:
+        identity = self.identity
+        if identity.failure:
+            return identity.failure
+        real = len(identity.differences) - len(identity.ties)
+        return f"{len(identity.results)} prompts, {identity.tokens} tokens: {real} differ, {len(identity.ties)} ties"
+
+    def _identity_outcome(self) -> str:
+        if not self.identity.passed:
+            return "FAILED"
+        return "INCONCLUSIVE" if self.verdict.outcome == "inconclusive" else "ok"
