@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, SamplingParams, open_bundle
+from dspark_engines.backends import EngineOptions
+from dspark_engines.errors import RequestError
 from dspark_export.commands import main as command_line
 from tests.support.bad_calibration import CALIBRATION
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
 from tests.support.bad_cuda import CUDA
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
-from tests.support.bad_requests import BUNDLES, OUTPUTS, REQUESTS
+from tests.support.bad_requests import BUNDLES, MALFORMED, OUTPUTS, REQUESTS
 from tests.support.bad_weights import CASES as WEIGHTS
-from tests.support.command_line import Place, run
+from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU, **CUDA,
 }  # fmt: skip
+
+
+GOOD = GenerationRequest([5, 6, 7, 8], 12, sampling=SamplingParams(0.8, seed=3))
+OPTIONS_OF_ONE = RuntimeOptions(engines=EngineOptions(threads=1))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -33,6 +43,38 @@ def test_bad_input(place: Place, capsys: pytest.CaptureFixture[str], case: str) 
     assert hint.startswith("hint: ")
     assert len(hint) > len("hint: ")
     assert place.files() == before
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_bundle: Path) -> list[int]:
+    """What `GOOD` gets from a runtime that has seen nothing else."""
+    with Runtime(open_bundle(tiny_bundle), OPTIONS_OF_ONE) as runtime:
+        return runtime.generate([GOOD])[0].token_ids
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_bundle: Path) -> Iterator[Runtime]:
+    """One for all malformed requests."""
+    with Runtime(open_bundle(tiny_bundle), OPTIONS_OF_ONE) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_request_is_refused_and_the_next_one_works(
+    runtime: Runtime, expected: list[int], case: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        runtime.submit(MALFORMED[case]())
+    assert caught.value.hint
+    assert runtime.generate([GOOD])[0].token_ids == expected
+
+
+def test_a_good_prompt_works_behind_every_bad_one(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one process, on one bundle."""
+    first = generate(capsys, place.bundle, *PROMPT)["token_ids"]
+    for prepare, _ in REQUESTS.values():
+        assert run(capsys, *prepare(place)).code == 2
+    assert generate(capsys, place.bundle, *PROMPT)["token_ids"] == first
 
 
 def test_a_capability_that_is_not_supported_comes_with_those_that_are(

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dspark_engines import open_bundle
-from dspark_engines.backends import EngineOptions
+from dspark_engines.backends import EngineOptions, Engines
+from dspark_engines.backends.onnxruntime.backend import OnnxRuntimeBackend
 from dspark_engines.bundle import Limits
 from dspark_engines.costs import save_cost_table
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 from tests.support import tiny
+from tests.support.bad_requests import LINES as BAD_LINES
 from tests.support.costs import made_up_costs
+from tests.support.spoiled import SpoiledVerify
 
 LINES = [
     {"id": "a", "prompt": "hello", "max_new_tokens": 4},
@@ -49,33 +55,52 @@ def test_one_result_a_line_in_the_files_order(tiny_bundle: Path, tmp_path: Path,
     assert again[2]["token_ids"] != results[2]["token_ids"], "other lines follow --seed"
 
 
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        ("{not json", "not JSON"),
-        ({"id": 1}, "prompt"),
-        ({"prompt": ""}, "empty"),
-        ({"prompt": "x", "max_new_tokens": 0}, "max_new_tokens"),
-        ({"prompt": "x", "temperature": -1}, "temperature"),
-        ({"prompt": "x", "top_p": 0}, "top_p"),
-        ({"prompt": "x", "seed": -1}, "seed"),
-        ({"prompt": "x", "surprise": 1}, "surprise"),
-        ({"prompt": "x" * 200}, "tokens"),
-        ("[1, 2]", "dictionary"),
-    ],
-)
-def test_a_bad_line_is_named_and_the_others_run(
-    tiny_bundle: Path, tmp_path: Path, capsys, bad: object, said: str
-) -> None:
-    file = write(tmp_path / "requests.jsonl", LINES[0], bad, LINES[0])
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_line_is_named_and_the_next_one_works(tiny_bundle: Path, tmp_path: Path, capsys, case: str) -> None:
+    bad, said = BAD_LINES[case]
+    expected = run(capsys, tiny_bundle, write(tmp_path / "good.jsonl", LINES[0]))[1][0]["token_ids"]
+    file = write(tmp_path / "requests.jsonl", bad, LINES[0])
     code, results, err = run(capsys, tiny_bundle, file)
     assert code == 2
-    assert results[0]["token_ids"] == results[2]["token_ids"]
-    assert f"{file}:2: " in results[1]["error"]
+    assert results[1]["token_ids"] == expected
+    assert f"{file}:1: " in results[0]["error"]
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert f"{file}:2: " in errors[0]
+    assert f"{file}:1: " in errors[0]
     assert said in errors[0]
+
+
+def test_a_good_line_works_behind_every_bad_one(tiny_bundle: Path, tmp_path: Path, capsys) -> None:
+    """All in one file: whatever came before, the same request gets the same output."""
+    lines = [line for bad, _ in BAD_LINES.values() for line in (bad, LINES[1])]
+    code, results, err = run(capsys, tiny_bundle, write(tmp_path / "requests.jsonl", *lines))
+    alone = run(capsys, tiny_bundle, write(tmp_path / "good.jsonl", LINES[1]))[1][0]["token_ids"]
+    assert code == 2
+    assert ["error" in result for result in results] == [True, False] * len(BAD_LINES)
+    assert all(result["token_ids"] == alone for result in results[1::2])
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == len(BAD_LINES)
+
+
+def test_a_failed_generation_is_an_error_in_its_place(tiny_bundle: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """The second line's logits are NaN; the lines around it are what they are without it."""
+    file = write(tmp_path / "requests.jsonl", LINES[0], LINES[1], LINES[3])
+    expected = run(capsys, tiny_bundle, file)[1]
+    opened = OnnxRuntimeBackend.open
+
+    @contextmanager
+    def spoiled(self: OnnxRuntimeBackend, *args: Any, **kwargs: Any) -> Iterator[Engines]:
+        with opened(self, *args, **kwargs) as engines:
+            yield Engines(SpoiledVerify(engines.verify, {1}, float("nan")), engines.draft)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "open", spoiled)
+    code, results, err = run(capsys, tiny_bundle, file, "--json")
+    assert code == 2
+    assert [r["token_ids"] for r in results[0:3:2]] == [r["token_ids"] for r in expected[0::2]]
+    assert results[1]["id"] == LINES[1]["id"]
+    assert f"{file}:2: the target's logits are NaN or infinite at position" in results[1]["error"]
+    assert results[3]["run"]["requests"] == 2
+    assert f"error: {file}:2: the target's logits are NaN" in err
+    assert "hint: the weights may hold NaN" in err
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dspark_engines import GenerationRequest, SamplingParams
 from dspark_engines.bundle import open as opening
 from dspark_export.graphs import save
 from tests.support.command_line import PROMPT, Case, Place, cut, edit_json, flip
@@ -178,3 +179,46 @@ REQUESTS = {
     "prompt: no file": request("--prompt-file", "{root}/no.txt", fragment="/no.txt: not readable: [Errno 2]"),
     "prompt: file is a folder": request("--prompt-file", "{root}", fragment="not readable: [Errno 21]"),
 }
+
+MALFORMED: dict[str, Callable[[], GenerationRequest]] = {
+    "no tokens": lambda: GenerationRequest([], 4),
+    "no new tokens": lambda: GenerationRequest([5], 0),
+    "new tokens below zero": lambda: GenerationRequest([5], -3),
+    "beyond the context": lambda: GenerationRequest([5] * 96, 4),
+    "far beyond the context": lambda: GenerationRequest([5] * 10_000, 4),
+    "outside the vocabulary": lambda: GenerationRequest([5, 128], 4),
+    "far outside the vocabulary": lambda: GenerationRequest([5, 2**40], 4),
+    "a token below zero": lambda: GenerationRequest([-1], 4),
+    "temperature below zero": lambda: GenerationRequest([5], 4, sampling=SamplingParams(-1.0)),
+    "temperature of NaN": lambda: GenerationRequest([5], 4, sampling=SamplingParams(float("nan"))),
+    "temperature without end": lambda: GenerationRequest([5], 4, sampling=SamplingParams(float("inf"))),
+    "top_k below zero": lambda: GenerationRequest([5], 4, sampling=SamplingParams(1.0, top_k=-1)),
+    "top_p of nothing": lambda: GenerationRequest([5], 4, sampling=SamplingParams(1.0, top_p=0.0)),
+    "top_p of NaN": lambda: GenerationRequest([5], 4, sampling=SamplingParams(1.0, top_p=float("nan"))),
+    "min_p of all": lambda: GenerationRequest([5], 4, sampling=SamplingParams(1.0, min_p=1.0)),
+    "seed below zero": lambda: GenerationRequest([5], 4, sampling=SamplingParams(1.0, seed=-1)),
+    "seed too large": lambda: GenerationRequest([5], 4, sampling=SamplingParams(1.0, seed=2**64)),
+}
+"""Requests to a tiny bundle of 96 positions and 128 tokens; making or submitting one raises `RequestError`."""
+
+LINES: dict[str, tuple[object, str]] = {
+    "no JSON": ("{not json", "not JSON"),
+    "cut JSON": ('{"prompt": "hel', "not JSON"),
+    "a list": ("[1, 2]", "dictionary"),
+    "a number": ("7", "dictionary"),
+    "null": ("null", "dictionary"),
+    "no prompt": ({"id": 1}, "prompt"),
+    "empty prompt": ({"prompt": ""}, "empty"),
+    "blank prompt": ({"prompt": " "}, "empty"),
+    "prompt of another type": ({"prompt": ["x"]}, "prompt"),
+    "prompt beyond the context": ({"prompt": "x" * 200}, "tokens"),
+    "no new tokens": ({"prompt": "x", "max_new_tokens": 0}, "max_new_tokens"),
+    "temperature below zero": ({"prompt": "x", "temperature": -1}, "temperature"),
+    "temperature of NaN": ('{"prompt": "x", "temperature": NaN}', "temperature"),
+    "top_p of nothing": ({"prompt": "x", "top_p": 0}, "top_p"),
+    "top_k below zero": ({"prompt": "x", "temperature": 1, "top_k": -1}, "top_k"),
+    "min_p of all": ({"prompt": "x", "min_p": 1}, "min_p"),
+    "seed below zero": ({"prompt": "x", "seed": -1}, "seed"),
+    "unknown key": ({"prompt": "x", "surprise": 1}, "surprise"),
+}
+"""Lines of a batch file for that bundle, and what the error in their place says."""

@@ -1,0 +1,103 @@
+"""Contexts as long as the models take: output with speculation is output without, and drafts are accepted as ever.
+
+The 8,000 tokens of the real pair take about three minutes on two cores, the 32,000 of the tiny pair about one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from dspark_calibration import Round, accepted_length
+from dspark_engines import Bundle, GenerationRequest, Generator, open_bundle
+from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.bundle import Limits
+from dspark_engines.text import TextCodec
+from dspark_export.bundling import BuildPlan, Silent, build_bundle
+from tests.support import scripted, tiny
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "build" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+PROMPTS = ROOT / "calibration" / "prompts" / "calibration.jsonl"
+
+REAL, PROMPT, SHORT, NEW = 8192, 7900, 400, 256
+FLOOR = 1.2
+"""Tokens a round that the real drafter has to bring at 8,000 tokens; plain decoding brings 1."""
+SHARE = 0.75
+"""Of the accepted length behind the last part of the same text alone."""
+LONG = 32_768
+
+
+def built(root: Path, target: Path, drafter: Path, limits: Limits) -> Bundle:
+    build_bundle(BuildPlan(target, drafter, root / "bundle", "onnxruntime", limits), Silent())
+    return open_bundle(root / "bundle")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bundle, Engines]]:
+    """The real pair, for one request of 8,192 tokens."""
+    if not TARGET.is_file():
+        pytest.skip(f"{TARGET} is not there: make fetch brings it")
+    limits = Limits(context_length=REAL, prefill_chunk=256, slots=1)
+    bundle = built(tmp_path_factory.mktemp("real"), TARGET, ROOT / "examples/smollm2/drafter", limits)
+    with get_backend("onnxruntime").open(bundle, EngineOptions()) as engines:
+        yield bundle, engines
+
+
+def generate(generator: Generator, prompt: Sequence[int], count: int) -> tuple[list[int], list[Round]]:
+    """Greedy, with speculation; the output is the same without."""
+    result = generator.run(GenerationRequest(prompt, count))
+    assert result.token_ids == generator.run(GenerationRequest(prompt, count, speculate=False)).token_ids
+    return result.token_ids, result.rounds
+
+
+def test_the_real_pair_at_8000_tokens(real: tuple[Bundle, Engines]) -> None:
+    """A mistake in positions would show: as differing tokens if it is the target's, as rejected drafts if not."""
+    bundle, engines = real
+    texts = [json.loads(line)["prompt"] for line in PROMPTS.read_text("utf-8").splitlines()]
+    prompt = TextCodec(bundle).prompt_ids("\n\n".join(texts), raw=True)[:PROMPT]
+    assert len(prompt) == PROMPT
+    generator = Generator(engines, bundle.manifest)
+    _, near = generate(generator, prompt[-SHORT:], NEW)
+    tokens, far = generate(generator, prompt, NEW)
+    assert len(prompt) + len(tokens) > 8000
+    lengths = {"short": accepted_length(near), "long": accepted_length(far)}
+    print(f"accepted length behind {SHORT} tokens {lengths['short']:.2f}, behind {PROMPT} {lengths['long']:.2f}")
+    assert lengths["long"] >= FLOOR
+    assert lengths["long"] >= SHARE * lengths["short"]
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bundle, Engines]]:
+    """The scripted pair, for one request of 32,768 tokens."""
+    root = tmp_path_factory.mktemp("long")
+    limits = Limits(context_length=LONG, prefill_chunk=512, slots=1)
+    bundle = built(root, *scripted.write_pair(root, LONG), limits)
+    with get_backend("onnxruntime").open(bundle, EngineOptions(threads=1)) as engines:
+        yield bundle, engines
+
+
+def test_a_text_of_32000_tokens_is_drafted_to_its_end_as_at_its_start(long: tuple[Bundle, Engines]) -> None:
+    bundle, engines = long
+    prompt, count = [scripted.FIRST], 32_000
+    tokens, rounds = generate(Generator(engines, bundle.manifest), prompt, count)
+    assert tokens == scripted.continuation(prompt[-1], count)
+    ends = list(accumulate(r.produced for r in rounds))
+    start = [r for r, end in zip(rounds, ends, strict=True) if end <= 1000]
+    last = [r for r, end in zip(rounds, ends, strict=True) if count - 1000 < end < count - tiny.BLOCK]
+    assert accepted_length(start) == accepted_length(last) == 1 + tiny.BLOCK
+
+
+@pytest.mark.parametrize("length", [32_000, LONG - 40])
+def test_a_prompt_of_32000_tokens(long: tuple[Bundle, Engines], length: int) -> None:
+    """The second ends where the context does."""
+    bundle, engines = long
+    prompt = [scripted.FIRST, *scripted.continuation(scripted.FIRST, length - 1)]
+    tokens, rounds = generate(Generator(engines, bundle.manifest), prompt, 64)
+    assert tokens == scripted.continuation(prompt[-1], min(64, LONG - length))
+    assert accepted_length(rounds) > tiny.BLOCK - 1
