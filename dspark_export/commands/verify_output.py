@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,11 +45,11 @@ class Verified:
             "reason": verdict.reason,
             "hint": verdict.hint,
             "files": len(self.bundle.manifest.files),
-            "parity": [{**c._asdict(), "passed": c.passed} for c in self.parity],
+            "parity": [{**_finite(c._asdict()), "passed": c.passed} for c in self.parity],
             "identity": {
                 "prompts": len(identity.results),
                 "tokens": identity.tokens,
-                "differences": [{**d._asdict(), "tie": d.tie} for d in identity.differences],
+                "differences": [{**_finite(d._asdict()), "tie": d.tie} for d in identity.differences],
                 "ties": len(identity.ties),
                 "accepted_length": self.accepted_length,
                 "drafted": sum(r.proposed for result in identity.results for r in result.rounds),
@@ -91,3 +92,8 @@ class Verified:
         if not self.identity.passed:
             return "FAILED"
         return "INCONCLUSIVE" if self.verdict.outcome == "inconclusive" else "ok"
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows neither NaN nor infinity: null stands for both."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}

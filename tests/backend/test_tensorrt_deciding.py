@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from dspark_engines import GenerationRequest, Runtime, RuntimeOptions
 from dspark_engines.backends import Engines, HeldLogits, Trial, VerifyEngine
 from dspark_engines.bundle import Bundle
+from dspark_engines.errors import GenerationError
 from dspark_engines.sampling import SamplingParams, verify_rows
 from dspark_export.verification import check_identity, compare
+from dspark_plugins.verify import BROKEN
 from tests.backend.test_engines import build
 from tests.support import tiny
 from tests.support.simulated_gpu import SimulatedCuda
@@ -134,6 +137,37 @@ def test_logits_stay_on_the_device(machine: Machine) -> None:
     assert not {"logits", "draft_logits"} & set(decider._buffers.tensors)
     engine.step(*step)
     assert not (target._buffers.tensors["logits"].host.bytes == 0xFF).all()
+
+
+def test_a_request_finds_nothing_of_who_had_its_cache_row(machine: Machine) -> None:
+    """NaN in cells that are masked would still be NaN in the sum over them."""
+    request = GenerationRequest(list(range(3, 23)), 8)
+    expected = generate(machine.bundle, machine.engines, [request])
+    for program in machine.programs[:2]:
+        for memory in program._buffers.caches.values():
+            ctypes.memset(memory.address, 0xFF, memory.size)
+    assert generate(machine.bundle, machine.engines, [request]) == expected
+
+
+def test_a_row_without_a_finite_logit_ends_its_request_alone(machine: Machine) -> None:
+    """The device says so with a token that is none."""
+    good, bad = GenerationRequest(list(range(3, 23)), 8), GenerationRequest(list(range(40, 60)), 8)
+    engine, expected = machine.engines.verify, generate(machine.bundle, machine.engines, [good])
+    decide = engine.step_and_decide
+
+    def spoiled(*args: Any, **kwargs: Any) -> Any:
+        output = decide(*args, **kwargs)
+        assert output.verified is not None
+        output.verified.next_ids[1:] = BROKEN
+        return output
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "step_and_decide", spoiled)
+        with Runtime(machine.bundle, RuntimeOptions(pipeline="off"), engines=machine.engines) as runtime:
+            first, second = runtime.submit(good), runtime.submit(bad)
+            with pytest.raises(GenerationError, match="NaN or infinite at position 20"):
+                second.result()
+            assert first.result().token_ids == expected[0]
 
 
 def test_draft_logits_are_held_until_their_slots_draft_again(machine: Machine) -> None:

@@ -119,6 +119,8 @@ def test_a_target_with_nan_fails(scripted_bundle: Path, capsys: Capture, monkeyp
     assert done.code == 1
     assert "prompt 0: the target's logits are NaN or infinite at position" in flat(done)
     assert "Traceback" not in done.err
+    report = run(capsys, "verify", scripted_bundle, *FEW, "--json").out.splitlines()[-1]
+    assert json.loads(report, parse_constant=pytest.fail)["outcome"] == "failed"
 
 
 @pytest.mark.parametrize(("least", "code"), [("1.5", 0), ("6", 1)])

@@ -40,6 +40,11 @@ class OrtRunner:
         }
         self.launches: list[tuple[StepShape, int]] = []
 
+    def clear(self, place: int) -> None:
+        """Not zeros: nobody may read them."""
+        for cache in self.caches.values():
+            cache[place] = GARBAGE
+
     def preload(self, shape: StepShape) -> None:
         """Nothing to do."""
 

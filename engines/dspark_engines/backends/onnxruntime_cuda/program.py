@@ -39,6 +39,9 @@ class CudaProgram:
         if shape not in self._ready:
             self.run(shape, 0, self._idle_feeds(shape))
 
+    def clear(self, place: int) -> None:
+        """Nothing: ONNX Runtime has no way to write into a part of its memory. See docs/serving.md on what follows."""
+
     def run(self, shape: StepShape, first: int, feeds: Feeds, stay: frozenset[str] = NOTHING) -> tuple[Outputs, float]:
         """One launch. Outputs are new arrays; those called in `stay` are left on the device."""
         started, seen = time.perf_counter(), self._seen(feeds)

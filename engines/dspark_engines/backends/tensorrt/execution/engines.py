@@ -54,6 +54,12 @@ class _StepEngine(Engine):
     def _preload(self, shape: StepShape) -> None:
         self._runner.preload(shape)
 
+    def _begin(self, slots: Sequence[TrtSlot], used: Ints) -> None:
+        """Clear the rows of requests whose caches are empty."""
+        for slot, cells in zip(slots, used.tolist(), strict=True):
+            if not cells:
+                self._runner.clear(slot.place)
+
 
 class TrtVerifyEngine(_StepEngine, VerifyEngine):
     """`VerifyEngine` on TensorRT. Rows longer than a block run on their own, up to a prefill chunk at a time.
@@ -107,6 +113,7 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
             self._decider.preload(shape)
 
     def _launches(self, slots: Sequence[TrtSlot], row_lengths: Ints, used: Ints) -> list[Launch]:
+        self._begin(slots, used)
         launches = list(long_rows(self._shapes, slots, row_lengths, used, keep=0))
         narrow = narrow_rows(self._shapes, slots, row_lengths, used, keep=0)
         return launches if narrow is None else [*launches, narrow]
@@ -150,6 +157,7 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
         temperature: Floats,
         uniforms: Floats,
     ) -> DraftOutput:
+        self._begin(slots, used)
         seconds, keep = 0.0, self._shapes.narrow[0].width
         for launch in long_rows(self._shapes, slots, feature_lengths, used, keep):
             rows = len(launch.rows.places)

@@ -26,5 +26,8 @@ class StepRunner(Protocol):
         Tensors called in `stay` are not copied: inputs keep what they held, outputs are left on the device.
         """
 
+    def clear(self, place: int) -> None:
+        """Zero a cache row before a request begins in it: whoever had it may have left NaN, and 0 times NaN is NaN."""
+
     def preload(self, shape: StepShape) -> None:
         """Make ready for launches of this shape."""

@@ -51,6 +51,12 @@ class TrtProgram:
         """Make the context of a narrow shape; its kernels are compiled or loaded now rather than at the first step."""
         self._context(Key(shape, shape.tokens), 0)
 
+    def clear(self, place: int) -> None:
+        """Zero a cache row, before the next launch."""
+        for name, memory in self._buffers.caches.items():
+            size = self._row_bytes(name)
+            self._stream.clear(memory.address + place * size, size)
+
     def address(self, name: str) -> int:
         """Where an input or output lies on the device, of the largest step's size."""
         return self._buffers.tensors[name].device.address
