@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -19,7 +18,8 @@ from pydantic import (
 )
 
 from dspark_calibration import first_problem
-from dspark_engines.errors import CheckpointError
+from dspark_engines import text_file
+from dspark_engines.errors import CheckpointError, TextError
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -133,13 +133,15 @@ class DecoderConfig(GenerationConfig):
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises `CheckpointError` when there is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = text_file.read_json(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file", hint="point at a Hugging Face style directory, with config.json in it"
         ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {error}", hint="fetch the file again") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: not readable: {error.strerror}", hint="fix its permissions") from None
+    except TextError as error:
+        raise CheckpointError(str(error), hint=f"fetch the file again, or {error.hint}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds no JSON object", hint="fetch the file again")
     return data

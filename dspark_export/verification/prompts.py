@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dspark_engines import Bundle, GenerationRequest
-from dspark_engines.errors import DsparkError, RequestError
+from dspark_engines.errors import DsparkError, RequestError, TextError
 from dspark_engines.runtime import check_request
 from dspark_engines.text import TextCodec
+from dspark_engines.text_file import SURROGATE, parse_json, read_lines
 
 HINT = 'one JSON object a line, with the key "prompt"'
 BUILT_IN = (
@@ -67,21 +67,23 @@ def read_prompts(path: Path, limit: int | None = None) -> list[str]:
 def read_prompt_set(path: Path, limit: int | None = None) -> list[Prompt]:
     """The prompts in `path`, the first `limit` of them. Raises `DsparkError` naming the bad line."""
     try:
-        lines = path.read_text("utf-8").split("\n")  # JSON may hold what else Python ends a line at, U+2028 say
-    except (OSError, UnicodeDecodeError) as error:
-        raise DsparkError(f"{path}: not readable: {error}", hint="pass a JSON Lines file") from None
-    prompts = [_prompt(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not prompts:
+        lines = read_lines(path)
+    except OSError as error:
+        raise DsparkError(f"{path}: not readable: {error.strerror}", hint="pass a JSON Lines file") from None
+    if not lines:
         raise DsparkError(f"{path}: holds no prompt", hint=HINT)
-    return prompts[:limit]
+    return [_prompt(f"{path}:{number}", number, line) for number, line in lines][:limit]
 
 
-def _prompt(path: Path, number: int, line: str) -> Prompt:
+def _prompt(place: str, number: int, line: str) -> Prompt:
     try:
-        fields = json.loads(line)
-        text = fields["prompt"]
-    except (ValueError, KeyError, TypeError):
-        fields, text = {}, None
+        fields = parse_json(line)
+    except TextError as error:
+        raise DsparkError(f"{place}: {error}", hint=HINT) from None
+    text = fields.get("prompt") if isinstance(fields, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise DsparkError(f"{path}:{number}: no prompt in this line", hint=HINT)
-    return Prompt(str(fields.get("id", number)), str(fields.get("source", "prompts")), text, f"{path}:{number}")
+        raise DsparkError(f"{place}: no prompt in this line", hint=HINT)
+    prompt = Prompt(str(fields.get("id", number)), str(fields.get("source", "prompts")), text, place)
+    if any(SURROGATE.search(part) for part in prompt[:3]):
+        raise DsparkError(f"{place}: half a character (a lone surrogate) in this line", hint="write it anew as UTF-8")
+    return prompt

@@ -220,7 +220,7 @@ def test_a_table_from_elsewhere_is_ignored_with_a_warning(bundle: Bundle, change
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "Expecting value"),
+        ("", "not JSON: Expecting value"),
         ("[]", "Input should be a valid dictionary"),
         ("{}", "missing key 'fingerprint'"),
         ('{"schema_version": 99}', r"schema_version: Input should be 1 \(found 99\)"),

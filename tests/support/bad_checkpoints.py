@@ -76,7 +76,7 @@ TARGET_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_att
 TARGETS = {
     "target: nothing there": Case(lambda p: p.build(target=p.root / "no"), "/no: no such file or directory"),
     "target: no config": target(lambda t: (t / CONFIG).unlink(), "target/config.json: no such file"),
-    "target: config cut": target(lambda t: cut(t / CONFIG, 50), "target/config.json: not readable as JSON"),
+    "target: config cut": target(lambda t: cut(t / CONFIG, 50), "target/config.json: not JSON: "),
     "target: no weights": target(lambda t: (t / WEIGHTS).unlink(), f"target/{WEIGHTS}: no such file"),
     "target: weights cut": target(lambda t: cut(t / WEIGHTS, -1), f"target/{WEIGHTS}: not a complete safetensors"),
     "target: weights' header cut": target(lambda t: cut(t / WEIGHTS, 100), f"{WEIGHTS}: not a complete safetensors"),

@@ -69,8 +69,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "older schema": (lambda b: edit_manifest(b, lambda m: m.update(schema_version=0)), "schema_version: Input should"),
     "no schema": (lambda b: edit_manifest(b, lambda m: m.pop("schema_version")), "no schema_version"),
     "no manifest": (lambda b: (b / MANIFEST).unlink(), "not a bundle (no manifest.json)"),
-    "garbage": (lambda b: (b / MANIFEST).write_bytes(b"\xff\xfe{"), "manifest.json: not readable as JSON"),
-    "half of it": (lambda b: (b / MANIFEST).write_text((b / MANIFEST).read_text()[:500]), "not readable as JSON"),
+    "garbage": (
+        lambda b: (b / MANIFEST).write_bytes(b"\xff\xfe{"),
+        "manifest.json: not UTF-8 text",
+    ),
+    "half of it": (lambda b: (b / MANIFEST).write_text((b / MANIFEST).read_text()[:500]), "not JSON: "),
     "no object": (lambda b: (b / MANIFEST).write_text("[1]"), "holds no JSON object"),
     "unknown key": (lambda b: edit_manifest(b, lambda m: m["target"].update(x=1)), "unknown key 'target.x'"),
     "missing key": (lambda b: edit_manifest(b, lambda m: m["limits"].pop("slots")), "missing key 'limits.slots'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from pydantic import ValidationError
 from dspark_calibration import first_problem
 from dspark_engines.bundle.hashing import sha256_file
 from dspark_engines.bundle.manifest import SCHEMA_VERSION, FileRecord, Manifest
-from dspark_engines.errors import BundleError
+from dspark_engines.errors import BundleError, TextError
+from dspark_engines.text_file import read_json
 
 MANIFEST = "manifest.json"
 CHEAP_BYTES = 64 << 20
@@ -84,9 +84,11 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        data = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{file}: not readable as JSON: {error}", hint=REBUILD) from None
+        data = read_json(file)
+    except OSError as error:
+        raise BundleError(f"{file}: not readable: {error.strerror}", hint=REBUILD) from None
+    except TextError as error:
+        raise BundleError(str(error), hint=REBUILD) from None
     if not isinstance(data, dict):
         raise BundleError(f"{file}: holds no JSON object", hint=REBUILD)
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,8 @@ from typing import NamedTuple
 from dspark_calibration import StsCalibration, first_problem
 from dspark_calibration.sts import Scaling
 from dspark_engines.bundle import Bundle, engine_identity, save_model
-from dspark_engines.errors import BundleError
+from dspark_engines.errors import BundleError, TextError
+from dspark_engines.text_file import parse_json, read_text
 
 STS = "calibration/sts.json"
 
@@ -59,10 +59,10 @@ def read_sts(bundle: Bundle) -> StsCalibration:
     """The bundle's calibration as it is stored. Raises `BundleError` when it is missing or damaged."""
     path = bundle.file(STS)
     try:
-        return StsCalibration.model_validate(json.loads(path.read_text("utf-8")))
+        return StsCalibration.model_validate(parse_json(read_text(path)))
     except FileNotFoundError:
         raise BundleError(f"{bundle.path}: not calibrated", hint="run dspark-export calibrate first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TextError) as error:
         reason = first_problem(error)
         raise BundleError(f"{path} is not a calibration ({reason})", hint="run dspark-export calibrate again") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -11,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from dspark_calibration import first_problem
 from dspark_engines.costs.fingerprint import Fingerprint
+from dspark_engines.errors import TextError
+from dspark_engines.text_file import parse_json, read_text
 
 
 class Measured(BaseModel):
@@ -28,8 +29,8 @@ M = TypeVar("M", bound=Measured)
 def load_measured(path: Path, kind: type[M], title: str, here: Fingerprint) -> M | None:
     """The file as a `kind`, or None with a warning when it is unreadable, no `title`, or was measured elsewhere."""
     try:
-        found = kind.model_validate(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
+        found = kind.model_validate(parse_json(read_text(path)))
+    except (OSError, ValueError, TextError) as error:
         message = f"{path} is not a {title} ({first_problem(error)}): ignored"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
         return None
