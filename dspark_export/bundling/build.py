@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,12 @@ from dspark_engines.bundle import (
     FileRecord,
     Manifest,
     atomic_directory,
+    check_folder,
     check_room,
     open_bundle,
+    output_error,
     remove_leftovers,
+    replace_file,
 )
 from dspark_engines.errors import OutputError
 from dspark_export.bundling.describe import describe_backend, describe_bundle, graph_bytes, record_tree
@@ -55,6 +57,7 @@ def compile_bundle(
     backend.check_options(options, manifest.limits, manifest.drafter.block_size, manifest.precision)
     folder = path / "engines" / backend.name
     remove_leftovers(folder)
+    check_folder(path, path)  # for the manifest
     check_room(folder, backend.disk_bytes(graph_bytes(path / "onnx"), options))
     step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
@@ -65,15 +68,13 @@ def compile_bundle(
     try:
         write_manifest(manifest, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}", hint="run the command again") from error
+        raise output_error(error, path) from error
     return manifest
 
 
 def write_manifest(manifest: Manifest, root: Path) -> None:
-    """Write manifest.json in one rename."""
-    partial = root / f".{MANIFEST}.partial"
-    partial.write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
-    os.replace(partial, root / MANIFEST)
+    """Write manifest.json in one rename. Raises `OSError`."""
+    replace_file(root / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
 def _compile(backend: Backend, root: Path, plan: BuildPlan, reporter: Reporter) -> BackendInfo:

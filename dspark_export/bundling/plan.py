@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dspark_engines.backends import CompileOptions, get_backend
 from dspark_engines.bundle import Limits, Precision, Role, check_destination, check_room
-from dspark_engines.errors import CheckpointError
+from dspark_engines.errors import CheckpointError, OutputError
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
 from dspark_export.checkpoints.tensors import Shape
 
@@ -64,6 +65,7 @@ def open_pair(plan: BuildPlan) -> Pair:
     Raises `CheckpointError` or `OutputError`, naming what is wrong.
     """
     check_destination(plan.output, overwrite=plan.overwrite)
+    _check_apart(plan)
     target = open_target(plan.target)
     pair = Pair(target, open_drafter(plan.drafter, target.spec))
     if plan.limits.context_length > target.spec.max_positions:
@@ -75,6 +77,14 @@ def open_pair(plan: BuildPlan) -> Pair:
     engines = 0 if plan.backend is None else get_backend(plan.backend).disk_bytes(pair.graph_bytes, plan.options)
     check_room(plan.output, int(pair.export_bytes * HEADROOM) + engines)
     return pair
+
+
+def _check_apart(plan: BuildPlan) -> None:
+    """Raises `OutputError` when replacing the output would remove what it is built from."""
+    output = Path(os.path.realpath(plan.output))
+    for source in filter(None, (plan.target, plan.drafter, plan.recipe)):
+        if Path(os.path.realpath(source)).is_relative_to(output):
+            raise OutputError(f"{plan.output}: holds {source}, which it would replace", hint="choose another --output")
 
 
 def _size(shape: Shape) -> int:

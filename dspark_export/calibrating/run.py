@@ -10,8 +10,8 @@ from pathlib import Path
 from dspark_calibration import StsCalibration, TraceStore
 from dspark_calibration.report import Report
 from dspark_calibration.traces import merge_traces
-from dspark_engines.bundle import Bundle, engine_identity
-from dspark_engines.confidence import save_sts
+from dspark_engines.bundle import Bundle, check_folder, engine_identity
+from dspark_engines.confidence import STS, save_sts
 from dspark_engines.errors import BundleError
 from dspark_engines.replay import Deployment
 from dspark_export.calibrating.errors import unwritable, user_errors
@@ -49,12 +49,14 @@ class CalibrationPlan:
 
 def calibrate(bundle: Bundle, prompts: Sequence[Prompt], plan: CalibrationPlan, reporter: Reporter) -> Calibrated:
     """Trace what is not traced yet, then fit and write. Raises `DsparkError`; finished prompts are kept."""
+    check_folder(bundle.file(STS).parent, bundle.path)
     store = trace_prompts(bundle, prompts, plan.trace, prepare(bundle, plan), reporter)
     return finish(bundle, store, plan, reporter)
 
 
 def merge(bundle: Bundle, folders: Sequence[Path], plan: CalibrationPlan, reporter: Reporter) -> Calibrated:
     """Lay the shards in `folders` together, then fit and write, as one run would have."""
+    check_folder(bundle.file(STS).parent, bundle.path)
     identity = engine_identity(bundle.manifest, plan.trace.backend)
     with user_errors():
         for folder in folders:
@@ -79,16 +81,14 @@ def prepare(bundle: Bundle, plan: CalibrationPlan, keep: Sequence[Path] = ()) ->
 def finish(bundle: Bundle, store: TraceStore, plan: CalibrationPlan, reporter: Reporter) -> Calibrated:
     """Fit, validate, write sts.json, the report and the interchange files."""
     sts = fit(store, load_halves(store, reporter), plan.trace.backend, plan.fit, reporter)
-    try:
-        path = save_sts(sts, bundle)
-    except OSError as error:
-        raise unwritable(bundle.path, error) from error
+    path = save_sts(sts, bundle)
     report, files = write_reports(bundle, sts, store.path, reporter)
     return Calibrated(sts, report, [path, *files])
 
 
 def write_reports(bundle: Bundle, sts: StsCalibration, traces: Path, reporter: Reporter) -> tuple[Report, list[Path]]:
     """Report and interchange of a calibrated bundle, anew from what is stored."""
+    check_folder(bundle.file(STS).parent, bundle.path)
     report = make_report(bundle, traces, reporter)
     costs, _ = read_costs(bundle, sts.backend)
     machine = Deployment(costs, report.context) if costs and report.context is not None else None

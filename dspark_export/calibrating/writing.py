@@ -11,10 +11,9 @@ from dspark_calibration import StsCalibration
 from dspark_calibration.interchange import sglang_cost_table, sglang_temperatures, tensorrt_llm_temperatures
 from dspark_calibration.report import Report
 from dspark_calibration.report.page import render
-from dspark_engines.bundle import Bundle
+from dspark_engines.bundle import Bundle, write_file
 from dspark_engines.replay import Deployment
 from dspark_engines.scheduler import StepCost
-from dspark_export.calibrating.errors import unwritable
 
 REPORT_JSON, REPORT_HTML = "calibration/report.json", "calibration/report.html"
 INTERCHANGE = "calibration/interchange"
@@ -23,7 +22,7 @@ INTERCHANGE = "calibration/interchange"
 def write_report(report: Report, bundle: Bundle) -> list[Path]:
     """report.json and report.html."""
     files = {REPORT_JSON: report.model_dump_json(indent=1) + "\n", REPORT_HTML: render(report)}
-    return [_write(bundle.file(name), content) for name, content in files.items()]
+    return [write_file(bundle.file(name), content) for name, content in files.items()]
 
 
 def write_interchange(sts: StsCalibration, report: Report, machine: Deployment | None, bundle: Bundle) -> list[Path]:
@@ -38,7 +37,7 @@ def write_interchange(sts: StsCalibration, report: Report, machine: Deployment |
     if machine is not None:
         files["sglang_sps_table.json"] = sglang_cost_table(steps_per_second(machine))
     folder = bundle.file(INTERCHANGE)
-    return [_write(folder / name, json.dumps(content, indent=1) + "\n") for name, content in files.items()]
+    return [write_file(folder / name, json.dumps(content, indent=1) + "\n") for name, content in files.items()]
 
 
 def steps_per_second(machine: Deployment) -> list[tuple[int, float]]:
@@ -51,14 +50,3 @@ def steps_per_second(machine: Deployment) -> list[tuple[int, float]]:
             seconds.setdefault(tokens, []).append(taken + cost.fixed_seconds)
     pooled = StepCost([(tokens, sum(times) / len(times)) for tokens, times in seconds.items()])
     return [(tokens, 1.0 / taken) for tokens, taken in pooled.points]
-
-
-def _write(path: Path, content: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(content, "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    return path

@@ -6,12 +6,20 @@ import errno
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from dspark_engines.bundle import MANIFEST, atomic_directory, check_destination, remove_leftovers
+from dspark_engines.bundle import (
+    MANIFEST,
+    atomic_directory,
+    check_destination,
+    check_file_place,
+    remove_leftovers,
+    write_file,
+)
 from dspark_engines.bundle.interruptions import interruptions_held
 from dspark_engines.errors import BundleError, DsparkError, OutputError
 
@@ -138,7 +146,7 @@ def test_destination_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     check_destination(tmp_path / "new", overwrite=False)
     check_destination(tmp_path / "a" / "b" / "new", overwrite=False, needed_bytes=1)
     check_destination(bundle, overwrite=True)
-    check_destination(empty, overwrite=True)
+    check_destination(empty, overwrite=False)
 
     def refuses(path: Path, fragment: str, *, overwrite: bool = False, needed_bytes: int = 0) -> None:
         with pytest.raises(OutputError) as caught:
@@ -146,7 +154,7 @@ def test_destination_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert fragment in str(caught.value)
         assert caught.value.hint
 
-    for path in (bundle, other, empty, file):
+    for path in (bundle, other, file):
         refuses(path, f"{path}: already exists")
     refuses(other, "other: exists and is not a bundle", overwrite=True)
     refuses(file, "file: exists and is not a bundle", overwrite=True)
@@ -155,5 +163,57 @@ def test_destination_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9 - 1))
     check_destination(tmp_path / "new", overwrite=False, needed_bytes=10**9 - 1)
     refuses(tmp_path / "new", "1.00 GB needed, 1.00 GB free", needed_bytes=10**9)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    refuses(tmp_path / "new", f"{tmp_path}: not writable")
+
+    def denied(**options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    refuses(tmp_path / "new", "new: cannot be written: Permission denied")
+
+
+def test_an_empty_directory_and_a_link_are_outputs(tmp_path: Path) -> None:
+    """What a link names is written or replaced; the link stays."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "bundle")
+    for output in (tmp_path / "empty", tmp_path / "link"):
+        for text in ("first", "second"):
+            with atomic_directory(output) as partial:
+                (partial / text).write_text(text)
+            assert [path.name for path in output.iterdir()] == [text]
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["bundle"]
+
+
+def test_names_as_long_as_they_can_be(tmp_path: Path) -> None:
+    output = tmp_path / ("é" * 127)
+    with atomic_directory(output) as partial:
+        write_file(partial / ("x" * 255), "text")
+    assert [path.name for path in output.iterdir()] == ["x" * 255]
+
+
+def full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, link = tmp_path / "deep" / "file", tmp_path / "link"
+    link.symlink_to(file)
+    for text in ("first", "second"):
+        assert write_file(link, text) == link
+        assert (file.read_text(), link.is_symlink()) == (text, True)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"link: the disk is full"):
+        write_file(link, "third")
+    assert file.read_text() == "second"
+    assert [path.name for path in file.parent.iterdir()] == ["file"]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_file_place(pipe)
+    write_file(pipe, "text")
+    assert os.read(reader, 99) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dspark_calibration.errors import CalibrationError
 from dspark_calibration.traces.header import TraceHeader
-from dspark_calibration.traces.store import FRESH, TraceStore
+from dspark_calibration.traces.store import FRESH, TraceStore, replacing
 
 
 def merge_traces(folders: Sequence[Path], output: Path) -> TraceStore:
@@ -34,9 +34,8 @@ def merge_traces(folders: Sequence[Path], output: Path) -> TraceStore:
     store = TraceStore.create(output, header)
     for index, file in enumerate(files):
         if file is not None and file != store.file(index):
-            partial = store.file(index).with_suffix(".partial")
-            shutil.copyfile(file, partial)
-            partial.replace(store.file(index))
+            with replacing(store.file(index)) as partial:
+                shutil.copyfile(file, partial)
     return store
 
 

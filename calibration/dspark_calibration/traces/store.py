@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -74,7 +75,8 @@ class TraceStore:
                 )
             return store
         path.mkdir(parents=True, exist_ok=True)
-        _replace(path / HEADER, (header.model_dump_json(indent=1) + "\n").encode())
+        with replacing(path / HEADER) as partial:
+            partial.write_text(header.model_dump_json(indent=1) + "\n", "utf-8")
         return cls(path, header)
 
     @classmethod
@@ -104,15 +106,8 @@ class TraceStore:
                 f"prompt {self.header.prompts[index].id}: the trace {problem}",
                 hint="verify the bundle: dspark-export verify",
             )
-        partial = self.file(index).with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, **vars(trace))
-            partial.replace(self.file(index))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
+        with replacing(self.file(index)) as partial, partial.open("wb") as file:
+            np.savez(file, **vars(trace))
 
     def read(self, index: int) -> PromptTrace:
         """One prompt's rounds. Raises `CalibrationError` when they are missing or damaged."""
@@ -134,7 +129,14 @@ class TraceStore:
         return trace
 
 
-def _replace(path: Path, content: bytes) -> None:
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file to write, renamed to `path` on success and removed on any failure. Raises `OSError`."""
     partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,7 +1,16 @@
 """The bundle directory: its manifest, opening with checks, writing atomically."""
 
+from dspark_engines.bundle.files import (
+    check_file_place,
+    check_folder,
+    output_error,
+    replace_file,
+    save_model,
+    write_file,
+)
 from dspark_engines.bundle.hashing import record_file, sha256_file
 from dspark_engines.bundle.identity import engine_identity
+from dspark_engines.bundle.leftovers import remove_leftovers
 from dspark_engines.bundle.manifest import (
     BackendInfo,
     DrafterInfo,
@@ -18,9 +27,8 @@ from dspark_engines.bundle.manifest import (
     TargetInfo,
     TensorInfo,
 )
-from dspark_engines.bundle.neighbours import remove_leftovers
 from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
-from dspark_engines.bundle.write import atomic_directory, check_destination, check_room, save_model
+from dspark_engines.bundle.write import atomic_directory, check_destination, check_room
 
 __all__ = [
     "MANIFEST",
@@ -41,12 +49,17 @@ __all__ = [
     "TensorInfo",
     "atomic_directory",
     "check_destination",
+    "check_file_place",
+    "check_folder",
     "check_hash",
     "check_room",
     "engine_identity",
     "open_bundle",
+    "output_error",
     "record_file",
     "remove_leftovers",
+    "replace_file",
     "save_model",
     "sha256_file",
+    "write_file",
 ]

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-HELD = (signal.SIGINT, signal.SIGTERM)
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interruptions_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while the block runs; the first that came takes effect behind it.
+    """Hold Ctrl-C, SIGTERM and SIGHUP back while the block runs; the first that came takes effect behind it.
 
     Only the main thread gets signals, so in others there is nothing to hold.
     """
@@ -20,7 +20,8 @@ def interruptions_held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in HELD}
+    heeded = [number for number in HELD if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in heeded}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Temporary directories beside an output, under a lock of the process that fills them.
+"""Temporary directories for an output, under a lock of the process that fills them.
 
 The system drops a process's locks when it ends, however it ends: what nobody holds was left by a killed one.
 """
@@ -17,6 +17,8 @@ from pathlib import Path
 PARTIAL, OLD = ".partial", ".old"
 RANDOM = "????????"
 """What `tempfile` puts between prefix and suffix: eight characters, so that another output's name is not matched."""
+LONGEST = 200
+"""Bytes of an output's name that the temporary one takes over: most file systems end names at 255."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,16 @@ class Neighbour:
         os.close(self.lock)
 
 
-def make_neighbour(path: Path, suffix: str) -> Neighbour:
-    """An empty directory beside `path`. Raises `OSError`."""
+def short_name(path: Path) -> str:
+    """The name, or as much of it as leaves room for what is put around it."""
+    return path.name.encode()[:LONGEST].decode("utf-8", "ignore")
+
+
+def make_neighbour(path: Path, suffix: str, folder: Path | None = None) -> Neighbour:
+    """An empty directory for the output `path`, in `folder` or beside it. Raises `OSError`."""
     while True:
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent))
+        prefix = f".{short_name(path)}."
+        made = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder or path.parent))
         with suppress(FileNotFoundError):  # taken for a leftover before it was locked
             lock = os.open(made, os.O_RDONLY)
             with suppress(OSError):  # a file system without locks: there nothing is ever taken for a leftover
@@ -45,23 +53,6 @@ def make_neighbour(path: Path, suffix: str) -> Neighbour:
             os.close(lock)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left beside `path`, and put back an output that one of them had taken away.
-
-    Whatever cannot be read, locked or removed stays: it is not worth failing for.
-    """
-    for suffix in (OLD, PARTIAL):
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.{RANDOM}{suffix}"):
-            with suppress(OSError):
-                _remove_unheld(leftover, path)
-
-
-def _remove_unheld(leftover: Path, path: Path) -> None:
-    lock = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (leftover / path.name).is_dir() and leftover.suffix == OLD and not path.exists():
-            (leftover / path.name).rename(path)
-        shutil.rmtree(leftover)
-    finally:
-        os.close(lock)
+def find_neighbours(path: Path, suffix: str, folder: Path) -> list[Path]:
+    """The temporary directories for the output `path` that are in `folder`, held or not."""
+    return list(folder.glob(f".{glob.escape(short_name(path))}.{RANDOM}{suffix}"))

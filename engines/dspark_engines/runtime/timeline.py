@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dspark_engines.bundle import write_file
+
 ENGINES = ("draft", "verify")
 KEPT = 50_000
 """Steps that are remembered: most of an hour, and a few megabytes, however long a runtime lives."""
@@ -43,7 +45,7 @@ class Timeline:
         return _seconds_of(2, list(self.spans))
 
     def write(self, path: Path) -> None:
-        """Write Chrome's trace format: one row an engine and cohort, microseconds."""
+        """Write Chrome's trace format: one row an engine and cohort, microseconds. Raises `OutputError`."""
         spans = list(self.spans)
         start = min((span.begin for span in spans), default=0.0)
         rows = sorted({(span.cohort, ENGINES.index(span.engine)) for span in spans})
@@ -68,7 +70,7 @@ class Timeline:
             }
             for span in spans
         ]
-        path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), "utf-8")
+        write_file(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
 
 
 def _seconds_of(depth: int, spans: Iterable[Span]) -> float:
