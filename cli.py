@@ -2,7 +2,7 @@
 
 import sys
 
-from dspark_export.commands.main import main
+from dspark_export.program import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

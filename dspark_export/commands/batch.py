@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from dspark_calibration import first_problem
 from dspark_engines import DsparkError, GenerationRequest, GenerationResult, Runtime, SamplingParams
-from dspark_engines.errors import RequestError
+from dspark_engines.errors import RequestError, TextError
 from dspark_engines.runtime import RequestStream
 from dspark_engines.sampling.params import SEEDS
 from dspark_engines.text import TextCodec
+from dspark_engines.text_file import OBJECTS, Numbered, parse_json, read_lines
 from dspark_export.commands.sampling import FIELDS
 
 SEED_STEP = 0x9E3779B97F4A7C15
@@ -49,78 +49,84 @@ class Defaults:
     sampling: SamplingParams
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """One line of the file (FILE:LINE): its stream, or what was wrong with it."""
+    """One line of the file: its stream, or what was wrong with it. `place` is FILE:LINE."""
 
     place: str
-    line: BatchLine | None
-    stream: RequestStream | None
+    line: BatchLine | None = None
+    stream: RequestStream | None = None
+    error: DsparkError | None = None
+
+    def result(self) -> GenerationResult:
+        """Wait for it. Raises `DsparkError`, which begins with the line's place, when the line or its run failed."""
+        error = self.error
+        if self.stream is not None:
+            try:
+                return self.stream.result()
+            except DsparkError as failure:
+                error = failure
+        assert error is not None, "a line that was not submitted is wrong"
+        raise RequestError(f"{self.place}: {error}", hint=error.hint) from error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a line: a result or an error, and its JSON."""
+
+    result: GenerationResult | None
     error: DsparkError | None
+    report: dict[str, Any]
 
 
-Numbered = tuple[int, str]
-"""A line's number in the file, and its text."""
-
-
-def read_lines(path: Path) -> list[Numbered]:
-    """The lines that hold something. Raises `RequestError` when the file cannot be read or is empty."""
+def read_requests(path: Path) -> list[Numbered]:
+    """The lines that hold something. Raises `DsparkError` when the file cannot be read or is empty."""
     try:
-        lines = path.read_text("utf-8").split("\n")  # JSON may hold what else Python ends a line at, U+2028 say
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not readable: {error}", hint="pass a JSON Lines file") from None
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
+        lines = read_lines(path)
+    except OSError as error:
+        raise RequestError(f"{path}: not readable: {error.strerror}", hint="pass a JSON Lines file") from None
+    if not lines:
         raise RequestError(f"{path}: holds no request", hint='one JSON object a line, with the key "prompt"')
-    return numbered
+    return lines
 
 
 def submit_lines(
     path: Path, lines: list[Numbered], runtime: Runtime, codec: TextCodec, defaults: Defaults
 ) -> list[Submitted]:
     """Submit every line. One that is wrong is reported in its place, the others run."""
-    return [_submit(path, number, text, runtime, codec, defaults) for number, text in lines]
+    return [_submit(f"{path}:{number}", number, text, runtime, codec, defaults) for number, text in lines]
 
 
-def results(
-    submitted: list[Submitted], codec: TextCodec
-) -> Iterator[tuple[GenerationResult | DsparkError, dict[str, Any]]]:
-    """One result (or what was wrong with the line, or its generation) and its report a line, in the file's order."""
+def results(submitted: list[Submitted], codec: TextCodec) -> Iterator[Answer]:
+    """One answer a line, as they finish, in the file's order."""
     for entry in submitted:
         identity = {"id": entry.line.id} if entry.line and entry.line.id is not None else {}
-        result = _wait(entry)
-        if isinstance(result, DsparkError):
-            yield result, identity | {"error": str(result)}
+        try:
+            result = entry.result()
+            report = result.report(codec.tokenizer.decode(result.token_ids))
+        except DsparkError as error:
+            yield Answer(None, error, identity | {"error": str(error)})
         else:
-            yield result, identity | result.report(codec.tokenizer.decode(result.token_ids))
+            yield Answer(result, None, identity | report)
 
 
-def _wait(entry: Submitted) -> GenerationResult | DsparkError:
-    if entry.stream is None:
-        assert entry.error is not None, "a line without a stream was wrong"
-        return entry.error
-    try:
-        return entry.stream.result()
-    except DsparkError as error:
-        return DsparkError(f"{entry.place}: {error}", hint=error.hint)
-
-
-def _submit(path: Path, number: int, text: str, runtime: Runtime, codec: TextCodec, defaults: Defaults) -> Submitted:
-    place = f"{path}:{number}"
+def _submit(place: str, number: int, text: str, runtime: Runtime, codec: TextCodec, defaults: Defaults) -> Submitted:
+    line = None
     try:
         line = _parse(text)
-        return Submitted(place, line, runtime.submit(_request(line, number, codec, defaults)), None)
+        stream = runtime.submit(_request(line, number, codec, defaults))
+        return Submitted(place=place, line=line, stream=stream)
     except DsparkError as error:
-        return Submitted(place, None, None, RequestError(f"{place}: {error}", hint=error.hint))
+        return Submitted(place=place, line=line, error=error)
 
 
 def _parse(text: str) -> BatchLine:
     try:
-        return BatchLine.model_validate(json.loads(text))
+        return BatchLine.model_validate(parse_json(text))
     except ValidationError as error:
         raise RequestError(first_problem(error), hint="correct this line") from None
-    except ValueError as error:
-        raise RequestError(f"not JSON: {error}", hint="one JSON object a line") from None
+    except TextError as error:
+        raise RequestError(str(error), hint=OBJECTS) from None
 
 
 def _request(line: BatchLine, number: int, codec: TextCodec, defaults: Defaults) -> GenerationRequest:

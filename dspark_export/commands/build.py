@@ -14,13 +14,14 @@ from dspark_engines.bundle import Limits, Manifest
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
-from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.console import print_json, print_text, reporting
 from dspark_export.commands.options import (
     backend_option,
     checkpoint_options,
     compile_options,
     take_compile_options,
 )
+from dspark_export.commands.paths import PATH
 from dspark_export.commands.profile import profile_bundle, standard_plan
 from dspark_export.commands.recipe import recipe_option
 from dspark_export.progress import Reporter
@@ -82,7 +83,7 @@ def _report(output: Path, manifest: Manifest, done: Calibrated | None, as_json: 
         verdict = {} if done is None else {"verdict": done.report.verdict}
         print_json({"bundle": str(output), "files": len(manifest.files), "bytes": size} | verdict)
         return
-    click.echo(f"{output}: {len(manifest.files)} files, {size / 1e6:.0f} MB")
+    print_text(f"{output}: {len(manifest.files)} files, {size / 1e6:.0f} MB")
     if done is not None:
         show(done, as_json)
 
@@ -90,7 +91,7 @@ def _report(output: Path, manifest: Manifest, done: Calibrated | None, as_json: 
 @click.command("build")
 @recipe_option
 @checkpoint_options
-@click.option("--prompts", type=click.Path(path_type=Path), help="Calibrate on this prompt set, and profile.")
+@click.option("--prompts", type=PATH, help="Calibrate on this prompt set, and profile.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens a prompt when calibrating.")
 @click.option("--calibrate/--no-calibrate", default=True, help="Use the prompt set, where one is named, or do not.")
 @backend_option

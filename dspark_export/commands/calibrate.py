@@ -17,8 +17,9 @@ from dspark_export.calibrating.fitting import FitPlan
 from dspark_export.calibrating.plan import Shard, TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate, merge, prepare
 from dspark_export.calibrating.tracing import trace_prompts
-from dspark_export.commands.console import print_json, reporting, table_console
+from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.commands.paths import PATH
 from dspark_export.verification import Prompt, read_prompt_set
 
 DRIFTED = 1
@@ -36,8 +37,8 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
 
 @click.command("calibrate")
 @bundle_argument
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
-@click.option("--prompts", type=click.Path(path_type=Path), help="JSON Lines of prompts, with `id` and `source`.")
+@click.argument("folders", nargs=-1, type=PATH, metavar="[DIR]...")
+@click.option("--prompts", type=PATH, help="JSON Lines of prompts, with `id` and `source`.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens a prompt.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="How tokens are drawn; 0 is greedy.")
@@ -50,7 +51,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     help="Give positions an offset as well as a temperature; auto: when that mends much.",
 )
 @click.option("--resamples", type=click.IntRange(min=20), default=200, help="Resamples of the bootstrap.")
-@click.option("--traces", type=click.Path(path_type=Path), help="Folder of the traces; inside BUNDLE without.")
+@click.option("--traces", type=PATH, help="Folder of the traces; inside BUNDLE without.")
 @click.option("--shard", callback=_shard, metavar="I/N", help="Only trace every N-th prompt, from the I-th.")
 @click.option("--merge", "merging", is_flag=True, help="Do not trace: lay the shards in the DIRs together, then fit.")
 @click.option("--check", "checking", is_flag=True, help="Measure BUNDLE's calibration on new prompts; 1 if it drifted.")
@@ -126,8 +127,8 @@ def _trace_shard(bundle: Bundle, prompts: list[Prompt], plan: CalibrationPlan, s
     if as_json:
         print_json({"traces": str(store.path), "shard": f"{shard.number}/{shard.count}"})
     else:
-        click.echo(f"shard {shard.number}/{shard.count} traced into {store.path}")
-        click.echo(f"when all are done: dspark-export calibrate {bundle.path} --merge DIR...")
+        print_text(f"shard {shard.number}/{shard.count} traced into {store.path}")
+        print_text(f"when all are done: dspark-export calibrate {bundle.path} --merge DIR...")
 
 
 def show(done: Calibrated, as_json: bool) -> None:
@@ -138,9 +139,9 @@ def show(done: Calibrated, as_json: bool) -> None:
     console = table_console()
     for table in (_scores(done), _positions(done)):
         console.print(table)
-    click.echo(done.report.verdict)
+    print_text(done.report.verdict)
     for path in done.files:
-        click.echo(f"written: {path}")
+        print_text(f"written: {path}")
 
 
 def _scores(done: Calibrated) -> Table:
@@ -176,9 +177,9 @@ def _show_drift(drift: Drift, as_json: bool) -> None:
         print_json({**drift._asdict(), "drifted": drift.drifted, "below": drift.below})
         return
     verdict = "DRIFTED: calibrate again" if drift.drifted else "no drift"
-    click.echo(
+    print_text(
         f"{drift.prompts} prompts, {drift.rounds} rounds: calibration error {drift.ece:.2%} "
         f"(uncalibrated {drift.ece_uncalibrated:.2%}), recorded interval {drift.low:.2%} to {drift.high:.2%}: {verdict}"
     )
     if drift.below:
-        click.echo("the error is below the interval: no failure, but these prompts are not like the calibration's")
+        print_text("the error is below the interval: no failure, but these prompts are not like the calibration's")

@@ -11,7 +11,7 @@ from rich.table import Table
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import open_bundle
 from dspark_engines.errors import DsparkError
-from dspark_export.commands.console import print_json, reporting, table_console
+from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.options import (
     backend_option,
     bundle_argument,
@@ -65,7 +65,7 @@ def command(context: click.Context, /, bundle: Path, backend: str, **options: An
     if options["as_json"]:
         print_json({"bundle": str(bundle), "backend": info.model_dump()})
     else:
-        click.echo(f"{bundle}: {len(info.engines)} engines for {info.name} {info.version}")
+        print_text(f"{bundle}: {len(info.engines)} engines for {info.name} {info.version}")
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -57,7 +59,7 @@ def reporting(*, remaining: bool = False) -> Iterator[ProgressReporter]:
     clock = TimeRemainingColumn(elapsed_when_finished=True) if remaining else TimeElapsedColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), clock)
     console = Console(stderr=True)
-    with _Bars(*columns, console=console) as progress:
+    with _Bars(*columns, console=console, redirect_stdout=False) as progress:  # results are not for the bars' stream
         reporter = ProgressReporter(progress)
         try:
             yield reporter
@@ -75,9 +77,33 @@ def table_console() -> Console:
     return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
+def print_text(text: str, end: str = "\n") -> None:
+    """Text on standard output, at once and as it is: `click.echo` would choose another encoding than was asked for."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
 def print_json(data: Mapping[str, Any]) -> None:
-    """One JSON object on the last line of standard output."""
-    click.echo(json.dumps(data, ensure_ascii=False))
+    """One JSON object on the last line of standard output.
+
+    What is no number is null, since JSON has no NaN; what the output's encoding cannot hold is escaped.
+    """
+    data = _finite(data)
+    text = json.dumps(data, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(data)
+    print_text(text)
+
+
+def _finite(data: Any) -> Any:
+    """JSON data with null for NaN and infinities."""
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def print_error(error: DsparkError | click.ClickException) -> None:

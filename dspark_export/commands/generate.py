@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,29 +12,32 @@ import click
 
 from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions
-from dspark_engines.errors import DsparkError, OutputError, RequestError
+from dspark_engines.bundle import check_file_place
+from dspark_engines.errors import RequestError
 from dspark_engines.runtime import Failed, Finished, RunStatistics, Tokens, check_request, run_statistics
 from dspark_engines.runtime.pipeline import Pipeline
 from dspark_engines.runtime.timeline import ENGINES
 from dspark_engines.text import TextCodec
-from dspark_export.commands.batch import Defaults, read_lines, results, submit_lines
-from dspark_export.commands.console import USER_ERROR, print_error, print_json, reporting
+from dspark_engines.text_file import SURROGATE, decode_text, read_text
+from dspark_export.commands.batch import Answer, Defaults, read_requests, results, submit_lines
+from dspark_export.commands.console import USER_ERROR, print_error, print_json, print_text, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, speculation_options, threads_option
+from dspark_export.commands.paths import PATH
 from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
 
 
 @click.command("generate")
 @bundle_argument
 @click.option("--prompt", help="The prompt; without it, a file or standard input is read.")
-@click.option("--prompt-file", type=click.Path(path_type=Path), help="Read the prompt from a file.")
-@click.option("--batch-file", type=click.Path(path_type=Path), help="JSON Lines of requests; a JSON result a line.")
+@click.option("--prompt-file", type=PATH, help="Read the prompt from a file.")
+@click.option("--batch-file", type=PATH, help="JSON Lines of requests; a JSON result a line.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Stop after so many tokens.")
 @speculation_options
 @click.option("--raw", is_flag=True, help="Send the prompt as it is, without the chat template.")
 @sampling_options
 @scheduler_option
 @click.option("--pipeline", type=click.Choice(["auto", "on", "off"]), default="auto", help="Overlap draft and verify.")
-@click.option("--trace", type=click.Path(path_type=Path), help="Write a timeline in Chrome's trace format.")
+@click.option("--trace", type=PATH, help="Write a timeline in Chrome's trace format.")
 @threads_option
 @backend_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text; after a batch, one on the run.")
@@ -57,6 +61,8 @@ def command(
     """
     defaults = Defaults(options["max_new_tokens"], options["raw"], True, take_sampling(options))
     opened = open_bundle(bundle)
+    if trace is not None:
+        check_file_place(trace)
     settings = RuntimeOptions(
         backend,
         EngineOptions(threads),
@@ -77,19 +83,20 @@ def _batch(
     bundle: Bundle, path: Path, settings: RuntimeOptions, defaults: Defaults, trace: Path | None, as_json: bool
 ) -> int:
     """Results in the file's order; lines that were wrong are named on standard error, and the exit code is 2."""
-    lines = read_lines(path)
+    lines = read_requests(path)
     places = min(len(lines), bundle.manifest.limits.slots)
-    codec, served, wrong = TextCodec(bundle), list[GenerationResult](), list[DsparkError]()
+    codec, answers = TextCodec(bundle), list[Answer]()
     with reporting() as reporter, Runtime(bundle, replace(settings, max_batch=places, max_queue=len(lines))) as runtime:
         step = reporter.step("generating")
         submitted = submit_lines(path, lines, runtime, codec, defaults)
-        for done, (result, report) in enumerate(results(submitted, codec), 1):
-            print_json(report)
-            served += [result] if isinstance(result, GenerationResult) else []
-            wrong += [result] if isinstance(result, DsparkError) else []
+        for done, answer in enumerate(results(submitted, codec), 1):
+            print_json(answer.report)
+            answers.append(answer)
             step(done, len(lines))
     _write_trace(runtime, trace)
+    served = [answer.result for answer in answers if answer.result is not None]
     _print_run(run_statistics(runtime, served), as_json)
+    wrong = [answer.error for answer in answers if answer.error is not None]
     for error in wrong:
         print_error(error)
     return USER_ERROR if wrong else 0
@@ -128,44 +135,39 @@ def _single(
     if as_json:
         print_json(result.report(codec.tokenizer.decode(result.token_ids)) | {"run": run.report()})
     else:
-        click.echo()
+        print_text("")
         click.echo(_summary(result), err=True)
         _print_trouble(run)
 
 
 def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
-    """The prompt from the option, the file or standard input. Raises `RequestError`."""
-    try:
-        text = _prompt_text(prompt, prompt_file)
-        text.encode("utf-8")  # bytes of another encoding come as lone surrogates
-    except UnicodeError as error:
-        raise RequestError(f"the prompt is not UTF-8 text: {error}", hint="pass UTF-8 text") from None
-    return text
-
-
-def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
+    """The prompt from the option, the file or standard input. Raises `DsparkError`."""
     if prompt is not None and prompt_file is not None:
         raise RequestError("both --prompt and --prompt-file are given", hint="pass one of them")
     if prompt is not None:
-        return prompt
+        return decode_text(os.fsencode(prompt), "--prompt") if SURROGATE.search(prompt) else prompt
     if prompt_file is None:
-        if sys.stdin.isatty():
-            raise RequestError("no prompt", hint="pass --prompt TEXT, --prompt-file FILE, or pipe text in")
-        return sys.stdin.read().removesuffix("\n")
+        return _standard_input().removesuffix("\n")
     try:
-        return prompt_file.read_text("utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{prompt_file}: not readable: {error}", hint="pass a UTF-8 text file") from None
+        return read_text(prompt_file).removesuffix("\n")
+    except OSError as error:
+        raise RequestError(f"{prompt_file}: not readable: {error.strerror}", hint="pass a UTF-8 text file") from None
+
+
+def _standard_input() -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise RequestError("no prompt", hint="pass --prompt TEXT, --prompt-file FILE, or pipe text in")
+    try:
+        return decode_text(sys.stdin.buffer.read(), "standard input")
+    except OSError as error:
+        raise RequestError(f"standard input: not readable: {error.strerror}", hint="pass --prompt TEXT") from None
 
 
 def _write_trace(runtime: Runtime, path: Path | None) -> None:
     """Write the timeline where it was asked for, and say how busy the engines were."""
     if path is None:
         return
-    try:
-        runtime.timeline.write(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}", hint="choose another --trace") from None
+    runtime.timeline.write(path)
     idle = ", ".join(f"{engine} {runtime.timeline.idle_share(engine):.0%}" for engine in ENGINES)
     click.echo(f"{path}: {runtime.cohorts.reason}; idle share: {idle}", err=True)
 
@@ -174,12 +176,12 @@ def _stream(runtime: Runtime, codec: TextCodec, request: GenerationRequest, *, e
     text, stream = codec.stream(), runtime.submit(request)
     for event in stream:
         if isinstance(event, Tokens) and echo:
-            click.echo(text.push(event.token_ids), nl=False)
+            print_text(text.push(event.token_ids), end="")
         elif isinstance(event, Failed):
             raise event.error
         elif isinstance(event, Finished):
             if echo:
-                click.echo(text.finish(), nl=False)
+                print_text(text.finish(), end="")
             return event.result
     raise AssertionError("a stream ends with Finished or Failed")
 

@@ -1,19 +1,20 @@
 """`dspark-export`: parses, builds a spec, calls one function, turns errors into exit codes.
 
-Exit codes: 0 done, 1 a check failed or a bug, 2 a user's error (one line, with a hint; also Ctrl-C).
+Exit codes: 0 done, 1 a check failed or a bug, 2 a user's error (one line, with a hint; also Ctrl-C and SIGTERM), 141
+when the reader of standard output has gone (nothing is said).
 """
 
 from __future__ import annotations
 
-import signal
-import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from dspark_engines.errors import DsparkError
 from dspark_export.commands.console import USER_ERROR, print_error
+from dspark_export.commands.signals import heed_interruptions, ignore_interruptions
+from dspark_export.commands.streams import READER_GONE, ReaderGone, close_output, open_streams
 
 COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "verify")
 
@@ -48,26 +49,37 @@ def cli(context: click.Context) -> int | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)  # so that a stopped build cleans up, as on Ctrl-C
+    open_streams()
+    interruptions = heed_interruptions()
     try:
         result: Any = cli.main(arguments, prog_name="dspark-export", standalone_mode=False)
+        close_output()
+    except ReaderGone:
+        return READER_GONE
     except (DsparkError, click.ClickException) as error:
         print_error(error)
         return USER_ERROR
     except (click.Abort, KeyboardInterrupt):
-        print_error(DsparkError("interrupted", hint="nothing was left half-written; run the command again"))
-        return USER_ERROR
-    except ModuleNotFoundError as error:
+        return _interrupted()
+    except ImportError as error:
+        if interruptions.came:  # in the middle of a module written in C, which makes it an error of its own
+            return _interrupted()
         print_error(_missing(error))
+        return USER_ERROR
+    except OSError as error:  # of files that no reader or writer above has answered for: a full TMPDIR, say
+        what = f"{error.filename}: " if error.filename else ""
+        print_error(DsparkError(f"{what}{error.strerror or error}", hint="check the disk's room and permissions"))
         return USER_ERROR
     return result if isinstance(result, int) else 0
 
 
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupted() -> int:
+    ignore_interruptions()
+    print_error(DsparkError("interrupted", hint="nothing was left half-written; run the command again"))
+    return USER_ERROR
 
 
-def _missing(error: ModuleNotFoundError) -> DsparkError:
+def _missing(error: ImportError) -> DsparkError:
     """A command that needs an extra which is not installed; anything else is a bug and is raised again."""
     extras = {
         "export": {"onnx", "onnx_ir", "onnxscript", "gguf", "safetensors", "ml_dtypes"},
@@ -83,7 +95,3 @@ def _missing(error: ModuleNotFoundError) -> DsparkError:
                 hint=f"pip install 'dspark-export[{extra}]'",
             )
     raise error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
 from dspark_engines.backends import CompileOptions, EnginePrecision, backend_names
+from dspark_export.commands.paths import PATH
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def bundle_argument(function: F) -> F:
     """BUNDLE, a directory."""
-    return click.argument("bundle", type=click.Path(path_type=Path))(function)
+    return click.argument("bundle", type=PATH)(function)
 
 
 def json_option(function: F) -> F:
@@ -64,7 +64,7 @@ def compile_options(function: F) -> F:
             help="The GPU that engines are for, such as 8.9; this machine's without it.",
         ),
         click.option("--workspace", type=click.IntRange(min=1), help="Most scratch memory of a GPU build, in MiB."),
-        click.option("--timing-cache", type=click.Path(path_type=Path), help="Read and write TensorRT's timings here."),
+        click.option("--timing-cache", type=PATH, help="Read and write TensorRT's timings here."),
         click.option(
             "--token-buckets",
             callback=_buckets,
@@ -129,11 +129,9 @@ def overwrite_option(function: F) -> F:
 def checkpoint_options(function: F) -> F:
     """Where from, where to, how large: what `build` and `export` take."""
     decorators = [
-        click.option(
-            "--target", type=click.Path(path_type=Path), required=True, help="A .gguf file or a Hugging Face directory."
-        ),
-        click.option("--drafter", type=click.Path(path_type=Path), required=True, help="A DeepSpec drafter directory."),
-        click.option("--output", type=click.Path(path_type=Path), required=True, help="The bundle to write."),
+        click.option("--target", type=PATH, required=True, help="A .gguf file or a Hugging Face directory."),
+        click.option("--drafter", type=PATH, required=True, help="A DeepSpec drafter directory."),
+        click.option("--output", type=PATH, required=True, help="The bundle to write."),
         click.option(
             "--context-length",
             type=click.IntRange(min=16),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.bundle import check_folder
 from dspark_engines.costs import (
     COST_TABLE,
     BreakEven,
@@ -24,7 +26,7 @@ from dspark_engines.costs import (
 )
 from dspark_engines.placement import Arrangement, Placement, save_placement
 from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
-from dspark_export.commands.console import print_json, reporting, table_console
+from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.placement import placement_line, placement_table
 from dspark_export.progress import Reporter
@@ -62,7 +64,10 @@ def command(
     Chooses their threads and how requests share the cores (with --threads, that is given), then times every kind of
     step; stores placement and cost table in the bundle.
     """
+    if not math.isfinite(seconds):
+        raise click.UsageError(f"--seconds is {seconds}: it would never end")
     opened, options = open_bundle(bundle), EngineOptions(threads)
+    check_folder(opened.file(COST_TABLE).parent, bundle)
     plan = ProfilePlan(_rows(rows, opened, backend), _contexts(contexts, opened), samples, seconds=seconds)
     pairs = len(plan.rows) * len(plan.contexts)
     click.echo(f"{pairs} batch sizes and contexts, about {seconds:g} s each or more on slow engines", err=True)
@@ -78,9 +83,9 @@ def command(
     else:
         if placement is not None:
             table_console().print(placement_table(placement))
-            click.echo(placement_line(placement))
+            print_text(placement_line(placement))
         _show(table, entries, noise)
-        click.echo(f"written to {path}")
+        print_text(f"written to {path}")
     _warn(noise, table)
 
 

@@ -14,6 +14,8 @@ from dspark_calibration import first_problem
 from dspark_engines.backends import EnginePrecision
 from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
+from dspark_engines.text_file import read_text
+from dspark_export.commands.paths import PATH
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,12 +74,14 @@ class Recipe(_Table):
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises `DsparkError` naming the key that is wrong."""
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return Recipe.model_validate(tomllib.loads(read_text(path)))
     except OSError as error:
         raise DsparkError(f"{path}: {error.strerror}", hint="--recipe takes a TOML file") from None
     except ValidationError as error:
         raise DsparkError(f"{path}: {first_problem(error)}", hint="see engines/recipes/ for examples") from None
-    except ValueError as error:  # tomllib's, and a file that is not text
+    except RecursionError:
+        raise DsparkError(f"{path}: nested too deeply", hint="see engines/recipes/ for examples") from None
+    except ValueError as error:  # tomllib's
         raise DsparkError(f"{path}: not TOML: {error}", hint="see engines/recipes/ for examples") from None
 
 
@@ -85,7 +89,7 @@ def recipe_option(function: F) -> F:
     """--recipe FILE: its values become the defaults of the other options. The command gets the path."""
     return click.option(
         "--recipe",
-        type=click.Path(path_type=Path),
+        type=PATH,
         is_eager=True,
         callback=_apply,
         help="Build recipe (TOML); options given here override it.",

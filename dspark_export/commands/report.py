@@ -10,19 +10,21 @@ from dspark_calibration import first_problem
 from dspark_calibration.report import Report
 from dspark_calibration.report.page import render_comparison, require
 from dspark_engines import open_bundle
+from dspark_engines.bundle import check_file_place, write_file
 from dspark_engines.confidence import read_sts
-from dspark_engines.errors import BundleError, DsparkError, OutputError
+from dspark_engines.errors import BundleError, DsparkError
 from dspark_export.calibrating.reporting import TRACES
 from dspark_export.calibrating.run import write_reports
 from dspark_export.calibrating.writing import REPORT_JSON
-from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.console import print_json, print_text, reporting
 from dspark_export.commands.options import json_option
+from dspark_export.commands.paths import PATH
 
 
 @click.command("report")
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
-@click.option("--traces", type=click.Path(path_type=Path), help="Folder of the traces; inside BUNDLE without.")
-@click.option("--output", type=click.Path(path_type=Path), help="Where the comparison of several goes.")
+@click.argument("bundles", nargs=-1, required=True, type=PATH, metavar="BUNDLE...")
+@click.option("--traces", type=PATH, help="Folder of the traces; inside BUNDLE without.")
+@click.option("--output", type=PATH, help="Where the comparison of several goes.")
 @json_option
 def command(bundles: tuple[Path, ...], traces: Path | None, output: Path | None, as_json: bool) -> None:
     """Write the report of a calibrated BUNDLE anew, for instance after `profile`; or compare several on one page.
@@ -46,24 +48,22 @@ def _one(path: Path, traces: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"files": [str(file) for file in files], **report.model_dump()})
         return
-    click.echo(report.verdict)
+    print_text(report.verdict)
     for file in files:
-        click.echo(f"written: {file}")
+        print_text(f"written: {file}")
 
 
 def _several(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    check_file_place(output)
     reports = [_read(path) for path in paths]
-    try:
-        output.write_text(render_comparison(reports), "utf-8")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror}", hint="choose another --output") from None
+    write_file(output, render_comparison(reports))
     if as_json:
         verdicts = {str(path): report.verdict for path, report in zip(paths, reports, strict=True)}
         print_json({"comparison": str(output), "verdicts": verdicts})
         return
     for path, report in zip(paths, reports, strict=True):
-        click.echo(f"{path}: {report.verdict}")
-    click.echo(f"written: {output}")
+        print_text(f"{path}: {report.verdict}")
+    print_text(f"written: {output}")
 
 
 def _read(path: Path) -> Report:

@@ -16,6 +16,7 @@ from dspark_engines.runtime.draft_health import failure_text
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
+from dspark_export.commands.paths import PATH
 from dspark_export.commands.precision import run as run_precision
 from dspark_export.commands.verify_output import Verified
 from dspark_export.progress import Reporter
@@ -35,11 +36,11 @@ from dspark_export.verification.verdict import judge
 
 @click.command("verify")
 @bundle_argument
-@click.option("--prompts", type=click.Path(path_type=Path), help="JSON Lines of prompts; a few built-in ones without.")
+@click.option("--prompts", type=PATH, help="JSON Lines of prompts; a few built-in ones without.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=32, help="Tokens a prompt.")
-@click.option("--target", type=click.Path(path_type=Path), help="Also hold the graphs against torch: the target…")
-@click.option("--drafter", type=click.Path(path_type=Path), help="…and the drafter; needs the extra [parity].")
+@click.option("--target", type=PATH, help="Also hold the graphs against torch: the target…")
+@click.option("--drafter", type=PATH, help="…and the drafter; needs the extra [parity].")
 @click.option("--audit", is_flag=True, help="Also test what is sampled against the target's distribution (minutes).")
 @click.option(
     "--min-accepted-length",

@@ -37,5 +37,7 @@ class RequestError(DsparkError):
 
 class GenerationError(DsparkError):
     """The model gave one request numbers that no token can be chosen from. Other requests are not affected."""
+
+
 class TextError(DsparkError):
     """A file or standard input is not UTF-8 text, or not the JSON that it should be."""

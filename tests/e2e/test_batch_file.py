@@ -16,6 +16,8 @@ from dspark_engines.backends import EngineOptions, Engines
 from dspark_engines.backends.onnxruntime.backend import OnnxRuntimeBackend
 from dspark_engines.bundle import Limits
 from dspark_engines.costs import save_cost_table
+from dspark_engines.errors import BackendError
+from dspark_engines.runtime.rounds import RoundRunner
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 from tests.support import tiny
@@ -101,6 +103,25 @@ def test_a_failed_generation_is_an_error_in_its_place(tiny_bundle: Path, tmp_pat
     assert results[3]["run"]["requests"] == 2
     assert f"error: {file}:2: the target's logits are NaN" in err
     assert "hint: the weights may hold NaN" in err
+def test_a_request_that_fails_leaves_the_others_alone(
+    tiny_bundle: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an engine that gives up, say; its id comes back with the error, even one that no encoding can hold."""
+    start, calls = RoundRunner.start, iter(range(1, 9))
+
+    def fail_once(self: RoundRunner, *arguments: Any) -> Any:
+        if next(calls) == 2:
+            raise BackendError("no memory for the caches")
+        return start(self, *arguments)
+
+    monkeypatch.setattr(RoundRunner, "start", fail_once)
+    file = write(tmp_path / "requests.jsonl", LINES[0], {"prompt": "x", "id": "\ud83d"}, LINES[0])
+    code, results, err = run(capsys, tiny_bundle, file)
+    assert code == 2
+    assert results[0]["token_ids"] == results[2]["token_ids"]
+    assert set(results[1]) == {"id", "error"}
+    assert results[1]["id"] == "\ud83d"
+    assert f"error: {file}:2: generation failed: no memory for the caches" in err
 
 
 @pytest.fixture(scope="module")

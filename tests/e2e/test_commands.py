@@ -182,3 +182,20 @@ def test_the_script_and_the_module_are_the_command() -> None:
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Usage: dspark-export generate [OPTIONS] BUNDLE")
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert not imported & {"torch", "onnx", "gguf", "onnxscript", "transformers"}
+
+
+def paths() -> list[tuple[str, click.Parameter]]:
+    """Every option and argument that takes a path."""
+    commands = {name: cli.get_command(click.Context(cli), name) for name in COMMANDS}
+    parameters = [(name, parameter) for name, command in commands.items() if command for parameter in command.params]
+    return [(name, parameter) for name, parameter in parameters if isinstance(parameter.type, click.Path)]
+
+
+@pytest.mark.parametrize(("command", "parameter"), paths(), ids=lambda value: getattr(value, "name", value))
+def test_a_name_that_is_not_utf8_is_refused(command: str, parameter: click.Parameter) -> None:
+    """Graphs, the manifest and JSON cannot hold it."""
+    context = click.Context(cli)
+    with pytest.raises(click.BadParameter, match=r"caf\\xe9/x: the name is not UTF-8"):
+        parameter.type.convert("caf\udce9/x", parameter, context)
+    for name in ("my models", 'it\'s "quoted"', "模型 🙂", "line\nend", "-dash", "..", "a/../b/", "~", "é" * 127):
+        assert parameter.type.convert(name, parameter, context) == Path(name)

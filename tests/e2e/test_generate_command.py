@@ -67,7 +67,7 @@ def test_without_speculation_the_same_tokens(tiny_bundle: Path, capsys: Capture,
 
 def test_prompts_from_everywhere(place: Place, tiny_bundle: Path, capsys: Capture) -> None:
     (place.root / "prompt.txt").write_text("hé llo\n two", "utf-8")
-    place.patch.setattr(sys, "stdin", io.StringIO("hé llo\n two"))
+    place.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("hé llo\n two".encode())))
     sources = [(), ("--prompt", "hé llo\n two"), ("--prompt-file", str(place.root / "prompt.txt"))]
     assert len({str(generate(capsys, tiny_bundle, *source)["token_ids"]) for source in sources}) == 1
 

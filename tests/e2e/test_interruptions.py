@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import IO
 import pytest
 
 from dspark_engines.bundle import MANIFEST, open_bundle
+from dspark_engines.bundle.interruptions import interruptions_held
+from dspark_export.commands.signals import heed_interruptions
 from tests.support.command_line import Place, run
 
 SLOW_BUILD = """
@@ -38,6 +42,23 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+SLOW_GENERATION = """
+import sys, threading, time
+from dspark_engines.runtime.rounds import RoundRunner
+from dspark_export.program import run
+
+advance = RoundRunner.advance
+def slow(*arguments):  # in the runtime's thread
+    print("busy", file=sys.stderr, flush=True)
+    time.sleep(0.5)
+    return advance(*arguments)
+RoundRunner.advance = slow
+code = run()
+assert threading.active_count() == 1, "the interpreter would abort what is at work"
+sys.exit(code)
+"""
+
+
 def heed_interrupts() -> None:
     """A shell starts background jobs with SIGINT ignored, and children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -60,6 +81,38 @@ def half_built(place: Place, arguments: list[str]) -> Iterator[tuple[subprocess.
             yield process, process.stdout
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_batch_keeps_its_results(place: Place, number: signal.Signals) -> None:
+    """However often: the runtime's thread ends before the interpreter does."""
+    requests, script = place.root / "r.jsonl", place.root / "slow.py"
+    requests.write_text('{"prompt": "a", "max_new_tokens": 1}\n' + '{"prompt": "b", "max_new_tokens": 60}\n' * 9)
+    script.write_text(SLOW_GENERATION)
+    command = [sys.executable, str(script), "generate", str(place.tiny_bundle), f"--batch-file={requests}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["stop"] == "length"
+        assert process.stderr.readline() == "busy\n"
+        for again in (number, signal.SIGTERM, number):
+            process.send_signal(again)
+            time.sleep(0.05)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    lines = [line for line in err.splitlines() if line not in ("", "busy")]
+    assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
+
+
+def test_a_signal_that_the_parent_has_switched_off_stays_so(place: Place) -> None:
+    """`nohup`, and the background jobs of a shell."""
+    place.patch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    place.patch.setattr(signal, "signal", lambda number, handler: pytest.fail(f"{number} was taken over"))
+    heed_interruptions()
+    with interruptions_held():
+        pass
 
 
 def partials(output: Path) -> list[Path]:

@@ -32,6 +32,12 @@ def recipe(text: str, fragment: str, command: str = "build", **values: Any) -> C
     return Case(prepare, fragment)
 
 
+def utf16_recipe(place: Place) -> list[str]:
+    """As PowerShell's > writes it."""
+    (place.root / "recipe.toml").write_text(RECIPE, "utf-16")
+    return ["build", f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out"]
+
+
 def prompts(content: bytes | None, fragment: str) -> Case:
     """A prompt set for `verify`."""
 
@@ -74,9 +80,17 @@ OPTIONS = {
     "option: half of a pair": Case(lambda p: ["verify", str(p.bundle), "--target=x"], "only one of --target and --dr"),
     "option: too few samples": Case(lambda p: ["profile", str(p.bundle), "--samples=2"], "for '--samples': 2"),
     "option: seconds below 0": Case(lambda p: ["profile", str(p.bundle), "--seconds=-1"], "for '--seconds': -1"),
+    "option: seconds without end": Case(lambda p: ["profile", str(p.bundle), "--seconds=nan"], "--seconds is nan"),
+    "option: too hot for float32": request("--prompt=a", "--temperature=1e39", fragment="temperature is 1e+39"),
+    "option: too cold for float32": request("--prompt=a", "--temperature=1e-50", fragment="temperature is 1e-50"),
+    "recipe: nested deeply": recipe("a = " + "[" * 20_000, "recipe.toml: nested too deeply"),
+    "recipe: UTF-16": Case(utf16_recipe, "recipe.toml: not UTF-8 text: it is marked as UTF-16"),
+    "recipe: NUL in a path": recipe(
+        RECIPE.replace("/target", "\\u0000"), "Invalid value for '--target': a name cannot hold NUL"
+    ),
     "recipe: not there": Case(lambda p: ["build", f"--recipe={p.root}/no.toml"], "/no.toml: No such file"),
     "recipe: no TOML": recipe("backend = ", "recipe.toml: not TOML"),
-    "recipe: not text": Case(lambda p: ["build", f"--recipe={p.bundle}/onnx/target.onnx.data"], "data: not TOML"),
+    "recipe: not text": Case(lambda p: ["build", f"--recipe={p.bundle}/onnx/target.onnx.data"], "data: not UTF-8"),
     "recipe: unknown key": recipe(RECIPE + "wings = 2", "recipe.toml: unknown key 'limits.wings'"),
     "recipe: missing key": recipe(RECIPE.replace("precision", "#"), "recipe.toml: missing key 'precision'"),
     "recipe: wrong type": recipe(RECIPE, "recipe.toml: limits.context_length: Input should be", context='"long"'),
@@ -85,11 +99,14 @@ OPTIONS = {
     "recipe: context too short": recipe(RECIPE, "Invalid value for '--context-length': 8", context=8),
     "prompts: not there": prompts(None, "prompts.jsonl: not readable"),
     "prompts: none": prompts(b"\n \n", "prompts.jsonl: holds no prompt"),
-    "prompts: no JSON": prompts(b'{"prompt": "a"}\n\nhello\n', "prompts.jsonl:3: no prompt in this line"),
+    "prompts: no JSON": prompts(b'{"prompt": "a"}\n\nhello\n', "prompts.jsonl:3: not JSON: "),
     "prompts: no prompt": prompts(b'{"prompt": "a"}\n{"text": "b"}\n', "prompts.jsonl:2: no prompt in this line"),
     "prompts: empty prompt": prompts(b'{"prompt": " "}', "prompts.jsonl:1: no prompt in this line"),
     "prompts: longer than the context": prompts(
         b'{"prompt": "a"}\n\n{"prompt": "%s"}' % (b"x" * 96), "prompts.jsonl:3: the prompt has 113 tokens, the bundle's"
     ),
-    "prompts: not text": prompts(b"\xff\xfe", "prompts.jsonl: not readable"),
+    "prompts: UTF-16": prompts(b"\xff\xfe", "prompts.jsonl: not UTF-8 text: it is marked as UTF-16"),
+    "prompts: not text": prompts(b'{"prompt": "a"}\ncaf\xe9', "prompts.jsonl: not UTF-8 text: byte 0xe9 in line 2"),
+    "prompts: nested deeply": prompts(b'{"prompt": ' + b"[" * 20_000, "prompts.jsonl:1: not JSON that can be read: it"),
+    "prompts: half a character": prompts(b'{"prompt": "\\ud83d"}', "prompts.jsonl:1: half a character"),
 }

@@ -40,6 +40,17 @@ def not_writable(place: Place) -> list[str]:
     return place.build(output=place.root / "locked" / "out")
 
 
+def linked_to_itself(place: Place) -> list[str]:
+    (place.root / "out").symlink_to(place.root / "out")
+    return place.build()
+
+
+def around_the_target(place: Place) -> list[str]:
+    """Replacing the bundle would remove the checkpoint."""
+    target = Path(shutil.copytree(place.target, place.bundle / "target"))
+    return place.build(target=target, output=place.bundle, overwrite=True)
+
+
 def almost_full(place: Place) -> list[str]:
     place.patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=500_000))
     return place.build()
@@ -119,6 +130,9 @@ OUTPUTS = {
     "output: below a file": Case(below_a_file, "/file: is not a directory"),
     "output: not writable": Case(not_writable, "/locked: not writable"),
     "output: name too long": Case(lambda p: p.build(output=p.root / ("x" * 300)), "File name too long"),
+    "output: a link to itself": Case(linked_to_itself, "/out: cannot be written: Too many levels of symbolic links"),
+    "output: around the checkpoint": Case(around_the_target, "/target, which it would replace"),
+    "output: no name": Case(lambda p: p.build(output=""), "Invalid value for '--output': the name is empty"),
     "output: disk almost full": Case(almost_full, "0.00 GB free on this disk"),
     "output: disk full at the target": Case(full_at(save.external_data, "convert_tensors_to_external", 1), "disk is f"),
     "output: disk full at the drafter": Case(full_at(save.onnx, "save", 2), "/deep/out: the disk is full"),
@@ -143,7 +157,7 @@ BUNDLES = {
     "bundle: newer schema": damaged(
         lambda b: edit_json(b / MANIFEST, lambda m: m.update(schema_version=9)), "schema version 9 is newer", "inspect"
     ),
-    "bundle: manifest cut": damaged(lambda b: cut(b / MANIFEST, 99), "manifest.json: not readable as JSON", "inspect"),
+    "bundle: manifest cut": damaged(lambda b: cut(b / MANIFEST, 99), "manifest.json: not JSON: ", "inspect"),
     "bundle: a file above it": damaged(
         lead_out("onnx/../../x", "files", 0, "path"), "files.0.path: must name a file inside the fo"
     ),
@@ -173,11 +187,18 @@ REQUESTS = {
     "prompt: empty": request("--prompt", "", fragment="the prompt is empty"),
     "prompt: white space": request("--prompt", " \n\t", "--raw", fragment="the prompt is empty"),
     "prompt: nothing on standard input": request(stdin=b"", fragment="the prompt is empty"),
-    "prompt: bytes on standard input": request(stdin=b"caf\xe9", fragment="the prompt is not UTF-8 text"),
-    "prompt: bytes as an argument": request("--prompt", "caf\udce9", fragment="the prompt is not UTF-8 text"),
+    "prompt: bytes on standard input": request(stdin=b"caf\xe9", fragment="standard input: not UTF-8 text: byte 0xe9"),
+    "prompt: bytes as an argument": request("--prompt", "caf\udce9", fragment="--prompt: not UTF-8 text: byte 0xe9"),
+    "prompt: UTF-16 on standard input": request(
+        stdin="hello".encode("utf-16"), fragment="standard input: not UTF-8 text: it is marked as UTF-16"
+    ),
+    "trace: a folder": request("--prompt=a", "--trace={root}", fragment="cannot be written: Is a directory"),
+    "trace: below a file": request(
+        "--prompt=a", "--trace={root}/bundle/manifest.json/t", fragment="manifest.json: is not a directory"
+    ),
     "prompt: twice": request("--prompt", "a", "--prompt-file", "b", fragment="both --prompt and --prompt-file are"),
-    "prompt: no file": request("--prompt-file", "{root}/no.txt", fragment="/no.txt: not readable: [Errno 2]"),
-    "prompt: file is a folder": request("--prompt-file", "{root}", fragment="not readable: [Errno 21]"),
+    "prompt: no file": request("--prompt-file", "{root}/no.txt", fragment="/no.txt: not readable: No such file"),
+    "prompt: file is a folder": request("--prompt-file", "{root}", fragment="not readable: Is a directory"),
 }
 
 MALFORMED: dict[str, Callable[[], GenerationRequest]] = {
@@ -204,6 +225,8 @@ MALFORMED: dict[str, Callable[[], GenerationRequest]] = {
 LINES: dict[str, tuple[object, str]] = {
     "no JSON": ("{not json", "not JSON"),
     "cut JSON": ('{"prompt": "hel', "not JSON"),
+    "nested too deeply": ('{"prompt": ' + "[" * 20_000, "nested too deeply"),
+    "half a surrogate pair": ('{"prompt": "\\ud83d"}', "half of a surrogate pair"),
     "a list": ("[1, 2]", "dictionary"),
     "a number": ("7", "dictionary"),
     "null": ("null", "dictionary"),
@@ -215,6 +238,7 @@ LINES: dict[str, tuple[object, str]] = {
     "no new tokens": ({"prompt": "x", "max_new_tokens": 0}, "max_new_tokens"),
     "temperature below zero": ({"prompt": "x", "temperature": -1}, "temperature"),
     "temperature of NaN": ('{"prompt": "x", "temperature": NaN}', "temperature"),
+    "temperature beyond float32": ({"prompt": "x", "temperature": 1e39}, "temperature"),
     "top_p of nothing": ({"prompt": "x", "top_p": 0}, "top_p"),
     "top_k below zero": ({"prompt": "x", "temperature": 1, "top_k": -1}, "top_k"),
     "min_p of all": ({"prompt": "x", "min_p": 1}, "min_p"),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from dspark_engines.bundle.interruptions import HELD
 from dspark_export.commands.main import main
 
 PROMPT = ("--prompt", "hello", "--raw", "--max-new-tokens", "4")
@@ -35,11 +36,12 @@ class Outcome(NamedTuple):
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
     """`dspark-export ARGUMENTS`."""
     capsys.readouterr()
-    handler = signal.getsignal(signal.SIGTERM)  # the command line takes it over, as a process of its own may
+    handlers = {number: signal.getsignal(number) for number in HELD}  # the command line takes them over
     try:
         code = main([str(argument) for argument in arguments])
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return Outcome(code, *capsys.readouterr())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dspark_export.commands.batch import read_lines
+from dspark_engines.text_file import read_lines
 from dspark_export.verification import read_prompt_set
 
 SEPARATORS = "a\u2028b\u2029c\x85d"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from dspark_engines.errors import RequestError
 
+COLDEST, HOTTEST = 1e-44, 3e38
+"""Temperatures are float32: less would be 0, more infinite."""
 SEEDS = 2**64
 """Seeds are below this: they are the 64-bit key of the counter-based stream."""
 
@@ -26,8 +27,11 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise RequestError(f"temperature is {self.temperature}", hint="use 0 for greedy decoding, or more")
+        if not (self.temperature == 0 or COLDEST <= self.temperature <= HOTTEST):
+            raise RequestError(
+                f"temperature is {self.temperature}",
+                hint=f"use 0 for greedy decoding, or {COLDEST:g} to {HOTTEST:g}",
+            )
         if self.top_k < 0:
             raise RequestError(f"top_k is {self.top_k}", hint="use a positive count, or 0 to keep all tokens")
         if not 0 < self.top_p <= 1:
