@@ -66,9 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _interrupted()
         print_error(_missing(error))
         return USER_ERROR
-    except OSError as error:  # of files that no reader or writer above has answered for: a full TMPDIR, say
-        what = f"{error.filename}: " if error.filename else ""
-        print_error(DsparkError(f"{what}{error.strerror or error}", hint="check the disk's room and permissions"))
+    except OSError as error:
+        print_error(_refused(error))
         return USER_ERROR
     return result if isinstance(result, int) else 0
 
@@ -77,6 +76,12 @@ def _interrupted() -> int:
     ignore_interruptions()
     print_error(DsparkError("interrupted", hint="nothing was left half-written; run the command again"))
     return USER_ERROR
+
+
+def _refused(error: OSError) -> DsparkError:
+    """Of a file that no reader or writer has answered for: no directory for temporary files, say."""
+    what = f"{error.filename}: " if error.filename else ""
+    return DsparkError(f"{what}{error.strerror or error}", hint="check the disk's room and permissions")
 
 
 def _missing(error: ImportError) -> DsparkError:

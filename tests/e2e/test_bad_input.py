@@ -130,6 +130,17 @@ def test_a_bug_is_not_swallowed(place: Place, monkeypatch: pytest.MonkeyPatch) -
     assert place.files() == before
 
 
+def test_a_file_that_nobody_answered_for_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **options: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(command_line.cli, "main", refused)
+    outcome = run(capsys, "build")
+    assert (outcome.code, outcome.err.splitlines()[0]) == (2, "error: No usable temporary directory found")
+
+
 @pytest.mark.parametrize(
     ("module", "extra"),
     [
