@@ -118,7 +118,7 @@ TARGETS = {
         "tokenizer_class BertTokenizer is not supported",
     ),
     "target: tokenizer config cut": target(
-        lambda t: (t / "tokenizer_config.json").write_text('{"bos_token": '), "tokenizer_config.json: not readable"
+        lambda t: (t / "tokenizer_config.json").write_text('{"bos_token": '), "tokenizer_config.json: not JSON"
     ),
     "gguf: not there": gguf(lambda g: g.unlink(), "model.gguf: no such file"),
     "gguf: cut in the weights": gguf(lambda g: cut(g, -1), "model.gguf: not a complete GGUF file"),
