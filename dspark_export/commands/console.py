@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -115,6 +116,15 @@ def print_error(error: DsparkError | click.ClickException) -> None:
     click.echo(f"error: {_one_line(message)}", err=True)
     if hint:
         click.echo(f"hint: {_one_line(hint)}", err=True)
+
+
+def show_warnings_plainly() -> None:
+    """From here on a warning of this process is one line on standard error, without the code that gave it."""
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *details: Any, **options: Any) -> None:
+    click.echo(f"warning: {_one_line(str(message))}", err=True)
 
 
 def _usage_hint(error: click.ClickException) -> str:

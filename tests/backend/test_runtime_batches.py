@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -276,3 +277,20 @@ def test_a_failing_verifier_is_reported_to_everyone(bundle: Bundle, monkeypatch:
         for stream in [runtime.submit(request) for request in greedy_requests()[:3]]:
             with pytest.raises(DsparkError, match="out of memory"):
                 stream.result()
+
+
+def test_an_interruption_while_it_waits_leaves_no_thread(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C as the block ends, with work in flight: the interpreter must not end before the engines' threads."""
+    join, calls = threading.Thread.join, itertools.count()
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt), Runtime(bundle, options(8)) as runtime:
+        streams = [runtime.submit(request) for request in greedy_requests()]
+    monkeypatch.undo()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("dspark")]
+    assert any(stream.result().stop == "cancelled" for stream in streams)

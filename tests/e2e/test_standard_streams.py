@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,15 @@ def test_a_stream_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
         check=True,
     )
     assert (done.stdout.strip(), done.stderr) == ("1000001", "")
+
+
+def test_a_warning_is_one_line(tiny_bundle: Path, batch: Path, tmp_path: Path) -> None:
+    """What is known about code is for whoever debugs it."""
+    table = shutil.copytree(tiny_bundle, tmp_path / "bundle") / "calibration" / "cost_table.json"
+    table.parent.mkdir()
+    table.write_text("{}")
+    outcome = shell("generate $BUNDLE --raw --prompt hi --scheduler threshold", table.parents[1], batch)
+    assert outcome.code == 0
+    (line,) = (line for line in outcome.err.splitlines() if "cost_table.json" in line)
+    assert line.startswith("warning: ")
+    assert ".py" not in outcome.err

@@ -16,6 +16,7 @@ from typing import Literal, Self
 
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
+from dspark_engines.bundle.interruptions import interruptions_held
 from dspark_engines.confidence import Confidence, load_confidence
 from dspark_engines.costs import COST_TABLE, Costs, CostsInCompany, CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
@@ -113,10 +114,19 @@ class Runtime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._room.close(abandon=error is not None)
+        try:
+            self._end(abandon=error is not None)
+        except BaseException:  # interrupted while it waited: what is left is cancelled, and no thread outlives this
+            with interruptions_held():
+                self._end(abandon=True)
+            raise
+        finally:
+            self._stack.close()
+
+    def _end(self, *, abandon: bool) -> None:
+        self._room.close(abandon=abandon)
         for thread in self._threads:
             thread.join()
-        self._stack.close()
 
     def _plan(self, places: int) -> Cohorts:
         options, opened = self.options, self._opened
