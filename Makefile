@@ -1,9 +1,12 @@
-# Two commands matter: `make demo` (see it work) and `make test` (check everything). `make help` lists the rest.
+# Two commands matter: `make demo` (see it work) and `make test` (check everything). `make check` is for every day,
+# `make help` lists the rest.
 #   PYTHON   interpreter for the virtual environment   (default python3)
 #   VENV     the virtual environment                   (default .venv)
+#   JOBS     test processes side by side               (default 2)
 
 PYTHON  ?= python3
 VENV    ?= .venv
+JOBS    ?= 2
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CREATED := $(VENV)/.created
@@ -22,7 +25,7 @@ export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow gpu bench fetch clean distclean
+.PHONY: help demo check test lint format slow gpu bench fetch clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +35,11 @@ demo: $(EXPORT) fetch ## install, build the SmolLM2 example, answer a question w
 	$(BIN)/dspark-export generate $(BUNDLE) --prompt "$(PROMPT)" --max-new-tokens 48
 	$(BIN)/dspark-export generate $(BUNDLE) --prompt "$(PROMPT)" --max-new-tokens 48 --no-speculation
 
-test: lint $(BUNDLE)/manifest.json ## install everything, lint, type-check, run the fast tests
-	$(BIN)/python -m pytest
+test: lint $(BUNDLE)/manifest.json ## install everything, lint, type-check, run all but the slow and the GPU tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: lint ## ruff, mypy, unit tests: under a minute once everything is installed
+	$(BIN)/python -m pytest -n $(JOBS) tests/unit
 
 lint: $(DEV) ## ruff, its formatter's check, mypy
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from tests.support.costs import made_up_costs
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MODES = ["plain", "fixed", "threshold", "algorithm1", "async"]
-QUICK = ("--turns=3", "--max-new-tokens=12", "--requests-per-place=2", "--threads=1")
+QUICK = ("--turns=3", "--max-new-tokens=12", "--requests-per-place=4", "--threads=1")
 sys.path.append(str(BENCHMARKS))  # as for a script that stands there
 
 import closed_loop  # noqa: E402
