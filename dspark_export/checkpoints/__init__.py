@@ -1,6 +1,7 @@
 """Readers: a checkpoint of any supported dialect becomes a spec, lazily loaded weights and a tokenizer."""
 
-from dspark_export.checkpoints.open import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, TargetCheckpoint
+from dspark_export.checkpoints.open import open_drafter, open_target
 from dspark_export.checkpoints.spec import (
     ConfidenceSpec,
     DecoderShape,

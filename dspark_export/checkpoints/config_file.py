@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -145,6 +146,38 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds no JSON object", hint="fetch the file again")
     return data
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """A JSON object as a config.json is written."""
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def decoder_keys(shape: DecoderShape) -> dict[str, Any]:
+    """The keys of `DecoderConfig` that say what `shape` does: what `decoder_shape` reads back."""
+    return {
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_parameters": _rope_keys(shape.rope),
+        "hidden_act": "silu",
+        "attention_bias": False,
+    }
+
+
+def _rope_keys(rope: RopeSpec) -> dict[str, Any]:
+    keys: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
+    values = {
+        "factor": rope.factor,
+        "low_freq_factor": rope.low_freq_factor,
+        "high_freq_factor": rope.high_freq_factor,
+        "original_max_position_embeddings": rope.original_max_positions,
+    }
+    return keys | {key: values[key] for key in SCALING_KEYS[rope.kind]}
 
 
 def parse_config(model: type[Model], path: Path, data: dict[str, Any] | None = None) -> Model:

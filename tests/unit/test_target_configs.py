@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspark_export.checkpoints.target_hf import CLASS_DEFAULTS, read_hf_target
+from dspark_export.checkpoints.dialects.hugging_face import CLASS_DEFAULTS, read_hf_target
 from tests.support import tiny
 
 transformers = pytest.importorskip("transformers")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.checkpoint import TargetCheckpoint
+from dspark_export.checkpoints.consistency import check_control_tokens
+from dspark_export.checkpoints.dialects.base import TargetDialect
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
+from dspark_export.checkpoints.text import read_gguf_text
 
 TOP = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 LAYER = {
@@ -30,6 +35,22 @@ LAYER = {
 
 ROPE_FREQS = "rope_freqs.weight"
 """A divisor for every rotary frequency, written for Llama 3.1 and later in place of rope scaling's parameters."""
+
+
+class GgufDialect(TargetDialect):
+    """A GGUF file, or the first part of a split one."""
+
+    name = "GGUF"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_file()
+
+    def read(self, path: Path) -> TargetCheckpoint:
+        file = GgufFile(path)
+        spec, weights = read_gguf_target(file)
+        check_control_tokens(path, spec)
+        text = read_gguf_text(file, spec)
+        return TargetCheckpoint(path=path, spec=spec, weights=weights, text=text, files=file.paths)
 
 
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:

@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
+from safetensors.numpy import save_file
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.config_file import DecoderConfig, parse_config, read_json
-from dspark_export.checkpoints.spec import ConfidenceSpec, DrafterSpec, MarkovSpec
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.config_file import DecoderConfig, decoder_keys, parse_config, read_json, write_json
+from dspark_export.checkpoints.consistency import check_pair
+from dspark_export.checkpoints.dialects.base import DrafterDialect
+from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.recognition import check_directory
+from dspark_export.checkpoints.safetensors_source import SafetensorsSource
+from dspark_export.checkpoints.spec import ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
+from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
 
 ARCHITECTURES = ("Qwen3DSparkModel",)
+UNUSED_POSITIONS = 32768
+"""A drafter goes as far as its target; the key has to be there all the same."""
 
 
 class DeepSpecConfig(DecoderConfig):
@@ -59,6 +69,53 @@ class DeepSpecConfig(DecoderConfig):
         if self.confidence_head_with_markov and self.enable_confidence_head and not self.markov_rank:
             raise ValueError("confidence_head_with_markov needs markov_rank above 0")
         return self
+
+
+class DeepSpecDialect(DrafterDialect):
+    """A directory with config.json (`Qwen3DSparkModel`) and safetensors."""
+
+    name = "DeepSpec"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
+        check_directory(path)
+        read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
+        source = SafetensorsSource(path)
+        entries = plain_entries(path, source.shapes)
+        spec = read_deepspec_spec(path, frozenset(entries))
+        weights = Weights(path, source, entries)
+        check_pair(path, spec, target)
+        check_depth(path, weights.shapes, spec.shape.num_layers)
+        check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
+        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
+
+    def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
+        write_json(folder / "config.json", deepspec_config(checkpoint.spec))
+        save_file(dict(checkpoint.weights), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def deepspec_config(spec: DrafterSpec) -> dict[str, Any]:
+    """The config.json that reads back to `spec`, with the keys that DeepSpec writes."""
+    config = decoder_keys(spec.shape) | {
+        "architectures": list(ARCHITECTURES),
+        "model_type": "qwen3",
+        "vocab_size": spec.vocab_size,
+        "max_position_embeddings": UNUSED_POSITIONS,
+        "layer_types": ["full_attention"] * spec.shape.num_layers,
+        "num_target_layers": spec.num_target_layers,
+        "block_size": spec.block_size,
+        "mask_token_id": spec.mask_token_id,
+        "target_layer_ids": list(spec.target_layer_ids),
+        "markov_rank": spec.markov.rank,
+        "enable_confidence_head": spec.confidence.enabled,
+    }
+    if spec.markov.rank:
+        config["markov_head_type"] = spec.markov.kind
+    if spec.confidence.enabled:
+        config["confidence_head_with_markov"] = spec.confidence.with_markov
+    return config
 
 
 def read_deepspec_spec(directory: Path, tensor_names: frozenset[str]) -> DrafterSpec:

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.checkpoint import TargetCheckpoint, identity_files
 from dspark_export.checkpoints.config_file import DecoderConfig, GenerationConfig, parse_config, read_json
+from dspark_export.checkpoints.consistency import check_control_tokens
+from dspark_export.checkpoints.dialects.base import TargetDialect
 from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
 from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
+from dspark_export.checkpoints.text import read_hf_text
 
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}
 COMMON_DEFAULTS: dict[str, Any] = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
@@ -21,6 +26,22 @@ CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What a key means that a config leaves out, as transformers' config classes define it; sizes have to be there."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+
+
+class HuggingFaceDialect(TargetDialect):
+    """A directory with config.json, safetensors and tokenizer.json."""
+
+    name = "Hugging Face"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def read(self, path: Path) -> TargetCheckpoint:
+        check_directory(path)
+        spec, weights = read_hf_target(path)
+        check_control_tokens(path / "config.json", spec)
+        text = read_hf_text(path, spec)
+        return TargetCheckpoint(path=path, spec=spec, weights=weights, text=text, files=identity_files(path))
 
 
 def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:

@@ -1,0 +1,40 @@
+"""A target and a drafter, opened but not loaded: what every dialect reads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
+from dspark_export.checkpoints.tensors import Weights
+from dspark_export.checkpoints.text import TargetText
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetCheckpoint:
+    """A target: description, weights on demand, and how its text is written.
+
+    `files` are all files that define it, for its identity.
+    """
+
+    path: Path
+    spec: TargetSpec
+    weights: Weights
+    text: TargetText
+    files: list[Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrafterCheckpoint:
+    """A drafter: description and weights on demand. `files` are all files that define it, for its identity."""
+
+    path: Path
+    spec: DrafterSpec
+    weights: Weights
+    files: list[Path]
+
+
+def identity_files(path: Path) -> list[Path]:
+    """A directory's configs, tokenizer and weights."""
+    wanted = {".json", ".jinja", ".safetensors"}
+    return sorted(file for file in path.iterdir() if file.suffix in wanted)
