@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from dspark_engines.errors import CheckpointError, DsparkError
+from dspark_engines.progress import Reporter
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.graphs import (
@@ -22,7 +23,6 @@ from dspark_export.graphs import (
 )
 from dspark_export.graphs.drafter import HEAD_WEIGHTS
 from dspark_export.graphs.writer import lazy
-from dspark_export.progress import Reporter
 from dspark_export.quantization import Int8Weight, Plans, plan_drafter, plan_target, quantize_graph
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"

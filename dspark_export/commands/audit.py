@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dspark_engines import Bundle, RuntimeOptions
+from dspark_engines.progress import Reporter, Step
 from dspark_engines.scheduler import scheduler_names
 from dspark_engines.text import TextCodec
-from dspark_export.progress import Reporter, Step
 from dspark_export.verification.audit import AuditResult, run_audit
 from dspark_export.verification.sampling import Homogeneity, compare_sampling
 

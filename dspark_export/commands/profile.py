@@ -26,10 +26,10 @@ from dspark_engines.costs import (
 )
 from dspark_engines.placement import Arrangement, Placement, save_placement
 from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
+from dspark_engines.progress import Reporter
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.placement import placement_line, placement_table
-from dspark_export.progress import Reporter
 
 CONTEXTS = (64, 512, 1536)
 PLACEMENT_CONTEXT = 256

@@ -12,6 +12,7 @@ from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import CheckpointError
 from dspark_engines.placement import resolve_engines
+from dspark_engines.progress import Reporter
 from dspark_engines.runtime.draft_health import failure_text
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting
@@ -19,7 +20,6 @@ from dspark_export.commands.options import backend_option, bundle_argument, json
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.precision import run as run_precision
 from dspark_export.commands.verify_output import Verified
-from dspark_export.progress import Reporter
 from dspark_export.verification import (
     Comparison,
     IdentityReport,

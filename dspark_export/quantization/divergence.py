@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from dspark_calibration import Round, accepted_length
 from dspark_engines import GenerationRequest, Generator
-from dspark_engines.backends import Engines, Floats, VerifyEngine
+from dspark_engines.arrays import Floats
+from dspark_engines.backends import Engines, VerifyEngine
 from dspark_engines.bundle import Manifest
 from dspark_engines.errors import BackendError
 

@@ -12,8 +12,8 @@ from typing import Any
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import DsparkError
+from dspark_engines.progress import Reporter
 from dspark_export.bundling import BuildPlan, build_bundle
-from dspark_export.progress import Reporter
 from dspark_export.quantization.divergence import CHUNK, Divergence, measure_acceptance, measure_divergence
 from dspark_export.quantization.layer_errors import GraphName, LayerError, layer_errors
 from dspark_export.verification.tolerances import LARGEST_KL, LEAST_TOP1

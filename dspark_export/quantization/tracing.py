@@ -11,8 +11,8 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from dspark_engines.arrays import Floats
 from dspark_export.quantization.layers import LinearLayer, linear_layers
-from dspark_export.quantization.weights import Floats
 from dspark_export.reference_graph import Arrays, ReferenceGraph
 from dspark_plugins.domain import DOMAIN
 from dspark_plugins.markov_head import MARKOV_HEAD

@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dspark_engines.arrays import Doubles, Ints
 from dspark_engines.scheduler import Scheduler, StepCost, get_scheduler
-
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 VOCABULARY, BLOCK, TOKENS = 3, 3, 5
 SERVERS, ROWS = 1000, 4

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dspark_engines.backends import Engines, Floats, Trial, Verified
+from dspark_engines.arrays import Floats
+from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle
 from dspark_engines.sampling import verify_trial
+from dspark_engines.sampling.contract import Trial, Verified
 from dspark_export.reference_graph import ReferenceGraph
 from dspark_export.verification.tolerances import Comparison
 

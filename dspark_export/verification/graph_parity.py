@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends import Engines, Ints
+from dspark_engines.arrays import Ints
+from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle, Manifest
 from dspark_export.reference_graph import ReferenceGraph
 from dspark_export.verification.decisions import compare_decisions

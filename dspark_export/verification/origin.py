@@ -8,7 +8,7 @@ from pathlib import Path
 from dspark_engines import Bundle
 from dspark_engines.bundle import FileRecord, check_hash, record_file
 from dspark_engines.errors import CheckpointError
-from dspark_export.progress import Step
+from dspark_engines.progress import Step
 
 
 def check_hashes(bundle: Bundle, step: Step) -> None:

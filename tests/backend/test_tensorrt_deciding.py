@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from dspark_engines import GenerationRequest, Runtime, RuntimeOptions
-from dspark_engines.backends import Engines, HeldLogits, Trial, VerifyEngine
+from dspark_engines.backends import Engines, VerifyEngine
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import GenerationError
 from dspark_engines.sampling import SamplingParams, verify_rows
+from dspark_engines.sampling.contract import HeldLogits, Trial
 from dspark_export.verification import check_identity, compare
 from dspark_plugins.verify import BROKEN
 from tests.backend.test_engines import build

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_engines.backends import DraftOutput, EngineOptions, Floats, Trial, Verified, VerifyOutput, get_backend
+from dspark_engines.arrays import Floats
+from dspark_engines.backends import DraftOutput, EngineOptions, VerifyOutput, get_backend
 from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.bundle import open_bundle
 from dspark_engines.sampling import verify_trial
+from dspark_engines.sampling.contract import Trial, Verified
 from tests.support.command_line import edit_json, run
 
 pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dspark_engines.backends.base import EnginePrecision, Engines
+from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine

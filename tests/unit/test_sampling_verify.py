@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dspark_engines.sampling import SamplingParams, truncate, verify_rows
-from dspark_engines.sampling.verify import TILE
+from dspark_engines.sampling.accept import TILE
 from dspark_plugins.verify import BROKEN
 from dspark_plugins.verify.reference import draw, probabilities, verify
 from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of

@@ -8,8 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from dspark_engines.backends import Engines, Ints, Slot, Trial
+from dspark_engines.arrays import Ints
+from dspark_engines.backends import Engines, Slot
 from dspark_engines.bundle import Bundle
+from dspark_engines.sampling.contract import Trial
 
 FEATURES = 2
 """Tokens a row that a draft step takes in: about what a round accepts."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from dspark_calibration import Rounds
 from dspark_calibration.metrics import prefix_survival
-from dspark_engines.scheduler.arrays import Doubles, Ints
+from dspark_engines.arrays import Doubles, Ints
 
 
 class Streams(NamedTuple):

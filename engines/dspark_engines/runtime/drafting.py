@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_calibration.sts import Scaling, confidences
-from dspark_engines.backends import DraftEngine, DraftLogits, DraftOutput, Floats, Ints
+from dspark_engines.arrays import Floats, Ints
+from dspark_engines.backends import DraftEngine, DraftOutput
 from dspark_engines.runtime.state import RequestState
 from dspark_engines.sampling import draft_uniforms
+from dspark_engines.sampling.contract import DraftLogits
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dspark_calibration.sts import Scaling
-from dspark_engines.backends import Engines, Ints, Slot
+from dspark_engines.arrays import Ints
+from dspark_engines.backends import Engines, Slot
 from dspark_engines.bundle import Manifest
 from dspark_engines.costs import Costs
 from dspark_engines.runtime.draft_health import LOG, MOST_BAD_BLOCKS, MOST_MISSED, DraftHealth

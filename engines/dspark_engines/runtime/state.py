@@ -8,7 +8,8 @@ from itertools import count
 
 import numpy as np
 
-from dspark_engines.backends import Floats, Ints, Slot
+from dspark_engines.arrays import Floats, Ints
+from dspark_engines.backends import Slot
 from dspark_engines.errors import GenerationError
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult

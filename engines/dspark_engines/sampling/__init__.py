@@ -1,9 +1,9 @@
 """Sampling without loss: parameters, reproducible uniforms, truncation, rejection sampling."""
 
+from dspark_engines.sampling.accept import verify_rows, verify_trial
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.stream import ACCEPT, DRAFT, NEXT, draft_uniforms, uniforms, verify_uniforms
 from dspark_engines.sampling.truncate import truncate
-from dspark_engines.sampling.verify import verify_rows, verify_trial
 
 __all__ = [
     "ACCEPT",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.backends import Floats, Ints
+from dspark_engines.arrays import Floats, Ints
 from dspark_engines.sampling.philox import Vector, philox4x32
 
 Seeds = int | Ints | Vector

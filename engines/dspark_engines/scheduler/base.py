@@ -19,7 +19,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.scheduler.arrays import Doubles, Ints
+from dspark_engines.arrays import Doubles, Ints
 from dspark_engines.scheduler.cost import StepCost
 
 

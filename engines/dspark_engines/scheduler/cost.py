@@ -7,7 +7,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Doubles, Ints
+from dspark_engines.arrays import Doubles, Ints
 
 Between = Literal["linear", "stairs"]
 INITIAL_CAPACITY = 4096

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import SMALLEST, Doubles, Ints
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.scheduler.arrays import SMALLEST
 from dspark_engines.scheduler.base import Scheduler, Step
 from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import ThresholdSpec

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dspark_plugins.arrays import Doubles, Ints
 from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
 
 Array = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
 
 
 class VerifyResult(NamedTuple):

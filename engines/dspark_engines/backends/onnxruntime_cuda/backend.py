@@ -7,14 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import (
-    Backend,
-    CompiledEngine,
-    CompileOptions,
-    EngineOptions,
-    EnginePrecision,
-    Engines,
-)
+from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.tensorrt.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role

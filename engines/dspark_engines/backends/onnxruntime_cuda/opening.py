@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dspark_engines.backends.base import DraftEngine, VerifyEngine
+from dspark_engines.backends.engine import DraftEngine, VerifyEngine
 from dspark_engines.backends.onnxruntime_cuda.program import CudaProgram
 from dspark_engines.backends.onnxruntime_cuda.session import open_session
 from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine

@@ -8,14 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import (
-    Backend,
-    CompiledEngine,
-    CompileOptions,
-    EngineOptions,
-    EnginePrecision,
-    Engines,
-)
+from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dspark_engines.backends.base import Ints
+from dspark_engines.arrays import Ints
 from dspark_engines.backends.tensorrt.shapes import StepShape
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from dspark_engines.backends.base import Engines
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
 from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
 from dspark_engines.backends.tensorrt.execution.keeping import LogitStore

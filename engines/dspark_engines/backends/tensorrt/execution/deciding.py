@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends.base import DraftLogits, Ints, Trial, Verified
+from dspark_engines.arrays import Ints
 from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
 from dspark_engines.backends.tensorrt.execution.launching import StepRunner
 from dspark_engines.backends.tensorrt.packing import filled
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
+from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
 
 
 class TrtDecider:

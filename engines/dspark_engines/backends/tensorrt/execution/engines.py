@@ -8,18 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends.base import (
-    DraftEngine,
-    DraftLogits,
-    DraftOutput,
-    Engine,
-    Floats,
-    Ints,
-    Trial,
-    Verified,
-    VerifyEngine,
-    VerifyOutput,
-)
+from dspark_engines.arrays import Floats, Ints
+from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, VerifyEngine, VerifyOutput
 from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
 from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
 from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Outputs, StepRunner
@@ -27,6 +17,7 @@ from dspark_engines.backends.tensorrt.execution.slots import SlotPool, TrtSlot
 from dspark_engines.backends.tensorrt.execution.splitting import Launch, long_rows, narrow_rows
 from dspark_engines.backends.tensorrt.packing import by_place, draft_indices, filled, verify_indices
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
+from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
 
 LOGITS, DRAFT_LOGITS = frozenset({"logits"}), frozenset({"draft_logits"})
 

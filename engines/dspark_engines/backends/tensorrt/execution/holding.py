@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends.base import Floats, HeldLogits
+from dspark_engines.arrays import Floats
+from dspark_engines.sampling.contract import HeldLogits
 
 
 class LogitKeeper(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dspark_engines.backends.base import Floats
+from dspark_engines.arrays import Floats
 from dspark_engines.backends.tensorrt.execution.cuda import DeviceMemory, PinnedMemory, Stream
 
 

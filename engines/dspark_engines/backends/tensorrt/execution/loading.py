@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from dspark_engines.backends.base import Engines
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import Flavour
 from dspark_engines.backends.tensorrt.logger import make_logger

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_engines.backends.base import Ints
+from dspark_engines.arrays import Ints
 from dspark_engines.backends.tensorrt.execution.slots import TrtSlot
 from dspark_engines.backends.tensorrt.packing import Placement
 from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends import Floats, Ints, Trial, Verified
+from dspark_engines.arrays import Floats, Ints
+from dspark_engines.sampling.contract import Trial, Verified
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.truncate import TINY, truncate
 from dspark_plugins.verify import BROKEN, RESIDUAL_FLOOR
