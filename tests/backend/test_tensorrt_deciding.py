@@ -128,14 +128,14 @@ def near(ids: np.ndarray, logits: np.ndarray, lengths: Sequence[int], random: np
 
 def test_logits_stay_on_the_device(machine: Machine) -> None:
     """What is not copied still holds what fresh memory does; draft logits are sent only when somebody samples."""
-    target, _, decider = machine.programs
+    target, _, acceptor = machine.programs
     engine, slot = machine.engines.verify, machine.engines.verify.new_slot()
     feeds = random_case(1, BLOCK, tiny.VOCAB, 1, (0.0,), [BLOCK])
     step = ([slot], np.arange(BLOCK + 1), np.array([BLOCK + 1]), np.array([0]), np.arange(BLOCK + 1))
     for _ in range(3):
         engine.step_and_decide(*step, trial_of(feeds))
     assert (target._buffers.tensors["logits"].host.bytes == 0xFF).all()
-    assert not {"logits", "draft_logits"} & set(decider._buffers.tensors)
+    assert not {"logits", "draft_logits"} & set(acceptor._buffers.tensors)
     engine.step(*step)
     assert not (target._buffers.tensors["logits"].host.bytes == 0xFF).all()
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends.base import EnginePrecision
-from dspark_engines.backends.tensorrt.lowering import drop_bodies, lower_graph, plugin_nodes, plugin_ops
+from dspark_engines.backends.tensorrt.building.plugin_nodes import drop_bodies, plugin_nodes, plugin_ops
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
 from dspark_export.graphs import build_verification_graph
@@ -21,7 +21,7 @@ from dspark_plugins.verify.reference import verify
 from dspark_plugins.verify.steps import NODES as VERIFY_NODES
 from tests.backend.test_engines import build, draft
 from tests.support import one_node, tiny, verify_cases
-from tests.support.lowered import lowered_bundle
+from tests.support.lowered import lowered_bundle, lowered_graph
 
 CAPABILITY, CAPACITY = "9.0", 64
 NODES = {node.op: node for node in (*MARKOV_NODES, *VERIFY_NODES)}
@@ -40,7 +40,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
 
 def lowered(bundle: Bundle, precision: EnginePrecision = "fp32", greedy: bool = False) -> ir.Model:
     source = bundle.path / "onnx" / "drafter.onnx"
-    return lower_graph(source, CAPACITY, precision, plugins_for=CAPABILITY, greedy=greedy)
+    return lowered_graph(source, CAPACITY, precision, plugins_for=CAPABILITY, greedy=greedy)
 
 
 @pytest.mark.parametrize("greedy", [False, True])
@@ -75,12 +75,12 @@ def test_no_body_takes_precedence(bundles: dict[str, Bundle]) -> None:
 def test_what_has_no_kernels_keeps_its_body(bundles: dict[str, Bundle]) -> None:
     model = lowered(bundles["none"])
     assert (plugin_ops(model), {node.domain for node in model.graph}) == ((), {""})
-    target = lower_graph(bundles["none"].path / "onnx/target.onnx", CAPACITY, "bf16", plugins_for=CAPABILITY)
+    target = lowered_graph(bundles["none"].path / "onnx/target.onnx", CAPACITY, "bf16", plugins_for=CAPABILITY)
     assert (plugin_ops(target), {node.domain for node in target.graph}, len(target.functions)) == ((), {""}, 0)
 
 
 def test_without_plugins_nothing_changes(bundles: dict[str, Bundle]) -> None:
-    plain = lower_graph(bundles["gated"].path / "onnx/drafter.onnx", CAPACITY, "fp32")
+    plain = lowered_graph(bundles["gated"].path / "onnx/drafter.onnx", CAPACITY, "fp32")
     assert (plugin_nodes(plain), plain.functions) == ([], {})
     assert "draft_logits" in {value.name for value in plain.graph.outputs}
 
@@ -158,7 +158,7 @@ def test_kernels_get_tables_in_half_precision(
 def test_a_verification_is_a_chain_of_plugins(tmp_path: Path, greedy: bool) -> None:
     path = tmp_path / "verify.onnx"
     ir.save(build_verification_graph(50, 2), path)
-    model = lower_graph(path, CAPACITY, "fp32", plugins_for=CAPABILITY, greedy=greedy)
+    model = lowered_graph(path, CAPACITY, "fp32", plugins_for=CAPABILITY, greedy=greedy)
     chain = ["VerifyScan", "VerifyAccept"]
     expected = [f"{op}Greedy" for op in chain] if greedy else [*chain, "VerifyWeigh", "VerifyDraw"]
     assert [node.op_type for node in plugin_nodes(model)] == expected
@@ -175,5 +175,5 @@ def test_a_graph_that_kernels_cannot_serve(tmp_path: Path) -> None:
     model.graph.inputs[0].shape = ir.Shape(["K", "V"])
     ir.save(model, tmp_path / "verify.onnx")
     with pytest.raises(BackendError, match=r"cannot run with plugins: .*vocabulary's size") as caught:
-        lower_graph(tmp_path / "verify.onnx", CAPACITY, "fp32", plugins_for=CAPABILITY)
+        lowered_graph(tmp_path / "verify.onnx", CAPACITY, "fp32", plugins_for=CAPABILITY)
     assert "--no-plugins" in caught.value.hint

@@ -20,7 +20,7 @@ def library(place: Place, gpu: str | None = None, version: str = "1.7.1.116") ->
     members = {name: name for name in ("CURRENT", *SUPPORTED)}
     module = SimpleNamespace(__version__=version, ComputeCapability=SimpleNamespace(__members__=members))
     place.patch.setitem(sys.modules, "tensorrt_rtx", module)
-    for user in ("building.target", "execution.loading"):
+    for user in ("building.target", "execution.open"):
         place.patch.setattr(f"{FOLDER}.{user}.local_capability", lambda flavour: gpu)
 
 

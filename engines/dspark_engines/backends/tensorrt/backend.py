@@ -10,8 +10,8 @@ from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
@@ -53,7 +53,7 @@ class _TrtBackend(Backend):
         return disk_bytes(weight_bytes, options.precision)
 
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        from dspark_engines.backends.tensorrt.lowering import read_block_size
+        from dspark_engines.backends.padded.lowering import read_block_size
 
         missing = [source for _, source in SOURCES if not (onnx / source).is_file()]
         if missing:
@@ -88,7 +88,7 @@ class _TrtBackend(Backend):
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
         info = self.find_engines(bundle)
         trt = self.flavour.load()
-        from dspark_engines.backends.tensorrt.execution.loading import check_machine, load_engines
+        from dspark_engines.backends.tensorrt.execution.open import check_machine, load_engines
 
         check_machine(self.flavour, trt, bundle, info)
         with load_engines(self.flavour, trt, bundle, info) as engines:

@@ -1,16 +1,19 @@
-"""From an engine file to a program, with everything checked that can be known beforehand."""
+"""From engine files to engines on the device, with everything checked that can be known beforehand."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.padded.acceptor import PaddedAcceptor
+from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
+from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import Flavour
 from dspark_engines.backends.tensorrt.logger import make_logger
-from dspark_engines.backends.tensorrt.shapes import role_shapes
-from dspark_engines.bundle import BackendInfo, Bundle, EngineInfo
+from dspark_engines.bundle import BackendInfo, Bundle, EngineInfo, Role
 from dspark_engines.errors import BackendError
 
 
@@ -50,11 +53,51 @@ def load_engine(flavour: Flavour, trt: Any, bundle: Bundle, info: EngineInfo) ->
 
 def load_engines(flavour: Flavour, trt: Any, bundle: Bundle, info: BackendInfo) -> AbstractContextManager[Engines]:
     """All engines of a bundle on the device, for the duration of a `with` block."""
-    from dspark_engines.backends.tensorrt.execution.assembling import Loaded, assemble
-
     limits, block = bundle.manifest.limits, bundle.manifest.drafter.block_size
     loaded = {}
     for record in info.engines:
         shapes = role_shapes(record.role, limits, block, record.token_buckets)
         loaded[record.role] = Loaded(load_engine(flavour, trt, bundle, record), shapes, record.greedy_drafts)
     return assemble(trt, loaded)
+
+
+class Loaded(NamedTuple):
+    """A deserialized engine, the shapes it was built for, and whether it serves greedy rows only."""
+
+    engine: Any
+    shapes: RoleShapes
+    greedy: bool
+
+
+@contextmanager
+def assemble(trt: Any, loaded: Mapping[Role, Loaded]) -> Iterator[Engines]:
+    """Both engines for the duration of a `with` block, all memory given back behind it.
+
+    The one that decides reads the target's logits where they are put out, and draft logits where they are laid out
+    for it. Without it, in bundles of before there was one, the host decides.
+    """
+    # These import the CUDA runtime, which a machine without a GPU may lack.
+    from dspark_engines.backends.tensorrt.execution.logit_store import LogitStore
+    from dspark_engines.backends.tensorrt.execution.program import TrtProgram
+
+    with ExitStack() as stack:
+
+        def program(role: Role, **outside: int) -> TrtProgram:
+            made = TrtProgram(trt, loaded[role].engine, loaded[role].shapes, outside)
+            stack.callback(made.close)
+            return made
+
+        verify, draft, acceptor, keeper = program("verify"), program("draft"), None, None
+        if "accept" in loaded:
+            _, shapes, greedy = loaded["accept"]
+            outside = {"logits": verify.address("logits")}
+            if not greedy:
+                rows = max(shape.rows for shape in shapes.narrow)
+                keeper = LogitStore(draft.address("draft_logits"), rows, draft.line("draft_logits"))
+                stack.callback(keeper.close)
+                outside["draft_logits"] = keeper.table
+            acceptor = PaddedAcceptor(program("accept", **outside), shapes, keeper)
+        yield Engines(
+            PaddedVerifyEngine(verify, loaded["verify"].shapes, acceptor),
+            PaddedDraftEngine(draft, loaded["draft"].shapes, loaded["draft"].greedy, keeper),
+        )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from dspark_engines.backends.tensorrt.shapes import StepShape
+from dspark_engines.backends.padded.shapes import StepShape
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 Outputs = Mapping[str, npt.NDArray[Any]]

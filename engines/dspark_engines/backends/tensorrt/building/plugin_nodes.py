@@ -18,10 +18,11 @@ LOWERINGS = (lower_markov_heads, lower_verifications)
 CHAINS = {MARKOV_HEAD: markov_steps.NODES, VERIFY: verify_steps.NODES}
 
 
-def lower_to_plugins(model: ir.Model, capability: str, greedy: bool) -> None:
-    """Replace every op that has kernels by a chain of plugin nodes. `model` is changed.
+def lower_to_plugins(model: ir.Model, capability: str, greedy: bool) -> set[str]:
+    """Replace ops that have kernels by chains of plugin nodes; returns the nodes' op types. `model` is changed.
 
-    Kernels are for compute capability `capability`, "9.0". Raises `BackendError` for a graph that they cannot serve.
+    Every node has its body as a local function. Kernels are for compute capability `capability`, "9.0". Raises
+    `BackendError` for a graph that they cannot serve.
     """
     number = int(capability.replace(".", ""))
     try:
@@ -31,6 +32,7 @@ def lower_to_plugins(model: ir.Model, capability: str, greedy: bool) -> None:
         raise BackendError(
             f"this graph cannot run with plugins: {error}", hint="pass --no-plugins: TensorRT then runs the ops' bodies"
         ) from None
+    return {node.op_type for node in plugin_nodes(model)}
 
 
 def plugin_nodes(model: ir.Model) -> list[ir.Node]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dspark_engines.arrays import Ints
-from dspark_engines.backends.tensorrt.execution.slots import TrtSlot
-from dspark_engines.backends.tensorrt.packing import Placement
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
+from dspark_engines.backends.padded.packing import Placement
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
+from dspark_engines.backends.padded.slots import PaddedSlot
 
 
 class Launch(NamedTuple):
@@ -25,7 +25,9 @@ class Launch(NamedTuple):
     first: int
 
 
-def long_rows(shapes: RoleShapes, slots: Sequence[TrtSlot], lengths: Ints, used: Ints, keep: int) -> Iterator[Launch]:
+def long_rows(
+    shapes: RoleShapes, slots: Sequence[PaddedSlot], lengths: Ints, used: Ints, keep: int
+) -> Iterator[Launch]:
     """Wide launches for rows longer than a narrow step takes, all but their last `keep` tokens, in order."""
     starts, width = np.cumsum(lengths) - lengths, shapes.narrow[0].width
     for slot, start, length, before in zip(slots, starts.tolist(), lengths.tolist(), used.tolist(), strict=True):
@@ -38,7 +40,7 @@ def long_rows(shapes: RoleShapes, slots: Sequence[TrtSlot], lengths: Ints, used:
             done += count
 
 
-def narrow_rows(shapes: RoleShapes, slots: Sequence[TrtSlot], lengths: Ints, used: Ints, keep: int) -> Launch | None:
+def narrow_rows(shapes: RoleShapes, slots: Sequence[PaddedSlot], lengths: Ints, used: Ints, keep: int) -> Launch | None:
     """One launch for the rows, or rows' ends, that `long_rows` left; None when it left nothing."""
     starts, width = np.cumsum(lengths) - lengths, shapes.narrow[0].width
     left = np.where(lengths > width, np.minimum(lengths, keep), lengths)

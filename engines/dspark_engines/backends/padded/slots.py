@@ -10,7 +10,7 @@ import weakref
 from dspark_engines.errors import BackendError
 
 
-class TrtSlot:
+class PaddedSlot:
     """One request's row of every cache [R, Hkv, C, D]."""
 
     def __init__(self, place: int) -> None:
@@ -24,14 +24,14 @@ class SlotPool:
         self.size = size
         self._free, self._lock = list(range(size)), threading.RLock()  # a finalizer may run while it is held
 
-    def take(self) -> TrtSlot:
+    def take(self) -> PaddedSlot:
         """A place for one request. Raises `BackendError` when all are held."""
         if not self._free:
             gc.collect()  # a slot may be held by a cycle that nobody reaches
         with self._lock:
             if not self._free:
                 raise BackendError(f"all {self.size} cache slots are in use", hint="build the bundle with more --slots")
-            slot = TrtSlot(heapq.heappop(self._free))
+            slot = PaddedSlot(heapq.heappop(self._free))
         weakref.finalize(slot, self._give_back, slot.place).atexit = False
         return slot
 

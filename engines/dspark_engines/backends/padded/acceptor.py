@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.arrays import Ints
-from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
-from dspark_engines.backends.tensorrt.execution.launching import StepRunner
-from dspark_engines.backends.tensorrt.packing import filled
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
+from dspark_engines.backends.padded.held_logits import LogitKeeper, PaddedHeldLogits
+from dspark_engines.backends.padded.packing import filled
+from dspark_engines.backends.padded.runner import StepRunner
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
 from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
 
 
-class TrtDecider:
+class PaddedAcceptor:
     """Runs `dspark::Verify` on the lines of logits that the target's last launch left on the device.
 
     Its runner reads `logits` there, and `draft_logits` where `keeper` lays them out: None for an engine that was built
@@ -35,7 +35,7 @@ class TrtDecider:
         """Make ready for what a narrow launch of this shape leaves."""
         self._runner.preload(shape)
 
-    def decide(self, shape: StepShape, trial: Trial, rows: Ints) -> tuple[Verified, float]:
+    def accept(self, shape: StepShape, trial: Trial, rows: Ints) -> tuple[Verified, float]:
         """What comes of `rows` of the trial, whose lines a launch of `shape` left in that order, and the seconds."""
         if shape.wide:  # one row with one line
             shape = self._shapes.fit(1, 1)
@@ -56,7 +56,7 @@ class TrtDecider:
         """Draft logits of those rows that have some."""
         assert self._keeper is not None, "engines for greedy rows get no others"
         drafted = rows[rows < len(drafts)]
-        if isinstance(drafts, TrtHeldLogits):
+        if isinstance(drafts, PaddedHeldLogits):
             self._keeper.lay_out([drafts.places[row] for row in drafted])
         else:
             self._keeper.upload(np.asarray(drafts)[drafted])

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, VerifyEngine, VerifyOutput
-from dspark_engines.backends.tensorrt.execution.deciding import TrtDecider
-from dspark_engines.backends.tensorrt.execution.holding import LogitKeeper, TrtHeldLogits
-from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Outputs, StepRunner
-from dspark_engines.backends.tensorrt.execution.slots import SlotPool, TrtSlot
-from dspark_engines.backends.tensorrt.execution.splitting import Launch, long_rows, narrow_rows
-from dspark_engines.backends.tensorrt.packing import by_place, draft_indices, filled, verify_indices
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape
+from dspark_engines.backends.padded.acceptor import PaddedAcceptor
+from dspark_engines.backends.padded.held_logits import LogitKeeper, PaddedHeldLogits
+from dspark_engines.backends.padded.packing import by_place, draft_indices, filled, verify_indices
+from dspark_engines.backends.padded.runner import NOTHING, Outputs, StepRunner
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
+from dspark_engines.backends.padded.slots import PaddedSlot, SlotPool
+from dspark_engines.backends.padded.splitting import Launch, long_rows, narrow_rows
 from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
 
 LOGITS, DRAFT_LOGITS = frozenset({"logits"}), frozenset({"draft_logits"})
@@ -33,7 +33,7 @@ class _StepEngine(Engine):
     def max_rows(self) -> int:
         return self._pool.size
 
-    def new_slot(self) -> TrtSlot:
+    def new_slot(self) -> PaddedSlot:
         return self._pool.take()
 
     def preload(self, rows: int) -> None:
@@ -45,28 +45,29 @@ class _StepEngine(Engine):
     def _preload(self, shape: StepShape) -> None:
         self._runner.preload(shape)
 
-    def _begin(self, slots: Sequence[TrtSlot], used: Ints) -> None:
+    def _begin(self, slots: Sequence[PaddedSlot], used: Ints) -> None:
         """Clear the rows of requests whose caches are empty."""
         for slot, cells in zip(slots, used.tolist(), strict=True):
             if not cells:
                 self._runner.clear(slot.place)
 
 
-class TrtVerifyEngine(_StepEngine, VerifyEngine):
-    """`VerifyEngine` on TensorRT. Rows longer than a block run on their own, up to a prefill chunk at a time.
+class PaddedVerifyEngine(_StepEngine, VerifyEngine):
+    """`VerifyEngine` in launches of fixed shapes.
 
-    With a `decider` it takes trials, and logits do not leave the device for them.
+    Rows longer than a block run on their own, up to a prefill chunk at a time.
+    With an `acceptor` it takes trials, and logits do not leave the device for them.
     """
 
-    def __init__(self, runner: StepRunner, shapes: RoleShapes, decider: TrtDecider | None = None) -> None:
+    def __init__(self, runner: StepRunner, shapes: RoleShapes, acceptor: PaddedAcceptor | None = None) -> None:
         super().__init__(runner, shapes)
-        self._decider = decider
+        self._acceptor = acceptor
 
     def decides(self, sampling: bool) -> bool:
-        return self._decider is not None and (self._decider.samples or not sampling)
+        return self._acceptor is not None and (self._acceptor.samples or not sampling)
 
     def step(
-        self, slots: Sequence[TrtSlot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
+        self, slots: Sequence[PaddedSlot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
     ) -> VerifyOutput:
         launches, seconds = self._launches(slots, row_lengths, used), 0.0
         logits, features = _Pieces(launches), _Pieces(launches)
@@ -79,9 +80,15 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
         return VerifyOutput(logits.joined(), features.joined(), seconds)
 
     def step_and_decide(
-        self, slots: Sequence[TrtSlot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints, trial: Trial
+        self,
+        slots: Sequence[PaddedSlot],
+        token_ids: Ints,
+        row_lengths: Ints,
+        used: Ints,
+        logit_rows: Ints,
+        trial: Trial,
     ) -> VerifyOutput:
-        assert self._decider is not None, "only engines that decide are asked to"
+        assert self._acceptor is not None, "only engines that decide are asked to"
         launches, seconds = self._launches(slots, row_lengths, used), 0.0
         features, count = _Pieces(launches), len(trial.verify_lengths)
         verified = Verified(np.zeros(count, np.int64), np.zeros(count, np.int64))
@@ -93,17 +100,17 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
             seconds += spent
             rows = np.flatnonzero(np.isin(first, asked))
             if len(rows):
-                part, spent = self._decider.decide(launch.shape, trial, rows)
+                part, spent = self._acceptor.accept(launch.shape, trial, rows)
                 verified.accepted[rows], verified.next_ids[rows] = part
                 seconds += spent
         return VerifyOutput(np.empty((0, 0), np.float32), features.joined(), seconds, verified)
 
     def _preload(self, shape: StepShape) -> None:
         super()._preload(shape)
-        if self._decider is not None:
-            self._decider.preload(shape)
+        if self._acceptor is not None:
+            self._acceptor.preload(shape)
 
-    def _launches(self, slots: Sequence[TrtSlot], row_lengths: Ints, used: Ints) -> list[Launch]:
+    def _launches(self, slots: Sequence[PaddedSlot], row_lengths: Ints, used: Ints) -> list[Launch]:
         self._begin(slots, used)
         launches = list(long_rows(self._shapes, slots, row_lengths, used, keep=0))
         narrow = narrow_rows(self._shapes, slots, row_lengths, used, keep=0)
@@ -121,9 +128,10 @@ class TrtVerifyEngine(_StepEngine, VerifyEngine):
         return self._runner.run(shape, launch.first, feeds, stay)
 
 
-class TrtDraftEngine(_StepEngine, DraftEngine):
-    """`DraftEngine` on TensorRT. What a prompt leaves is taken in by launches whose drafts nobody reads.
+class PaddedDraftEngine(_StepEngine, DraftEngine):
+    """`DraftEngine` in launches of fixed shapes.
 
+    What a prompt leaves is taken in by launches whose drafts nobody reads.
     Draft logits are put out for sampled rows only, and do not leave the device where there is a `keeper`. An engine
     built for `greedy` drafts has none.
     """
@@ -140,7 +148,7 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
 
     def step(
         self,
-        slots: Sequence[TrtSlot],
+        slots: Sequence[PaddedSlot],
         features: Floats,
         feature_lengths: Ints,
         used: Ints,
@@ -163,7 +171,7 @@ class TrtDraftEngine(_StepEngine, DraftEngine):
         logits: DraftLogits = np.empty((*ids.shape, 0), np.float32)
         if wanted and self._keeper is not None:
             self._keeper.keep(last.rows.places)
-            logits = TrtHeldLogits(self._keeper, last.rows.places)
+            logits = PaddedHeldLogits(self._keeper, last.rows.places)
         elif wanted:
             logits = _rows(outputs["draft_logits"], last)
         return DraftOutput(ids, confidence, logits, seconds + spent)

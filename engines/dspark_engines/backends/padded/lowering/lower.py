@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 
 from dspark_engines.backends.base import EnginePrecision
-from dspark_engines.backends.tensorrt.lowering.attention import LOWERINGS
-from dspark_engines.backends.tensorrt.lowering.frame import Frame
-from dspark_engines.backends.tensorrt.lowering.plugins import lower_to_plugins, plugin_nodes
-from dspark_engines.backends.tensorrt.lowering.precision import to_half
+from dspark_engines.backends.padded.lowering.attention import LOWERINGS
+from dspark_engines.backends.padded.lowering.frame import Frame
+from dspark_engines.backends.padded.lowering.precision import to_half
 from dspark_plugins import DOMAIN
 from dspark_plugins.attention import AttentionSpec
 from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
@@ -19,20 +19,26 @@ from dspark_plugins.markov_head.function import markov_head_function
 from dspark_plugins.verify import VERIFY, VerifySpec
 from dspark_plugins.verify.function import verify_function
 
+GraphPass = Callable[[ir.Model], Collection[str]]
+"""Changes a graph; the local functions that it names stay functions."""
 LENGTHS = ("row_lengths", "feature_lengths")
 DRAFT_LOGITS = "draft_logits"
 FOR_SAMPLING = ("temperature", "uniforms", DRAFT_LOGITS)
 
 
 def lower_graph(
-    source: Path, capacity: int, precision: EnginePrecision, *, plugins_for: str = "", greedy: bool = False
+    source: Path,
+    capacity: int,
+    precision: EnginePrecision,
+    *,
+    custom_ops: GraphPass | None = None,
+    greedy: bool = False,
 ) -> ir.Model:
-    """`source` for TensorRT, caches of `capacity` cells, weights still on the disk.
+    """`source` in padded steps, caches of `capacity` cells, weights still on the disk.
 
-    With a compute capability in `plugins_for` ("9.0"), ops that have kernels become plugin nodes, each with its body
-    as a local function; all others become standard ops. A `greedy` graph is for rows of temperature 0: a drafter
-    without output draft_logits, a verification without what it takes to sample. Raises `BackendError` where kernels
-    cannot serve the graph.
+    `custom_ops` replaces the ops that a backend has kernels for; all others become standard ops. A `greedy` graph is
+    for rows of temperature 0: a drafter without output draft_logits, a verification without what it takes to sample.
+    Raises what `custom_ops` raises.
     """
     model = ir.load(source)
     _fix_capacity(model.graph, capacity)
@@ -45,10 +51,8 @@ def lower_graph(
         model.functions.pop((DOMAIN, op_type, ""), None)
     if greedy:
         _drop_draft_logits(model.graph)
-    if plugins_for:
-        lower_to_plugins(model, plugins_for, greedy)
+    kept = custom_ops(model) if custom_ops else ()
     _unbranch(model, greedy)
-    kept = {node.op_type for node in plugin_nodes(model)}
     InlinePass(lambda function: function.name not in kept)(model)
     if precision != "fp32":
         to_half(model.graph, precision)

@@ -28,7 +28,7 @@ class LogitKeeper(Protocol):
         """A copy on the host, [n, g, V]."""
 
 
-class TrtHeldLogits(HeldLogits):
+class PaddedHeldLogits(HeldLogits):
     """Those of one step's rows, which stand at these `places` of the caches."""
 
     def __init__(self, keeper: LogitKeeper, places: Sequence[int]) -> None:

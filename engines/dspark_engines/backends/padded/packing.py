@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dspark_engines.arrays import Ints
-from dspark_engines.backends.tensorrt.shapes import StepShape
+from dspark_engines.backends.padded.shapes import StepShape
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from dspark_engines.backends.tensorrt.lowering.frame import Frame
+from dspark_engines.backends.padded.lowering.frame import Frame
 from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION, AttentionSpec
 
 
