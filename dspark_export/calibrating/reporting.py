@@ -15,9 +15,8 @@ from dspark_calibration.report.measure import Validation
 from dspark_calibration.sts import fit_positions
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle, FileRecord, engine_identity
-from dspark_engines.confidence import read_sts
-from dspark_engines.costs import COST_TABLE, CostTable, is_flat, take_fingerprint
 from dspark_engines.errors import BundleError
+from dspark_engines.measured import COST_TABLE, CostTable, is_flat, read_sts, take_fingerprint
 from dspark_engines.progress import Reporter
 from dspark_engines.replay import Deployment as Machine
 from dspark_export.calibrating.errors import user_errors

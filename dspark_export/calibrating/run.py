@@ -11,8 +11,8 @@ from dspark_calibration import StsCalibration, TraceStore
 from dspark_calibration.report import Report
 from dspark_calibration.traces import merge_traces
 from dspark_engines.bundle import Bundle, check_folder, engine_identity
-from dspark_engines.confidence import STS, save_sts
 from dspark_engines.errors import BundleError
+from dspark_engines.measured import STS, save_sts
 from dspark_engines.progress import Reporter
 from dspark_engines.replay import Deployment
 from dspark_export.calibrating.errors import unwritable, user_errors

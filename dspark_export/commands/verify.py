@@ -11,7 +11,7 @@ import click
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import CheckpointError
-from dspark_engines.placement import resolve_engines
+from dspark_engines.measured import resolve_engines
 from dspark_engines.progress import Reporter
 from dspark_engines.runtime.draft_health import failure_text
 from dspark_export.commands.audit import run as run_audits

@@ -11,8 +11,8 @@ from dspark_calibration import StsCalibration, accepted_length
 from dspark_calibration.report import Report
 from dspark_engines import Bundle, GenerationResult
 from dspark_engines.bundle import engine_identity
-from dspark_engines.confidence import read_sts
 from dspark_engines.errors import BundleError
+from dspark_engines.measured import read_sts
 
 REPORT = "calibration/report.json"
 DEVIATIONS = 3.0

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.arrays import Doubles, Ints
-from dspark_engines.scheduler import Scheduler, StepCost, get_scheduler
+from dspark_engines.measured import StepCost
+from dspark_engines.scheduler import Scheduler, get_scheduler
 
 VOCABULARY, BLOCK, TOKENS = 3, 3, 5
 SERVERS, ROWS = 1000, 4

@@ -15,7 +15,7 @@ from dspark_calibration import StsCalibration
 from dspark_calibration.sts.file import EceInterval
 from dspark_engines.backends.onnxruntime import engines
 from dspark_engines.bundle import engine_identity, open_bundle
-from dspark_engines.confidence import save_sts
+from dspark_engines.measured import save_sts
 from tests.support import tiny
 from tests.support.command_line import Outcome, run
 

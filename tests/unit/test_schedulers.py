@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.measured import StepCost
 from dspark_engines.scheduler import (
     Algorithm1Spec,
     AsyncSpec,
     FixedSpec,
     SchedulerSpec,
-    StepCost,
     ThresholdSpec,
     algorithm1_array,
     get_scheduler,

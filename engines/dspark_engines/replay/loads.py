@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dspark_engines.costs import CostTable
-from dspark_engines.scheduler import StepCost
+from dspark_engines.measured import CostTable, StepCost
 
 
 @dataclass(frozen=True)

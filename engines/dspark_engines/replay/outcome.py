@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dspark_engines.arrays import Ints
+from dspark_engines.measured import StepCost
 from dspark_engines.replay.streams import Streams
-from dspark_engines.scheduler import StepCost
 
 
 class ReplayOutcome(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
-from dspark_engines.placement import EnginePool
+from dspark_engines.runtime.serving.pool import EnginePool
 from dspark_engines.runtime.timeline import ENGINES, Span, Timeline
 
 

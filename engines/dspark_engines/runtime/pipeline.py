@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from dspark_engines.backends import EngineOptions
 from dspark_engines.machine import usable_cores
-from dspark_engines.placement import Placement
+from dspark_engines.measured import Placement
 
 Pipeline = Literal["auto", "on", "off"]
 

@@ -18,7 +18,7 @@ from dspark_calibration.sts import Scaling
 from dspark_engines.arrays import Ints
 from dspark_engines.backends import Engines, Slot
 from dspark_engines.bundle import Manifest
-from dspark_engines.costs import Costs
+from dspark_engines.measured import Costs
 from dspark_engines.runtime.draft_health import LOG, MOST_BAD_BLOCKS, MOST_MISSED, DraftHealth
 from dspark_engines.runtime.drafting import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.request import GenerationRequest

@@ -16,10 +16,17 @@ from typing import Literal, Self
 
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
-from dspark_engines.confidence import Confidence, load_confidence
-from dspark_engines.costs import COST_TABLE, Costs, CostsInCompany, CostTable, load_cost_table, take_fingerprint
 from dspark_engines.errors import RequestError
-from dspark_engines.placement import EnginePool, load_placement, open_pool
+from dspark_engines.measured import (
+    COST_TABLE,
+    Confidence,
+    Costs,
+    CostTable,
+    load_confidence,
+    load_cost_table,
+    load_placement,
+    take_fingerprint,
+)
 from dspark_engines.runtime.cohort import Cohort
 from dspark_engines.runtime.draft_health import DraftHealth
 from dspark_engines.runtime.events import RequestStream
@@ -29,6 +36,8 @@ from dspark_engines.runtime.request import GenerationRequest, check_draftable, c
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.rounds import RoundRunner
 from dspark_engines.runtime.selection import DraftSelection
+from dspark_engines.runtime.serving.costs import CostsInCompany
+from dspark_engines.runtime.serving.pool import EnginePool, open_pool
 from dspark_engines.runtime.timeline import Timeline
 from dspark_engines.runtime.waiting import WaitingRoom
 from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_confidence, needs_cost

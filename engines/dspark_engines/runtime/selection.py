@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dspark_engines.confidence import Experience
-from dspark_engines.costs import Costs
+from dspark_engines.measured import Costs, Experience
 from dspark_engines.runtime.state import RequestState
 
 MEMORY = 32

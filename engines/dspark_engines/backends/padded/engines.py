@@ -56,6 +56,7 @@ class PaddedVerifyEngine(_StepEngine, VerifyEngine):
     """`VerifyEngine` in launches of fixed shapes.
 
     Rows longer than a block run on their own, up to a prefill chunk at a time.
+
     With an `acceptor` it takes trials, and logits do not leave the device for them.
     """
 
@@ -132,6 +133,7 @@ class PaddedDraftEngine(_StepEngine, DraftEngine):
     """`DraftEngine` in launches of fixed shapes.
 
     What a prompt leaves is taken in by launches whose drafts nobody reads.
+
     Draft logits are put out for sampled rows only, and do not leave the device where there is a `keeper`. An engine
     built for `greedy` drafts has none.
     """

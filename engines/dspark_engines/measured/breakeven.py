@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_engines.costs.table import CostTable
+from dspark_engines.measured.cost_table import CostTable
 
 FLAT = 0.02
 """A step that grows by less than this share from one token a row to a whole block: scheduling cannot gain."""

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle, save_model
-from dspark_engines.costs import Measured, load_measured, take_fingerprint
+from dspark_engines.measured.file import Measured, load_measured
+from dspark_engines.measured.fingerprint import take_fingerprint
 
 PLACEMENT = "calibration/placement.json"
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_engines.costs.breakeven import FLAT
-from dspark_engines.costs.table import CostTable, Timing
+from dspark_engines.measured.breakeven import FLAT
+from dspark_engines.measured.cost_table import CostTable, Timing
 
 MEDIAN_ERROR = 0.93
 """Standard error of a median of n samples in quartile ranges, times √n: 1.2533 σ and 1.349 σ to the range."""

@@ -3,28 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from dspark_engines.costs.table import CostTable
-from dspark_engines.scheduler import StepCost
-
-
-class Costs(Protocol):
-    """What whoever decides about a round asks; a `CostTable` answers, and so does `CostsInCompany`."""
-
-    @property
-    def overhead_seconds(self) -> float:
-        """Seconds of a round outside both engines."""
-
-    @property
-    def reading_seconds(self) -> float:
-        """Seconds that a token which the drafter has missed adds to its next step."""
-
-    def step_cost(self, rows: int, context: int) -> StepCost:
-        """A round of so many requests, the longest context so long."""
-
-    def draft_seconds(self, rows: int, context: int) -> float:
-        """Seconds of a draft step."""
+from dspark_engines.measured import StepCost
+from dspark_engines.measured.cost_table import CostTable
 
 
 class CostsInCompany:

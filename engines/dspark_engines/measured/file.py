@@ -9,8 +9,8 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from dspark_calibration import first_problem
-from dspark_engines.costs.fingerprint import Fingerprint
 from dspark_engines.errors import TextError
+from dspark_engines.measured.fingerprint import Fingerprint
 from dspark_engines.text_file import parse_json, read_text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import (
     BaseModel,
@@ -17,11 +18,29 @@ from pydantic import (
 )
 
 from dspark_engines.bundle import Bundle, save_model
-from dspark_engines.costs.fingerprint import Fingerprint
-from dspark_engines.costs.measured import Measured, load_measured
-from dspark_engines.scheduler import StepCost
+from dspark_engines.measured.file import Measured, load_measured
+from dspark_engines.measured.fingerprint import Fingerprint
+from dspark_engines.measured.step_cost import StepCost
 
 COST_TABLE = "calibration/cost_table.json"
+
+
+class Costs(Protocol):
+    """What a scheduler asks about a round: a `CostTable` answers, or a view of two of them."""
+
+    @property
+    def overhead_seconds(self) -> float:
+        """Seconds of a round outside both engines."""
+
+    @property
+    def reading_seconds(self) -> float:
+        """Seconds that a token which the drafter has missed adds to its next step."""
+
+    def step_cost(self, rows: int, context: int) -> StepCost:
+        """A round of so many requests, the longest context so long."""
+
+    def draft_seconds(self, rows: int, context: int) -> float:
+        """Seconds of a draft step."""
 
 
 class Timing(BaseModel):
