@@ -29,7 +29,7 @@ from closed_loop import Steady, drive
 from dspark_engines import Bundle, DsparkError, GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.measured import Fingerprint, load_cost_table, load_placement, resolve_engines, take_fingerprint
-from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
+from dspark_engines.runtime.serving.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.runtime.serving.pool import EnginePool, open_pool
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import print_json, table_console

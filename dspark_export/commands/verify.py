@@ -13,7 +13,7 @@ from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import CheckpointError
 from dspark_engines.measured import resolve_engines
 from dspark_engines.progress import Reporter
-from dspark_engines.runtime.draft_health import failure_text
+from dspark_engines.runtime.round.draft_health import failure_text
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option

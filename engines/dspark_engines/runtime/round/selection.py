@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dspark_engines.measured import Costs, Experience
-from dspark_engines.runtime.state import RequestState
+from dspark_engines.runtime.round.state import RequestState
 
 MEMORY = 32
 """Rounds that an average looks back on."""

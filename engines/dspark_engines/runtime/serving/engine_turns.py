@@ -12,7 +12,7 @@ import numpy as np
 
 from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
 from dspark_engines.runtime.serving.pool import EnginePool
-from dspark_engines.runtime.timeline import ENGINES, Span, Timeline
+from dspark_engines.runtime.serving.timeline import ENGINES, Span, Timeline
 
 
 class Lanes:

@@ -8,8 +8,8 @@ from typing import Any
 
 from dspark_calibration import accepted_length
 from dspark_engines.runtime.result import GenerationResult
-from dspark_engines.runtime.runtime import Runtime
-from dspark_engines.runtime.timeline import ENGINES
+from dspark_engines.runtime.serving.runtime import Runtime
+from dspark_engines.runtime.serving.timeline import ENGINES
 
 
 @dataclass(frozen=True)

@@ -27,19 +27,19 @@ from dspark_engines.measured import (
     load_placement,
     take_fingerprint,
 )
-from dspark_engines.runtime.cohort import Cohort
-from dspark_engines.runtime.draft_health import DraftHealth
 from dspark_engines.runtime.events import RequestStream
-from dspark_engines.runtime.lanes import Lanes
-from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.runtime.request import GenerationRequest, check_draftable, check_request
 from dspark_engines.runtime.result import GenerationResult
-from dspark_engines.runtime.rounds import RoundRunner
-from dspark_engines.runtime.selection import DraftSelection
+from dspark_engines.runtime.round.draft_health import DraftHealth
+from dspark_engines.runtime.round.runner import RoundRunner
+from dspark_engines.runtime.round.selection import DraftSelection
+from dspark_engines.runtime.serving.cohort import Cohort
 from dspark_engines.runtime.serving.costs import CostsInCompany
+from dspark_engines.runtime.serving.engine_turns import Lanes
+from dspark_engines.runtime.serving.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.runtime.serving.pool import EnginePool, open_pool
-from dspark_engines.runtime.timeline import Timeline
-from dspark_engines.runtime.waiting import WaitingRoom
+from dspark_engines.runtime.serving.queue import WaitingRoom
+from dspark_engines.runtime.serving.timeline import Timeline
 from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_confidence, needs_cost
 
 Speculation = Literal["auto", "on", "off"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dspark_calibration.sts import Scaling, confidences
 from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends import DraftEngine, DraftOutput
-from dspark_engines.runtime.state import RequestState
+from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.sampling import draft_uniforms
 from dspark_engines.sampling.contract import DraftLogits
 

@@ -19,13 +19,13 @@ from dspark_engines.arrays import Ints
 from dspark_engines.backends import Engines, Slot
 from dspark_engines.bundle import Manifest
 from dspark_engines.measured import Costs
-from dspark_engines.runtime.draft_health import LOG, MOST_BAD_BLOCKS, MOST_MISSED, DraftHealth
-from dspark_engines.runtime.drafting import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
-from dspark_engines.runtime.selection import DraftSelection
-from dspark_engines.runtime.state import RequestState
-from dspark_engines.runtime.verifying import Outcome, commit, decide, plan_rows, plan_trial, run_rows
+from dspark_engines.runtime.round.draft_health import LOG, MOST_BAD_BLOCKS, MOST_MISSED, DraftHealth
+from dspark_engines.runtime.round.draft_step import DraftRules, Drafts, draft_blocks
+from dspark_engines.runtime.round.selection import DraftSelection
+from dspark_engines.runtime.round.state import RequestState
+from dspark_engines.runtime.round.verify_step import Outcome, commit, decide, plan_rows, plan_trial, run_rows
 from dspark_engines.scheduler import Scheduler
 
 Gained = list[tuple[RequestState, list[int]]]

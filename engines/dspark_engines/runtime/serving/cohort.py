@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from dspark_engines.runtime.draft_health import LOG
 from dspark_engines.runtime.events import Failed, Finished, RequestStream, Tokens
-from dspark_engines.runtime.rounds import RoundRunner
-from dspark_engines.runtime.state import RequestState
-from dspark_engines.runtime.waiting import WaitingRoom
+from dspark_engines.runtime.round.draft_health import LOG
+from dspark_engines.runtime.round.runner import RoundRunner
+from dspark_engines.runtime.round.state import RequestState
+from dspark_engines.runtime.serving.queue import WaitingRoom
 
 
 @dataclass(eq=False)

@@ -12,9 +12,9 @@ from dspark_calibration import Round
 from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends import VerifyEngine, VerifyOutput
 from dspark_engines.errors import GenerationError
-from dspark_engines.runtime.drafting import Drafts
 from dspark_engines.runtime.result import first_stop
-from dspark_engines.runtime.state import RequestState
+from dspark_engines.runtime.round.draft_step import Drafts
+from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.sampling import verify_trial, verify_uniforms
 from dspark_engines.sampling.contract import Trial
 from dspark_plugins.verify import BROKEN
