@@ -14,10 +14,10 @@ from dspark_engines.bundle import Bundle, check_folder, engine_identity
 from dspark_engines.errors import BundleError
 from dspark_engines.measured import STS, save_sts
 from dspark_engines.progress import Reporter
-from dspark_engines.replay import Deployment
 from dspark_export.calibrating.errors import unwritable, user_errors
 from dspark_export.calibrating.fitting import FitPlan, fit, load_halves
 from dspark_export.calibrating.plan import TracePlan
+from dspark_export.calibrating.replay import Deployment
 from dspark_export.calibrating.reporting import TRACES, make_report, read_costs
 from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.calibrating.writing import write_interchange, write_report
