@@ -34,7 +34,7 @@ from dspark_engines.runtime.serving.pool import EnginePool, open_pool
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.options import backend_option
-from dspark_export.verification import read_prompts
+from dspark_export.prompts import read_prompts
 from exit_code import exit_code
 from serving_report import MODES, cells, check_figure, lines, table, verdicts, write_figure
 

@@ -20,7 +20,7 @@ from dspark_export.calibrating.errors import user_errors
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.reporting import check_origin
 from dspark_export.calibrating.tracing import trace_prompts
-from dspark_export.verification import Prompt
+from dspark_export.prompts import Prompt
 
 
 class Drift(NamedTuple):

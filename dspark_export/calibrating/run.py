@@ -21,7 +21,7 @@ from dspark_export.calibrating.replay import Deployment
 from dspark_export.calibrating.reporting import TRACES, make_report, read_costs
 from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.calibrating.writing import write_interchange, write_report
-from dspark_export.verification import Prompt
+from dspark_export.prompts import Prompt
 
 
 @dataclass(frozen=True)

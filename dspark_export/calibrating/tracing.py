@@ -18,7 +18,7 @@ from dspark_engines.progress import Reporter
 from dspark_engines.runtime import Drafts, Outcome
 from dspark_export.calibrating.errors import unwritable, user_errors
 from dspark_export.calibrating.plan import Shard, TracePlan, requests, trace_header
-from dspark_export.verification import Prompt
+from dspark_export.prompts import Prompt
 
 
 class Recorder:

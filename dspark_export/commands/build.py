@@ -25,7 +25,7 @@ from dspark_export.commands.options import (
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.profile import profile_bundle, standard_plan
 from dspark_export.commands.recipe import recipe_option
-from dspark_export.verification import Prompt, read_prompt_set
+from dspark_export.prompts import Prompt, read_prompt_set
 
 
 def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_export.checks import compare
 from dspark_export.graphs import build_verification_graph
-from dspark_export.verification import compare
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.lowering import lower_markov_heads
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head

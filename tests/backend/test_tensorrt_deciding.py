@@ -16,7 +16,7 @@ from dspark_engines.bundle import Bundle
 from dspark_engines.errors import GenerationError
 from dspark_engines.sampling import SamplingParams, verify_rows
 from dspark_engines.sampling.contract import HeldLogits, Trial
-from dspark_export.verification import check_identity, compare
+from dspark_export.checks import check_identity, compare
 from dspark_plugins.verify import BROKEN
 from tests.backend.test_engines import build
 from tests.support import tiny

@@ -14,8 +14,8 @@ from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.tensorrt.building.plugin_nodes import drop_bodies, plugin_nodes, plugin_ops
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
+from dspark_export.checks import compare, compare_engines
 from dspark_export.graphs import build_verification_graph
-from dspark_export.verification import compare, compare_engines
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
 from dspark_plugins.verify.reference import verify
 from dspark_plugins.verify.steps import NODES as VERIFY_NODES
@@ -125,7 +125,7 @@ def test_greedy_engines_are_compared_in_what_they_have(bundles: dict[str, Bundle
     assert Counter(result.what for result in results) == dict.fromkeys(names, 4) | dict.fromkeys(decisions, 1)
     assert all(result.passed for result in results), results
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
-    from dspark_export.verification.backends import compare_one
+    from dspark_export.checks.backends import compare_one
 
     fresh = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
     errors = compare_one(bundle, "onnxruntime", fresh)

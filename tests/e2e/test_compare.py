@@ -82,7 +82,7 @@ def test_wrong_decisions_are_told(
         accepted, following = verify_trial(logits, trial)
         return Verified(accepted + (trial.temperature == np.float32(0.7)), following)
 
-    monkeypatch.setattr("dspark_export.verification.decisions.verify_trial", generous)
+    monkeypatch.setattr("dspark_export.checks.decisions.verify_trial", generous)
     outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
     assert outcome.code == 1
     assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["verification.accepted"]
@@ -131,8 +131,8 @@ def test_half_precision_has_its_own_tolerance(
     tiny_bundle: Path, tmp_path: Path, precision: str, noise: float, failed: list[str]
 ) -> None:
     """By line, in shares of its size; a token drawn otherwise, or turned over by rounding, is excused."""
-    from dspark_export.verification.backends import compare_one
-    from dspark_export.verification.half_precision import compare_lines
+    from dspark_export.checks.backends import compare_one
+    from dspark_export.checks.half_precision import compare_lines
 
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 

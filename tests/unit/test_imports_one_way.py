@@ -103,6 +103,15 @@ def test_import_direction_of_padded_steps(backend: str) -> None:
     assert {name for name in modules if name.startswith(f"{BACKENDS_NAME}.tensorrt")} == set()
 
 
+def test_import_direction_of_checks() -> None:
+    """What makes a bundle knows nothing of what examines one."""
+    makers = [FOLDERS["dspark_export"] / name for name in ("checkpoints", "graphs", "quantization", "bundling")]
+    modules = {name for folder in makers for path in folder.rglob("*.py") for name in modules_named(parse(path))}
+    assert {name for name in modules if name.startswith(("dspark_export.checks", "dspark_export.commands"))} == set()
+    quantization = {name for path in makers[2].rglob("*.py") for name in modules_named(parse(path))}
+    assert {name for name in quantization if name.startswith("dspark_export.bundling")} == set()
+
+
 def modules_named(tree: ast.AST) -> Iterator[str]:
     """Yield every module that `tree` imports, also in functions and strings, whole; of `from a import b`, a and a.b."""
     for node in ast.walk(tree):

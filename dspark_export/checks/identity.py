@@ -11,7 +11,7 @@ from dspark_engines import GenerationRequest, GenerationResult, Generator
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Manifest
 from dspark_engines.errors import GenerationError
-from dspark_export.verification.tolerances import TIE_GAP
+from dspark_export.checks.tolerances import TIE_GAP
 
 
 class Difference(NamedTuple):

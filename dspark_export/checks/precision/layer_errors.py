@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.arrays import Floats
+from dspark_export.checks.precision.layer_trace import Traced, trace
 from dspark_export.quantization.int8_layers import Int8Layer, read_int8_layers
 from dspark_export.quantization.planning import ROWS, TINY, TOKENS, drafter_feeds, target_feeds
 from dspark_export.quantization.rotation import rotated
-from dspark_export.quantization.tracing import Traced, trace
 from dspark_plugins.int8_linear import ZERO_POINT
 from dspark_plugins.int8_linear.reference import quantize_rows
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from dspark_calibration import Round
-from dspark_export.verification.acceptance import Acceptance
-from dspark_export.verification.identity import IdentityReport
+from dspark_export.checks.acceptance import Acceptance
+from dspark_export.checks.identity import IdentityReport
 
 Outcome = Literal["passed", "failed", "inconclusive"]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_export.verification.tolerances import HALF_SHARES
+from dspark_export.checks.tolerances import HALF_SHARES
 
 Array = npt.NDArray[Any]
 

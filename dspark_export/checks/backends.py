@@ -10,10 +10,10 @@ import numpy as np
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
+from dspark_export.checks.decisions import compare_decisions
+from dspark_export.checks.graph_parity import Feeds, drafter_steps, target_steps
+from dspark_export.checks.polygraphy_steps import ITERATION, compare_steps
 from dspark_export.reference_graph import ReferenceGraph
-from dspark_export.verification.decisions import compare_decisions
-from dspark_export.verification.graph_parity import Feeds, drafter_steps, target_steps
-from dspark_export.verification.polygraphy_steps import ITERATION, compare_steps
 
 DTYPES = {None: "float32", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 

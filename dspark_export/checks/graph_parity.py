@@ -11,9 +11,9 @@ import numpy.typing as npt
 from dspark_engines.arrays import Ints
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle, Manifest
+from dspark_export.checks.decisions import compare_decisions
+from dspark_export.checks.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 from dspark_export.reference_graph import ReferenceGraph
-from dspark_export.verification.decisions import compare_decisions
-from dspark_export.verification.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 
 PROMPT = 33
 Feeds = dict[str, npt.NDArray[Any]]

@@ -14,9 +14,9 @@ from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, IterationResult, SimpleCompareFunc
 from polygraphy.logger import G_LOGGER
 
-from dspark_export.verification.graph_parity import Feeds
-from dspark_export.verification.half_precision import compare_lines, largest_turn
-from dspark_export.verification.tolerances import HALF_SHARES, TIE_GAP, TOLERANCES, Tolerance
+from dspark_export.checks.graph_parity import Feeds
+from dspark_export.checks.half_precision import compare_lines, largest_turn
+from dspark_export.checks.tolerances import HALF_SHARES, TIE_GAP, TOLERANCES, Tolerance
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Form = tuple[str, Callable[[Feeds], Arrays]]

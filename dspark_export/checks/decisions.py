@@ -11,8 +11,8 @@ from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle
 from dspark_engines.sampling import verify_trial
 from dspark_engines.sampling.contract import Trial, Verified
+from dspark_export.checks.tolerances import Comparison
 from dspark_export.reference_graph import ReferenceGraph
-from dspark_export.verification.tolerances import Comparison
 
 GRAPH = "onnx/verification.onnx"
 TEMPERATURES = (0.0, 0.7, 1.0)

@@ -14,9 +14,9 @@ from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import DsparkError
 from dspark_engines.progress import Reporter
 from dspark_export.bundling import BuildPlan, build_bundle
-from dspark_export.quantization.divergence import CHUNK, Divergence, measure_acceptance, measure_divergence
-from dspark_export.quantization.layer_errors import GraphName, LayerError, layer_errors
-from dspark_export.verification.tolerances import LARGEST_KL, LEAST_TOP1
+from dspark_export.checks.precision.divergence import CHUNK, Divergence, measure_acceptance, measure_divergence
+from dspark_export.checks.precision.layer_errors import GraphName, LayerError, layer_errors
+from dspark_export.checks.tolerances import LARGEST_KL, LEAST_TOP1
 
 GENERATIONS = 8
 """Prompts that are also generated from; the first ones."""
