@@ -29,7 +29,7 @@ from dspark_engines.bundle import (
 from dspark_engines.progress import Step
 from dspark_export.bundling.plan import BuildPlan, Pair
 
-GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "verification")
+GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "accept")
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 
 

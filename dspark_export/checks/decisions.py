@@ -1,4 +1,4 @@
-"""Does whoever decides over drafts in production decide as the exported verification graph does?"""
+"""Does whoever decides over drafts in production decide as the exported accept graph does?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from dspark_engines.sampling.contract import Trial, Verified
 from dspark_export.checks.tolerances import Comparison
 from dspark_export.reference_graph import ReferenceGraph
 
-GRAPH = "onnx/verification.onnx"
 TEMPERATURES = (0.0, 0.7, 1.0)
 LIKELY = 0.8
 """How often a draft is the target's own choice, so that blocks are accepted to all kinds of lengths."""
@@ -27,9 +26,10 @@ def compare_decisions(bundle: Bundle, engines: Engines, random: np.random.Genera
 
     Engines that decide do so on the device, for others the host does. Nothing for bundles without that graph.
     """
-    if not bundle.file(GRAPH).is_file():
+    graph = bundle.manifest.graphs.get("accept")
+    if graph is None:
         return
-    reference, block = ReferenceGraph(bundle.file(GRAPH), 1, 0), bundle.manifest.drafter.block_size
+    reference, block = ReferenceGraph(bundle.file(graph.path), 1, 0), bundle.manifest.drafter.block_size
     vocabulary, slot = bundle.manifest.target.vocab_size, engines.verify.new_slot()
     wrong = np.zeros(len(Verified._fields), np.int64)
     for length in range(block + 1):
@@ -45,7 +45,7 @@ def compare_decisions(bundle: Bundle, engines: Engines, random: np.random.Genera
             for index, (name, ours) in enumerate((verified or verify_trial(logits, trial))._asdict().items()):
                 wrong[index] += int((ours != expected[name]).sum())
     for name, count in zip(Verified._fields, wrong.tolist(), strict=True):
-        yield Comparison(f"verification.{name}", count, count, float("inf") if count else 0.0)
+        yield Comparison(f"accept.{name}", count, count, float("inf") if count else 0.0)
 
 
 def _trial(logits: Floats, block: int, temperature: float, random: np.random.Generator) -> Trial:

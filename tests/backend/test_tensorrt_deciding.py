@@ -17,12 +17,12 @@ from dspark_engines.errors import GenerationError
 from dspark_engines.sampling import SamplingParams, verify_rows
 from dspark_engines.sampling.contract import HeldLogits, Trial
 from dspark_export.checks import check_identity, compare
-from dspark_plugins.verify import BROKEN
+from dspark_plugins.accept import BROKEN
 from tests.backend.test_engines import build
 from tests.support import tiny
+from tests.support.accept_cases import Feeds, assert_same, random_case
 from tests.support.simulated_gpu import SimulatedCuda
 from tests.support.simulated_machine import Machine, running
-from tests.support.verify_cases import Feeds, assert_same, random_case
 
 BLOCK = tiny.BLOCK
 STEPS: tuple[tuple[Sequence[int], Sequence[int], Sequence[int]], ...] = (

@@ -25,8 +25,8 @@ OUTPUTS = [
     "drafter.draft_ids",
     "drafter.draft_logits",
     "drafter.confidence_logits",
-    "verification.accepted",
-    "verification.next_ids",
+    "accept.accepted",
+    "accept.next_ids",
 ]
 
 
@@ -85,18 +85,18 @@ def test_wrong_decisions_are_told(
     monkeypatch.setattr("dspark_export.checks.decisions.verify_trial", generous)
     outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
     assert outcome.code == 1
-    assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["verification.accepted"]
+    assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["accept.accepted"]
 
 
 def test_a_bundle_without_that_graph_is_compared_without_it(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    (bundle / "onnx" / "verification.onnx").unlink()
+    (bundle / "onnx" / "accept.onnx").unlink()
 
     def forget(manifest: dict[str, Any]) -> None:
-        del manifest["graphs"]["verification"]
-        manifest["files"] = [file for file in manifest["files"] if "verification" not in file["path"]]
+        del manifest["graphs"]["accept"]
+        manifest["files"] = [file for file in manifest["files"] if "accept" not in file["path"]]
 
     edit_json(bundle / "manifest.json", forget)
     outcome = run(capsys, "compile", bundle, "--compare", "--json")

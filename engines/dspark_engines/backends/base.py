@@ -84,7 +84,7 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        """Compile the graphs in `onnx` (target, drafter, verification) into the empty folder `output`.
+        """Compile the graphs in `onnx` (target, drafter, accept) into the empty folder `output`.
 
         Raises `BackendError` when the backend cannot run these graphs.
         """

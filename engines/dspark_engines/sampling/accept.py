@@ -1,4 +1,4 @@
-"""`dspark::Verify` for a CPU: a row is walked up to its first rejection, and nothing behind it is computed."""
+"""`dspark::Accept` for a CPU: a row is walked up to its first rejection, and nothing behind it is computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dspark_engines.arrays import Floats, Ints
 from dspark_engines.sampling.contract import Trial, Verified
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.truncate import TINY, truncate
-from dspark_plugins.verify import BROKEN, RESIDUAL_FLOOR
+from dspark_plugins.accept import BROKEN, RESIDUAL_FLOOR
 
 TILE = 128  # weights are summed in float32 within a tile, in float64 over the tiles
 
@@ -27,7 +27,7 @@ def verify_rows(
     uniforms: Floats,
     params: Sequence[SamplingParams] | None = None,
 ) -> Verified:
-    """What the op's contract (dspark_plugins/verify/contract.py) says, input for input.
+    """What the op's contract (dspark_plugins/accept/contract.py) says, input for input.
 
     Only rows with tokens on trial need draft_logits, if they come first, and uniforms behind their first position.
     With `params`, one for each request, `logits` are not truncated yet: the rows that are looked at will be. Greedy

@@ -16,7 +16,7 @@ from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
 
 
 class PaddedAcceptor:
-    """Runs `dspark::Verify` on the lines of logits that the target's last launch left on the device.
+    """Runs `dspark::Accept` on the lines of logits that the target's last launch left on the device.
 
     Its runner reads `logits` there, and `draft_logits` where `keeper` lays them out: None for an engine that was built
     for greedy rows, and takes no others. Rows that a launch does not serve take a line each, behind those that count,

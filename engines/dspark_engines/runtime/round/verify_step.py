@@ -17,7 +17,7 @@ from dspark_engines.runtime.round.draft_step import Drafts
 from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.sampling import verify_trial, verify_uniforms
 from dspark_engines.sampling.contract import Trial
-from dspark_plugins.verify import BROKEN
+from dspark_plugins.accept import BROKEN
 
 
 class Row(NamedTuple):

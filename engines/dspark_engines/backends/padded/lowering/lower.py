@@ -11,13 +11,14 @@ from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.padded.lowering.attention import LOWERINGS
 from dspark_engines.backends.padded.lowering.frame import Frame
+from dspark_engines.backends.padded.lowering.older_ops import rename_older_ops
 from dspark_engines.backends.padded.lowering.precision import to_half
 from dspark_plugins import DOMAIN
+from dspark_plugins.accept import ACCEPT, AcceptSpec
+from dspark_plugins.accept.function import accept_function
 from dspark_plugins.attention import AttentionSpec
 from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
-from dspark_plugins.verify import VERIFY, VerifySpec
-from dspark_plugins.verify.function import verify_function
 
 GraphPass = Callable[[ir.Model], Collection[str]]
 """Changes a graph; the local functions that it names stay functions."""
@@ -37,10 +38,11 @@ def lower_graph(
     """`source` in padded steps, caches of `capacity` cells, weights still on the disk.
 
     `custom_ops` replaces the ops that a backend has kernels for; all others become standard ops. A `greedy` graph is
-    for rows of temperature 0: a drafter without output draft_logits, a verification without what it takes to sample.
+    for rows of temperature 0: a drafter without output draft_logits, an accept graph without what it takes to sample.
     Raises what `custom_ops` raises.
     """
     model = ir.load(source)
+    rename_older_ops(model)
     _fix_capacity(model.graph, capacity)
     frame = Frame(model.graph)
     frame.run(lambda node: _lower(frame, node))
@@ -97,9 +99,9 @@ def _unbranch(model: ir.Model, greedy: bool) -> None:
             continue
         if node.op_type == MARKOV_HEAD:
             model.functions[key] = markov_head_function(_head_spec(node), branching=False)
-        elif node.op_type == VERIFY:
-            spec = VerifySpec(node.attributes["block_size"].as_int())
-            model.functions[key] = verify_function(spec, "greedy" if greedy else "mixed")
+        elif node.op_type == ACCEPT:
+            spec = AcceptSpec(node.attributes["block_size"].as_int())
+            model.functions[key] = accept_function(spec, "greedy" if greedy else "mixed")
 
 
 def _head_spec(node: ir.Node) -> MarkovHeadSpec:

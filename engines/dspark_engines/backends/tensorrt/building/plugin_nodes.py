@@ -6,16 +6,16 @@ import onnx_ir as ir
 
 from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
+from dspark_plugins.accept import steps as accept_steps
+from dspark_plugins.accept.contract import ACCEPT
+from dspark_plugins.accept.lowering import lower_accept_nodes
 from dspark_plugins.markov_head import MARKOV_HEAD
 from dspark_plugins.markov_head import steps as markov_steps
 from dspark_plugins.markov_head.lowering import lower_markov_heads
 from dspark_plugins.nodes.rewriting import NAMESPACE
-from dspark_plugins.verify import steps as verify_steps
-from dspark_plugins.verify.contract import VERIFY
-from dspark_plugins.verify.lowering import lower_verifications
 
-LOWERINGS = (lower_markov_heads, lower_verifications)
-CHAINS = {MARKOV_HEAD: markov_steps.NODES, VERIFY: verify_steps.NODES}
+LOWERINGS = (lower_markov_heads, lower_accept_nodes)
+CHAINS = {MARKOV_HEAD: markov_steps.NODES, ACCEPT: accept_steps.NODES}
 
 
 def lower_to_plugins(model: ir.Model, capability: str, greedy: bool) -> set[str]:

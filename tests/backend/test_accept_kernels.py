@@ -1,25 +1,25 @@
-"""The verification's kernels under Triton's interpreter, against the NumPy oracle: counts and tokens exactly."""
+"""The kernels of accepting under Triton's interpreter, against the NumPy oracle: counts and tokens exactly."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from dspark_plugins.verify import BROKEN
-from dspark_plugins.verify.reference import VerifyResult, verify
-from dspark_plugins.verify.steps import LANES, TILE
+from dspark_plugins.accept import BROKEN
+from dspark_plugins.accept.reference import AcceptResult, accept
+from dspark_plugins.accept.steps import LANES, TILE
+from tests.support.accept_cases import LAST, ZERO, Feeds, assert_same, random_case, spoiled_case, starts_of
 from tests.support.triton_worker import Worker
-from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, random_case, spoiled_case, starts_of
 
 
-def run(worker: Worker, feeds: Feeds, sampling: bool = True) -> VerifyResult:
-    result: VerifyResult = worker.call("tests.support.kernel_runs:verification", feeds, sampling)
+def run(worker: Worker, feeds: Feeds, sampling: bool = True) -> AcceptResult:
+    result: AcceptResult = worker.call("tests.support.kernel_runs:accept", feeds, sampling)
     return result
 
 
-def check(worker: Worker, feeds: Feeds) -> VerifyResult:
+def check(worker: Worker, feeds: Feeds) -> AcceptResult:
     """The oracle's result, which the kernels' equals; none of these lies on the edge of a decision."""
-    expected = verify(**feeds)
+    expected = accept(**feeds)
     for sampling in {True, bool(feeds["temperature"].max() > 0)}:
         assert assert_same(feeds, run(worker, feeds, sampling), expected) == 0
     return expected
@@ -92,7 +92,7 @@ def test_equal_logits_go_to_the_lowest_id(interpreter: Worker) -> None:
 
 def test_a_tiny_temperature_is_the_arg_max(interpreter: Worker) -> None:
     feeds = random_case(2, 2, 100, 9, (2e-38,), lengths=[2, 2])
-    greedy = verify(**feeds | {"temperature": np.zeros(2, np.float32)})
+    greedy = accept(**feeds | {"temperature": np.zeros(2, np.float32)})
     feeds["draft_logits"][:] = 0  # an even draft: the target alone decides
     np.testing.assert_array_equal(run(interpreter, feeds), greedy)
 
@@ -122,4 +122,4 @@ def test_rows_do_not_see_each_other(interpreter: Worker) -> None:
 def test_greedy_kernels_read_neither_drafts_nor_uniforms(interpreter: Worker) -> None:
     feeds = random_case(3, 2, 128, 11, temperatures=(0.0,))
     few = {name: feeds[name] for name in ("logits", "draft_ids", "verify_lengths")}
-    assert assert_same(feeds, run(interpreter, few, sampling=False), verify(**feeds)) == 0
+    assert assert_same(feeds, run(interpreter, few, sampling=False), accept(**feeds)) == 0

@@ -1,4 +1,4 @@
-"""Inputs for `dspark::Verify`, and when two forms of it may disagree about them."""
+"""Inputs for `dspark::Accept`, and when two forms of it may disagree about them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dspark_plugins.verify.reference import draw, probabilities, remainder, stands, verify
+from dspark_plugins.accept.reference import accept, draw, probabilities, remainder, stands
 from tests.support.markov_cases import off_the_edge
 
 Feeds = dict[str, np.ndarray]
@@ -75,7 +75,7 @@ def spoiled_case(rows: int, block: int, vocab: int, seed: int) -> Feeds:
 
 def moved_off_the_edges(feeds: Feeds) -> None:
     """Put every uniform that draws a token, and is too near to another one, into the middle of one."""
-    accepted, starts = verify(**feeds).accepted, starts_of(feeds["verify_lengths"])
+    accepted, starts = accept(**feeds).accepted, starts_of(feeds["verify_lengths"])
     for row in np.flatnonzero(feeds["temperature"] > 0):
         at, temperature = accepted[row], float(feeds["temperature"][row])
         weights = probabilities(feeds["logits"][starts[row] + at], temperature)

@@ -1,4 +1,4 @@
-"""`dspark::Verify`: the function body in ONNX Runtime against the NumPy oracle."""
+"""`dspark::Accept`: the function body in ONNX Runtime against the NumPy oracle."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dspark_plugins.accept import BROKEN, AcceptSpec
+from dspark_plugins.accept.function import accept_function
+from dspark_plugins.accept.reference import AcceptResult, accept, draw, probabilities
 from dspark_plugins.drawing import TILE
-from dspark_plugins.verify import BROKEN, VerifySpec
-from dspark_plugins.verify.function import verify_function
-from dspark_plugins.verify.reference import VerifyResult, draw, probabilities, verify
-from tests.support.verify_body import body
-from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of
+from tests.support.accept_body import body
+from tests.support.accept_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of
 
 
-def both(feeds: Feeds) -> VerifyResult:
+def both(feeds: Feeds) -> AcceptResult:
     """The oracle's result, which the body's equals."""
-    expected = verify(**feeds)
+    expected = accept(**feeds)
     assert assert_same(feeds, body(feeds), expected) == 0
     return expected
 
@@ -78,7 +78,7 @@ def test_edges_are_rare() -> None:
     edges = 0
     for seed in range(5):
         feeds = random_case(200, 7, 1000, seed, temperatures=(0.6, 1.0, 2.0))
-        edges += assert_same(feeds, body(feeds), verify(**feeds))
+        edges += assert_same(feeds, body(feeds), accept(**feeds))
     assert edges <= 3
 
 
@@ -163,7 +163,7 @@ def test_greedy_batches_pay_for_the_arg_max_only() -> None:
     feeds["draft_logits"][:], feeds["uniforms"][:] = np.nan, np.nan
     both(feeds)
     wide = {"Softmax", "Div", "CumSum", "Pad"}
-    function = verify_function(VerifySpec(2))
+    function = accept_function(AcceptSpec(2))
     branches = next(node for node in function if node.op_type == "If").attributes
     operators = [{node.op_type for node in branches[name].as_graph()} for name in ("then_branch", "else_branch")]
     assert wide <= operators[0]
@@ -177,4 +177,4 @@ def test_packing_leaves_out_what_is_not_on_trial() -> None:
 
 def test_a_block_has_tokens() -> None:
     with pytest.raises(ValueError, match="block_size"):
-        VerifySpec(0)
+        AcceptSpec(0)

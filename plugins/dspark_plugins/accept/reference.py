@@ -1,4 +1,4 @@
-"""NumPy oracle of `dspark::Verify`: one row and one position at a time, in float64."""
+"""NumPy oracle of `dspark::Accept`: one row and one position at a time, in float64."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dspark_plugins.accept.contract import BROKEN, RESIDUAL_FLOOR
 from dspark_plugins.arrays import Doubles, Ints
-from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
 
 Array = npt.NDArray[np.float32]
 
 
-class VerifyResult(NamedTuple):
+class AcceptResult(NamedTuple):
     """accepted [R], next_ids [R]."""
 
     accepted: Ints
     next_ids: Ints
 
 
-def verify(
+def accept(
     logits: Array,
     draft_ids: Ints,
     draft_logits: Array,
     verify_lengths: Ints,
     temperature: Array,
     uniforms: Array,
-) -> VerifyResult:
-    """`dspark::Verify` as the contract writes it."""
+) -> AcceptResult:
+    """`dspark::Accept` as the contract writes it."""
     rows = len(verify_lengths)
-    result = VerifyResult(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+    result = AcceptResult(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
     start = 0
     for row, length in enumerate(verify_lengths):
         target = logits[start : start + length + 1]

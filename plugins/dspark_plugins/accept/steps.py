@@ -1,19 +1,19 @@
-"""The steps of `dspark::Verify` as plugin nodes: what TensorRT runs in its place.
+"""The steps of `dspark::Accept` as plugin nodes: what TensorRT runs in its place.
 
 R rows, g = block, V = vocab, K packed lines, n = the number of tiles of `TILE` tokens. Types: see the nodes.
 
-    VerifyScan          logits [K, V], draft_logits [R, g, V], verify_lengths, temperature [R]
+    AcceptScan          logits [K, V], draft_logits [R, g, V], verify_lengths, temperature [R]
                         -> target_max, target_arg, target_sum, draft_max, draft_sum [R, g+1, n]
-    VerifyAccept        logits, draft_ids [R, g], draft_logits, verify_lengths, temperature, uniforms [R, g+1, 2],
+    AcceptPrefix        logits, draft_ids [R, g], draft_logits, verify_lengths, temperature, uniforms [R, g+1, 2],
                         the scan's outputs -> accepted, best_ids [R], stop [R, 4]
-    VerifyWeigh         logits, draft_logits, verify_lengths, temperature, accepted, stop
+    AcceptWeigh         logits, draft_logits, verify_lengths, temperature, accepted, stop
                         -> target_mass, residual_mass [R, n]
-    VerifyDraw          these, with uniforms and best_ids -> next_ids [R]
-    VerifyScanGreedy    logits, verify_lengths -> target_max, target_arg [R, g+1, n]
-    VerifyAcceptGreedy  draft_ids, verify_lengths, target_max, target_arg -> accepted, best_ids [R]
+    AcceptDraw          these, with uniforms and best_ids -> next_ids [R]
+    AcceptScanGreedy    logits, verify_lengths -> target_max, target_arg [R, g+1, n]
+    AcceptPrefixGreedy  draft_ids, verify_lengths, target_max, target_arg -> accepted, best_ids [R]
 
 A tile that holds NaN or +inf has the maximum +inf; `best_ids` is `BROKEN` where the line's maximum is not finite.
-What does not exist stays unwritten: lines that are not on trial, sums of greedy rows, masses of q after a full
+What does not exist stays unwritten: lines that are not verified, sums of greedy rows, masses of q after a full
 acceptance. `stop` holds maximum and sum of p, then of q, of the line where a row stops.
 """
 
@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspark_plugins.accept.contract import BROKEN, RESIDUAL_FLOOR
 from dspark_plugins.nodes.node import FLOAT, INT, LONG, Attributes, PluginNode, ceil_div, power_of_two
-from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
 
 TILE = 1024
 """Tokens a program."""
 LANES = 32
 """Rows whose lengths are added up at once, to find where a row's packed lines begin."""
-KERNELS = "dspark_plugins.verify.kernel"
+KERNELS = "dspark_plugins.accept.kernel"
 
 SCANNED = {"target_max": FLOAT, "target_arg": INT, "target_sum": FLOAT, "draft_max": FLOAT, "draft_sum": FLOAT}
 SCANNED_GREEDY = {"target_max": FLOAT, "target_arg": INT}
@@ -92,39 +92,39 @@ def _every_row(attributes: Attributes, rows: Any, *_: Any) -> tuple[Any, Any, An
     return rows, 1, 1
 
 
-SCAN = _node("VerifyScan", "scan:verify_scan", {"logits": FLOAT, **ROWS_ALIKE}, SCANNED, _every_line)
-ACCEPT = _node(
-    "VerifyAccept",
-    "accept:verify_accept",
+SCAN = _node("AcceptScan", "scan:accept_scan", {"logits": FLOAT, **ROWS_ALIKE}, SCANNED, _every_line)
+PREFIX = _node(
+    "AcceptPrefix",
+    "prefix:accept_prefix",
     {"logits": FLOAT, "draft_ids": LONG, **ROWS_ALIKE, "uniforms": FLOAT, **SCANNED},
     {"accepted": LONG, "best_ids": LONG, "stop": FLOAT},
     _every_row,
 )
 WEIGH = _node(
-    "VerifyWeigh",
-    "draw:verify_weigh",
+    "AcceptWeigh",
+    "draw:accept_weigh",
     {"logits": FLOAT, **ROWS_ALIKE, "accepted": LONG, "stop": FLOAT},
     {"target_mass": FLOAT, "residual_mass": FLOAT},
     _every_tile,
 )
 DRAW = _node(
-    "VerifyDraw",
-    "draw:verify_draw",
+    "AcceptDraw",
+    "draw:accept_draw",
     {"logits": FLOAT, **ROWS_ALIKE, "uniforms": FLOAT, "accepted": LONG, "best_ids": LONG, "stop": FLOAT}
     | {"target_mass": FLOAT, "residual_mass": FLOAT},
     {"next_ids": LONG},
     _every_row,
 )
 SCAN_GREEDY = _node(
-    "VerifyScanGreedy", "scan:verify_scan", {"logits": FLOAT, "verify_lengths": LONG}, SCANNED_GREEDY, _every_line
+    "AcceptScanGreedy", "scan:accept_scan", {"logits": FLOAT, "verify_lengths": LONG}, SCANNED_GREEDY, _every_line
 )
-ACCEPT_GREEDY = _node(
-    "VerifyAcceptGreedy",
-    "accept:verify_accept",
+PREFIX_GREEDY = _node(
+    "AcceptPrefixGreedy",
+    "prefix:accept_prefix",
     {"draft_ids": LONG, "verify_lengths": LONG, **SCANNED_GREEDY},
     {"accepted": LONG, "best_ids": LONG},
     _every_row,
 )
-NODES = (SCAN, ACCEPT, WEIGH, DRAW, SCAN_GREEDY, ACCEPT_GREEDY)
-SAMPLING = (SCAN, ACCEPT, WEIGH, DRAW)
-GREEDY = (SCAN_GREEDY, ACCEPT_GREEDY)
+NODES = (SCAN, PREFIX, WEIGH, DRAW, SCAN_GREEDY, PREFIX_GREEDY)
+SAMPLING = (SCAN, PREFIX, WEIGH, DRAW)
+GREEDY = (SCAN_GREEDY, PREFIX_GREEDY)

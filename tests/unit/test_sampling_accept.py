@@ -1,4 +1,4 @@
-"""The runtime's form of `dspark::Verify` against the NumPy oracle, and what it does not look at."""
+"""The runtime's form of `dspark::Accept` against the NumPy oracle, and what it does not look at."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pytest
 
 from dspark_engines.sampling import SamplingParams, truncate, verify_rows
 from dspark_engines.sampling.accept import TILE
-from dspark_plugins.verify import BROKEN
-from dspark_plugins.verify.reference import draw, probabilities, verify
-from tests.support.verify_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of
+from dspark_plugins.accept import BROKEN
+from dspark_plugins.accept.reference import accept, draw, probabilities
+from tests.support.accept_cases import LAST, ZERO, Feeds, assert_same, pack, random_case, spoiled_case, starts_of
 
 
 def both(feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
     """Our result, which the oracle's equals."""
     result = verify_rows(**feeds)
-    assert assert_same(feeds, result, verify(**feeds)) == 0
+    assert assert_same(feeds, result, accept(**feeds)) == 0
     return result
 
 
@@ -28,7 +28,7 @@ def test_it_matches_the_oracle(block: int, vocab: int) -> None:
             both(feeds)
             for uniform in (ZERO, LAST):  # the edges themselves
                 extreme = feeds | {"uniforms": np.full_like(feeds["uniforms"], uniform)}
-                assert_same(extreme, verify_rows(**extreme), verify(**extreme))
+                assert_same(extreme, verify_rows(**extreme), accept(**extreme))
 
 
 @pytest.mark.parametrize("vocab", [3, 300])
@@ -47,7 +47,7 @@ def test_truncation_leaves_a_broken_line_broken(truncation: dict[str, float]) ->
         cut = [
             truncate(feeds["logits"][start:end], p) for start, end, p in zip(starts, starts[1:], params, strict=False)
         ]
-        expected = verify(**feeds | {"logits": np.concatenate(cut)})
+        expected = accept(**feeds | {"logits": np.concatenate(cut)})
         assert assert_same(feeds, verify_rows(**feeds, params=params), expected) == 0
 
 
@@ -56,7 +56,7 @@ def test_it_matches_the_oracle_over_a_real_vocabulary() -> None:
     edges = drawn = 0
     for seed in range(6):
         feeds = random_case(4, 3, 49_152, seed, temperatures=(0.6, 1.0, 2.0))
-        edges += assert_same(feeds, verify_rows(**feeds), verify(**feeds))
+        edges += assert_same(feeds, verify_rows(**feeds), accept(**feeds))
         drawn += 4
     assert edges <= drawn // 8
 
@@ -65,7 +65,7 @@ def test_edges_are_rare() -> None:
     edges = 0
     for seed in range(5):
         feeds = random_case(200, 7, 1000, seed, temperatures=(0.6, 1.0, 2.0))
-        edges += assert_same(feeds, verify_rows(**feeds), verify(**feeds))
+        edges += assert_same(feeds, verify_rows(**feeds), accept(**feeds))
     assert edges <= 2
 
 

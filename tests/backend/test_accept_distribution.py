@@ -1,4 +1,4 @@
-"""What `dspark::Verify` puts out is distributed as the target alone would have it, whatever drafts and lengths are."""
+"""What `dspark::Accept` puts out is distributed as the target alone would have it, whatever drafts and lengths are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dspark_plugins.verify.reference import VerifyResult, draw, probabilities, verify
-from tests.support.verify_body import body
-from tests.support.verify_cases import Feeds, assert_same, pack, starts_of
+from dspark_plugins.accept.reference import AcceptResult, accept, draw, probabilities
+from tests.support.accept_body import body
+from tests.support.accept_cases import Feeds, assert_same, pack, starts_of
 
 VOCAB, BLOCK, TEMPERATURE = 5, 2, 0.8
 SAMPLES, CHUNK = 250_000, 25_000
 ANCHOR = VOCAB  # the state before the first token
 
-Step = Callable[[Feeds], VerifyResult]
+Step = Callable[[Feeds], AcceptResult]
 
 
 class World:
@@ -98,7 +98,7 @@ def test_drafts_taken_as_certain_cost_acceptance_only() -> None:
     """q = 1 at the draft is true of a drafter that always proposes it, whatever made it do so."""
     world, rates = World(), []
 
-    def certain(feeds: Feeds) -> VerifyResult:
+    def certain(feeds: Feeds) -> AcceptResult:
         one_hot = np.where(np.eye(VOCAB, dtype=bool)[feeds["draft_ids"]], np.float32(0), np.float32(-np.inf))
         result = body(feeds | {"draft_logits": one_hot})
         rates.append((result.accepted.mean(), body(feeds).accepted.mean()))
@@ -109,12 +109,12 @@ def test_drafts_taken_as_certain_cost_acceptance_only() -> None:
     assert all(with_one_hot < 0.8 * with_q for with_one_hot, with_q in rates)
 
 
-def shared_uniform(feeds: Feeds) -> VerifyResult:
+def shared_uniform(feeds: Feeds) -> AcceptResult:
     """One uniform both decides and draws."""
     return body(feeds | {"uniforms": np.repeat(feeds["uniforms"][..., :1], 2, axis=-1)})
 
 
-def no_residual(feeds: Feeds) -> VerifyResult:
+def no_residual(feeds: Feeds) -> AcceptResult:
     """A rejection draws from the target itself."""
     result, lengths = body(feeds), feeds["verify_lengths"]
     stops = starts_of(lengths) + result.accepted
@@ -122,7 +122,7 @@ def no_residual(feeds: Feeds) -> VerifyResult:
     following = [
         draw(p, u) for p, u in zip(probabilities(feeds["logits"][stops], TEMPERATURE), next_uniforms, strict=True)
     ]
-    return VerifyResult(result.accepted, np.array(following))
+    return AcceptResult(result.accepted, np.array(following))
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_the_audit_notices_mistakes(world: World, step: Step) -> None:
 
 def test_many_rows_match_the_oracle() -> None:
     feeds = World(excluded=True).feeds(np.full(2_000, ANCHOR))
-    assert assert_same(feeds, body(feeds), verify(**feeds)) <= 1
+    assert assert_same(feeds, body(feeds), accept(**feeds)) <= 1

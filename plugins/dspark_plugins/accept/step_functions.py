@@ -1,4 +1,4 @@
-"""The verification's steps as ONNX local functions in standard ops: what their kernels compute, tile by tile.
+"""The steps of accepting as ONNX local functions in standard ops: what their kernels compute, tile by tile.
 
 They write what the kernels leave unwritten too; nothing reads it.
 """
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from dspark_plugins.accept import steps
+from dspark_plugins.accept.contract import BROKEN, RESIDUAL_FLOOR
+from dspark_plugins.accept.steps import TILE
 from dspark_plugins.nodes import bodies
-from dspark_plugins.verify import steps
-from dspark_plugins.verify.contract import BROKEN, RESIDUAL_FLOOR
-from dspark_plugins.verify.steps import TILE
 
 LONG = ir.DataType.INT64
 
@@ -22,11 +22,11 @@ def step_functions() -> dict[str, ir.Function]:
     """The body of every step by its op's name."""
     written = {
         steps.SCAN: _scan,
-        steps.ACCEPT: _accept,
+        steps.PREFIX: _prefix,
         steps.WEIGH: _weigh,
         steps.DRAW: _draw,
         steps.SCAN_GREEDY: _scan_greedy,
-        steps.ACCEPT_GREEDY: _accept_greedy,
+        steps.PREFIX_GREEDY: _prefix_greedy,
     }
     return {node.op: bodies.node_function(node, body) for node, body in written.items()}
 
@@ -42,7 +42,7 @@ def _positions(op: OpBuilder) -> ir.Value:
 
 
 def _lines(op: OpBuilder, verify_lengths: ir.Value) -> ir.Value:
-    """[R, g+1]: the packed line of each position; those that are not on trial look at the row's last."""
+    """[R, g+1]: the packed line of each position; those that are not verified look at the row's last."""
     ends = op.Unsqueeze(verify_lengths, [1])
     return op.Add(op.Unsqueeze(_starts(op, verify_lengths), [1]), op.Min(_positions(op), ends))
 
@@ -66,7 +66,7 @@ def _scan(
     return [target_max, target_arg, target_sum, draft_max, draft_sum]
 
 
-def _accept_greedy(
+def _prefix_greedy(
     op: OpBuilder, draft_ids: ir.Value, verify_lengths: ir.Value, target_max: ir.Value, target_arg: ir.Value
 ) -> Sequence[ir.Value]:
     choices = _choices(op, target_max, target_arg)
@@ -74,7 +74,7 @@ def _accept_greedy(
     return [accepted, _at(op, choices, accepted)]
 
 
-def _accept(
+def _prefix(
     op: OpBuilder,
     logits: ir.Value,
     draft_ids: ir.Value,
@@ -122,7 +122,7 @@ def _agreement(op: OpBuilder, choices: ir.Value, draft_ids: ir.Value) -> ir.Valu
 
 
 def _accepted(op: OpBuilder, good: ir.Value, verify_lengths: ir.Value) -> ir.Value:
-    """[R]: good [R, g] up to the first that is not, or not on trial."""
+    """[R]: good [R, g] up to the first that is not, or not verified."""
     steps_ = op.Range(0, op.Squeeze(op.Shape(good, start=1, end=2), [0]), 1)
     bad = op.Not(op.And(good, op.Less(op.Unsqueeze(steps_, [0]), op.Unsqueeze(verify_lengths, [1]))))
     unbroken = op.Equal(op.CumSum(op.Cast(bad, to=LONG), 1), 0)

@@ -1,19 +1,19 @@
-"""The graph that decides over drafts: `dspark::Verify` alone, for backends that do so where the logits are."""
+"""The graph that decides over drafts: `dspark::Accept` alone, for backends that do so where the logits are."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
 from dspark_export.graphs.writer import GraphWriter
-from dspark_plugins.verify import INPUTS, OUTPUTS, VerifySpec
-from dspark_plugins.verify.function import verify_function
+from dspark_plugins.accept import INPUTS, OUTPUTS, AcceptSpec
+from dspark_plugins.accept.function import accept_function
 
 IDS = ("draft_ids", "verify_lengths")
 
 
-def build_verification_graph(vocab_size: int, block_size: int) -> ir.Model:
-    """A graph without weights; its inputs and outputs are the op's (dspark_plugins/verify/contract.py)."""
-    w, spec = GraphWriter("verification"), VerifySpec(block_size)
+def build_accept_graph(vocab_size: int, block_size: int) -> ir.Model:
+    """A graph without weights; its inputs and outputs are the op's (dspark_plugins/accept/contract.py)."""
+    w, spec = GraphWriter("accept"), AcceptSpec(block_size)
     shapes: tuple[list[int | str], ...] = (
         ["K", vocab_size],
         ["R", block_size],
@@ -27,7 +27,7 @@ def build_verification_graph(vocab_size: int, block_size: int) -> ir.Model:
         for name, shape in zip(INPUTS, shapes, strict=True)
     ]
     results = w.op.call(
-        verify_function(spec), *inputs, _outputs=[f"node.{name}" for name in OUTPUTS], **spec.attributes()
+        accept_function(spec), *inputs, _outputs=[f"node.{name}" for name in OUTPUTS], **spec.attributes()
     )
     for value, name in zip(results, OUTPUTS, strict=True):
         w.output(value, name, ["R"], ir.DataType.INT64)

@@ -1,14 +1,14 @@
-"""`VerifyWeigh` and `VerifyDraw`: the token behind the accepted ones, by tiles and then within a tile."""
+"""`AcceptWeigh` and `AcceptDraw`: the token behind the accepted ones, by tiles and then within a tile."""
 
 import triton
 import triton.language as tl
 
+from dspark_plugins.accept.kernel.scan import line_of
 from dspark_plugins.nodes.device import finite, first_above, is_number
-from dspark_plugins.verify.kernel.scan import line_of
 
 
 @triton.jit
-def verify_weigh(
+def accept_weigh(
     logits, draft_logits, verify_lengths, temperature, accepted, stop, target_mass, residual_mass,
     VOCAB: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
@@ -24,7 +24,7 @@ def verify_weigh(
 
 
 @triton.jit
-def verify_draw(
+def accept_draw(
     logits, draft_logits, verify_lengths, temperature, uniforms, accepted, best_ids, stop, target_mass, residual_mass,
     next_ids,
     VOCAB: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WIDTH: tl.constexpr,

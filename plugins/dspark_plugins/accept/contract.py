@@ -1,4 +1,4 @@
-"""`dspark::Verify`: which drafted tokens stand, and the token after them (design §2, Leviathan et al. 2023).
+"""`dspark::Accept`: which drafted tokens stand, and the token after them (design §2, Leviathan et al. 2023).
 
 R >= 1 rows, g = block_size, V vocabulary, K >= sum(verify_lengths + 1); lines of logits beyond that are not read.
 Inputs, in this order:
@@ -8,7 +8,7 @@ Inputs, in this order:
                                 at least one token a line is not
     draft_ids      [R, g] int64 x, each in 0 .. V-1, also those that are not verified
     draft_logits   [R, g, V]    q_j = softmax(draft_logits_j / temperature), the distribution x_j was drawn from
-    verify_lengths [R] int64    in 0 .. g: how many of a row's tokens are on trial
+    verify_lengths [R] int64    in 0 .. g: how many of a row's tokens are verified
     temperature    [R]          0 means greedy, else p_j = softmax(logits_j / temperature)
     uniforms       [R, g+1, 2]  in [0, 1): [:, j, 0] decides over x_j, [:, j, 1] draws the token of position j if the
                                 row stops there
@@ -19,7 +19,7 @@ Outputs:
     next_ids [R] int64  the token behind them
 
 A sampling row accepts x_j when uniform * q_j(x_j) <= p_j(x_j) and p_j(x_j) > 0, and stops at the first j that fails
-or that is not on trial. There it draws from max(p_j - q_j, 0) after a rejection, from p_j otherwise: the first i whose
+or that is not verified. There it draws from max(p_j - q_j, 0) after a rejection, from p_j otherwise: the first i whose
 cumulative weight exceeds uniform * (the sum of all weights). Where p_j and q_j are equal up to rounding (the rest sums
 to `RESIDUAL_FLOOR` or less) it draws from p_j. A greedy row accepts x_j when it is the arg-max of logits_j and ends
 with the arg-max; of equal logits the lower id wins. No row depends on another. All floating tensors are float32.
@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERIFY = "Verify"
+ACCEPT = "Accept"
 INPUTS = ("logits", "draft_ids", "draft_logits", "verify_lengths", "temperature", "uniforms")
 OUTPUTS = ("accepted", "next_ids")
 
@@ -46,7 +46,7 @@ RESIDUAL_FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class VerifySpec:
+class AcceptSpec:
     """What is fixed about the op. Raises `ValueError` for a block without tokens."""
 
     block_size: int

@@ -1,12 +1,12 @@
-"""`dspark::Verify` by its kernels, launched from Python: what tests and benchmarks do where TensorRT would."""
+"""`dspark::Accept` by its kernels, launched from Python: what tests and benchmarks do where TensorRT would."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from dspark_plugins.accept import steps
 from dspark_plugins.nodes.launching import Allocate, launch
-from dspark_plugins.verify import steps
 
 
 def run_steps(tensors: Mapping[str, Any], allocate: Allocate, sampling: bool) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""`dspark::Verify` nodes replaced by the chain of plugin nodes that TensorRT runs instead."""
+"""`dspark::Accept` nodes replaced by the chain of plugin nodes that TensorRT runs instead."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dspark_plugins.accept import steps
+from dspark_plugins.accept.contract import ACCEPT, INPUTS, OUTPUTS
+from dspark_plugins.accept.step_functions import step_functions
 from dspark_plugins.nodes.rewriting import ChainWriter, replace_nodes
-from dspark_plugins.verify import steps
-from dspark_plugins.verify.contract import INPUTS, OUTPUTS, VERIFY
-from dspark_plugins.verify.step_functions import step_functions
 
 
-def lower_verifications(model: ir.Model, compute_capability: int, sampling: bool) -> int:
-    """Replace the model's `dspark::Verify` nodes; returns how many were. `model` is changed.
+def lower_accept_nodes(model: ir.Model, compute_capability: int, sampling: bool) -> int:
+    """Replace the model's `dspark::Accept` nodes; returns how many were. `model` is changed.
 
     A greedy chain (`sampling` False) takes every temperature for 0, and reads neither draft_logits nor uniforms.
     Raises `ValueError` where the size of the vocabulary is not known from the shape of the logits.
     """
     return replace_nodes(
         model,
-        VERIFY,
+        ACCEPT,
         OUTPUTS,
         step_functions(),
         compute_capability,

@@ -1,4 +1,4 @@
-"""`VerifyScan`: one tile of one line on trial, and what the rejection test needs of it."""
+"""`AcceptScan`: one tile of one line that is verified, and what the rejection test needs of it."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ from dspark_plugins.nodes.device import finite, first_at, without_nan
 
 @triton.jit
 def line_of(verify_lengths, row, LANES: tl.constexpr):
-    """The row's first packed line: the rows before it hold their tokens on trial and one more each."""
+    """The row's first packed line: the rows before it hold their verified tokens and one more each."""
     total = tl.zeros((LANES,), tl.int64)
     for start in range(0, row, LANES):
         others = start + tl.arange(0, LANES)
@@ -18,11 +18,11 @@ def line_of(verify_lengths, row, LANES: tl.constexpr):
 
 
 @triton.jit
-def verify_scan(
+def accept_scan(
     logits, draft_logits, verify_lengths, temperature, target_max, target_arg, target_sum, draft_max, draft_sum,
     VOCAB: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, g+1, rows). Lines that are not on trial are left alone; greedy rows need the arg-max only."""
+    """Grid (tiles, g+1, rows). Lines that are not verified are left alone; greedy rows need the arg-max only."""
     tile, position, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     length = tl.load(verify_lengths + row)
     if position <= length:

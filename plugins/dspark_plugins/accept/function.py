@@ -1,4 +1,4 @@
-"""`dspark::Verify` as an ONNX local function in standard ops, for any number of rows."""
+"""`dspark::Accept` as an ONNX local function in standard ops, for any number of rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
 
+from dspark_plugins.accept.contract import ACCEPT, BROKEN, INPUTS, OUTPUTS, RESIDUAL_FLOOR, AcceptSpec
 from dspark_plugins.domain import DOMAIN, OPSET
 from dspark_plugins.drawing import draw
 from dspark_plugins.nodes.bodies import is_number, without_nan
-from dspark_plugins.verify.contract import BROKEN, INPUTS, OUTPUTS, RESIDUAL_FLOOR, VERIFY, VerifySpec
 
 Rows = Literal["either", "mixed", "greedy"]
 
 
-def verify_function(spec: VerifySpec, rows: Rows = "either") -> ir.Function:
+def accept_function(spec: AcceptSpec, rows: Rows = "either") -> ir.Function:
     """The function body for `spec`; see the contract for inputs and outputs.
 
     With `rows` "either" an `If` spares batches of greedy rows what only sampling ones need. A captured CUDA graph
@@ -27,7 +27,7 @@ def verify_function(spec: VerifySpec, rows: Rows = "either") -> ir.Function:
         lambda op, *values: _Body(op, spec, dict(zip(INPUTS, values, strict=True))).trace(rows),
         [ir.Value(name=name) for name in INPUTS],
         domain=DOMAIN,
-        name=VERIFY,
+        name=ACCEPT,
         attributes=[ir.Attr(k, ir.AttributeType.INT, v) for k, v in spec.attributes().items()],
         opset_imports={"": OPSET},
     )
@@ -36,13 +36,13 @@ def verify_function(spec: VerifySpec, rows: Rows = "either") -> ir.Function:
 class _Body:
     """Traces one body. Nothing V wide is padded: p stays packed, and only the row that a request stops at is kept."""
 
-    def __init__(self, op: OpBuilder, spec: VerifySpec, inputs: dict[str, ir.Value]) -> None:
+    def __init__(self, op: OpBuilder, spec: AcceptSpec, inputs: dict[str, ir.Value]) -> None:
         self.op, self.block, self.inputs = op, spec.block_size, inputs
         lengths = inputs["verify_lengths"]
         self.starts = op.CumSum(op.Add(lengths, 1), 0, exclusive=1)  # [R]: a request's first packed row
         steps, ends = op.Constant(value_ints=list(range(self.block))), op.Unsqueeze(lengths, [1])
-        self.on_trial = op.Less(steps, ends)  # [R, g]
-        # Positions that are not on trial look at the row of the last token, which always exists.
+        self.verified = op.Less(steps, ends)  # [R, g]
+        # Positions that are not verified look at the row of the last token, which always exists.
         self.rows = op.Add(op.Unsqueeze(self.starts, [1]), op.Min(steps, ends))  # [R, g]
         self.logits = without_nan(op, inputs["logits"])
         self.best = op.ReduceMax(self.logits, [-1])  # [K, 1]
@@ -101,8 +101,8 @@ class _Body:
         return op.And(op.LessOrEqual(op.Mul(uniform, q_x), p_x), op.Greater(p_x, 0.0))
 
     def _accepted(self, op: OpBuilder, good: ir.Value) -> ir.Value:
-        """[R]: good [R, g] up to the first that is not, or not on trial."""
-        bad = op.Not(op.And(good, self.on_trial))
+        """[R]: good [R, g] up to the first that is not, or not verified."""
+        bad = op.Not(op.And(good, self.verified))
         unbroken = op.Equal(op.CumSum(op.Cast(bad, to=ir.DataType.INT64), 1), 0)
         return op.ReduceSum(op.Cast(unbroken, to=ir.DataType.INT64), [1], keepdims=0)
 

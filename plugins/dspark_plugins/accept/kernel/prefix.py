@@ -1,14 +1,14 @@
-"""`VerifyAccept`: where each row stops, one program a row."""
+"""`AcceptPrefix`: where each row stops, one program a row."""
 
 import triton
 import triton.language as tl
 
+from dspark_plugins.accept.kernel.scan import line_of
 from dspark_plugins.nodes.device import finite, first_at, is_number
-from dspark_plugins.verify.kernel.scan import line_of
 
 
 @triton.jit
-def verify_accept(
+def accept_prefix(
     logits, draft_ids, draft_logits, verify_lengths, temperature, uniforms,
     target_max, target_arg, target_sum, draft_max, draft_sum,
     accepted, best_ids, stop,
@@ -16,7 +16,7 @@ def verify_accept(
     BROKEN: tl.constexpr,
 ):  # fmt: skip
     """accepted [R]; best_ids [R], the arg-max of the line where the row stops; stop [R, 4], that line's maxima and sums
-    of exponentials of target and draft. A greedy verification passes None for what it lacks.
+    of exponentials of target and draft. A greedy row's step passes None for what it lacks.
     """
     row = tl.program_id(0)
     length = tl.load(verify_lengths + row)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dspark_plugins.accept.steps import NODES
 from dspark_plugins.nodes.tensorrt import register
-from dspark_plugins.verify.steps import NODES
 
 
 def register_plugins() -> None:
