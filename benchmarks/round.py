@@ -152,7 +152,7 @@ class Bench:
 
     def sample(self, rows: int, turn: int) -> Sample:
         """One run of `rows` requests."""
-        with clocked_decisions(self.clock):
+        with clocked_acceptance(self.clock):
             prefill, spec = self._rounds(rows, turn, speculate=True)
             _, plain = self._rounds(rows, turn, speculate=False)
         one, eight = self._steps(turn) if rows == 1 else (0.0, 0.0)
@@ -220,15 +220,15 @@ class Clocked:
 
 
 @contextmanager
-def clocked_decisions(clock: Clock) -> Iterator[None]:
+def clocked_acceptance(clock: Clock) -> Iterator[None]:
     """Accepting and drawing counted as a part of its own, while the `with` block lasts."""
     module: Any = round_runner
-    decide = module.decide
-    module.decide = clock.around("deciding", decide)
+    accept = module.accept
+    module.accept = clock.around("accepting", accept)
     try:
         yield
     finally:
-        module.decide = decide
+        module.accept = accept
 
 
 def profiles(bundles: Sequence[Bundle], plan: Plan) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
-from dspark_export.checks.decisions import compare_decisions
+from dspark_export.checks.accept import compare_accept
 from dspark_export.checks.graph_parity import Feeds, drafter_steps, target_steps
 from dspark_export.checks.polygraphy_steps import ITERATION, compare_steps
 from dspark_export.reference_graph import ReferenceGraph
@@ -76,8 +76,8 @@ def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> l
         *_compare(bundle, name, "target", engines.verify, list(target_steps(bundle.manifest, random))),
         *_compare(bundle, name, "drafter", engines.draft, drafting),
         *(
-            OutputError(name, decided.what, decided.max_error, decided.max_error, decided.passed)
-            for decided in compare_decisions(bundle, engines, random)
+            OutputError(name, accepted.what, accepted.max_error, accepted.max_error, accepted.passed)
+            for accepted in compare_accept(bundle, engines, random)
         ),
     ]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dspark_engines.arrays import Ints
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle, Manifest
-from dspark_export.checks.decisions import compare_decisions
+from dspark_export.checks.accept import compare_accept
 from dspark_export.checks.tolerances import TIE_GAP, Comparison, compare, compare_rounded
 from dspark_export.reference_graph import ReferenceGraph
 
@@ -41,7 +41,7 @@ def compare_engines(
         if draft_failed is None:
             raise
         draft_failed(error)
-    return results + list(compare_decisions(bundle, engines, random))
+    return results + list(compare_accept(bundle, engines, random))
 
 
 def target_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Feeds]:

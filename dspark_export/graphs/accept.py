@@ -1,4 +1,4 @@
-"""The graph that decides over drafts: `dspark::Accept` alone, for backends that do so where the logits are."""
+"""The graph that accepts drafts: `dspark::Accept` alone, for backends that do so where the logits are."""
 
 from __future__ import annotations
 

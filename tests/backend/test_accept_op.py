@@ -23,7 +23,7 @@ def both(feeds: Feeds) -> AcceptResult:
 
 
 def one_row(lines: Any, ids: list[int], drafts: Any, uniforms: Any, temperature: float = 1.0) -> Feeds:
-    """One row with all of its block on trial; arrays broadcast over positions, and over (accept, next)."""
+    """One row with all of its block verified; arrays broadcast over positions, and over (accept, next)."""
     drafts, block = np.atleast_2d(np.asarray(drafts, np.float32)), len(ids)
     vocab = drafts.shape[1]
     return {
@@ -170,7 +170,7 @@ def test_greedy_batches_pay_for_the_arg_max_only() -> None:
     assert not (wide - {"CumSum"}) & (operators[1] | {node.op_type for node in function})
 
 
-def test_packing_leaves_out_what_is_not_on_trial() -> None:
+def test_packing_leaves_out_what_is_not_verified() -> None:
     lines = np.arange(12.0).reshape(2, 3, 2)
     np.testing.assert_array_equal(pack(lines, np.array([0, 2])), [[0, 1], [6, 7], [8, 9], [10, 11]])
 

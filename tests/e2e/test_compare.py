@@ -13,8 +13,8 @@ from dspark_engines.arrays import Floats
 from dspark_engines.backends import DraftOutput, EngineOptions, VerifyOutput, get_backend
 from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.bundle import open_bundle
-from dspark_engines.sampling import verify_trial
-from dspark_engines.sampling.contract import Trial, Verified
+from dspark_engines.sampling import accept_step
+from dspark_engines.sampling.contract import Accepted, AcceptInputs
 from tests.support.command_line import edit_json, run
 
 pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
@@ -73,16 +73,16 @@ def test_what_is_wrong_is_told(
     assert failed == [output]
 
 
-def test_wrong_decisions_are_told(
+def test_wrong_acceptance_is_reported(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One more token than stands, at temperature 0.7 alone."""
 
-    def generous(logits: Floats, trial: Trial) -> Verified:
-        accepted, following = verify_trial(logits, trial)
-        return Verified(accepted + (trial.temperature == np.float32(0.7)), following)
+    def generous(logits: Floats, inputs: AcceptInputs) -> Accepted:
+        accepted, following = accept_step(logits, inputs)
+        return Accepted(accepted + (inputs.temperature == np.float32(0.7)), following)
 
-    monkeypatch.setattr("dspark_export.checks.decisions.verify_trial", generous)
+    monkeypatch.setattr("dspark_export.checks.accept.accept_step", generous)
     outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
     assert outcome.code == 1
     assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["accept.accepted"]

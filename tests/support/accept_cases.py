@@ -24,7 +24,7 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
 
 
 def pack(lines: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """[R, g+1, V] without what is not on trial: [K, V]."""
+    """[R, g+1, V] without what is not verified: [K, V]."""
     return lines[np.arange(lines.shape[1]) <= lengths[:, None]]
 
 
@@ -41,7 +41,7 @@ def random_case(
     drafts = (2 * random.standard_normal((rows, block, vocab))).astype(np.float32)
     lines = random.standard_normal((rows, block + 1, vocab)).astype(np.float32)
     lines[:, :block] = drafts + 0.3 * lines[:, :block]
-    on_trial = random.integers(0, block + 1, rows) if lengths is None else np.asarray(lengths, np.int64)
+    verify_lengths = random.integers(0, block + 1, rows) if lengths is None else np.asarray(lengths, np.int64)
     temperature = random.choice(np.array(temperatures, np.float32), rows)
     ids = np.zeros((rows, block), np.int64)
     for row, j in np.ndindex(ids.shape):
@@ -52,10 +52,10 @@ def random_case(
             else np.argmax(drafts[row, j])
         )
     return {
-        "logits": pack(lines, on_trial),
+        "logits": pack(lines, verify_lengths),
         "draft_ids": ids,
         "draft_logits": drafts,
-        "verify_lengths": on_trial,
+        "verify_lengths": verify_lengths,
         "temperature": temperature,
         "uniforms": random.random((rows, block + 1, 2), dtype=np.float32),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspark_engines.sampling import SamplingParams, truncate, verify_rows
+from dspark_engines.sampling import SamplingParams, accept_rows, truncate
 from dspark_engines.sampling.accept import TILE
 from dspark_plugins.accept import BROKEN
 from dspark_plugins.accept.reference import accept, draw, probabilities
@@ -14,7 +14,7 @@ from tests.support.accept_cases import LAST, ZERO, Feeds, assert_same, pack, ran
 
 def both(feeds: Feeds) -> tuple[np.ndarray, np.ndarray]:
     """Our result, which the oracle's equals."""
-    result = verify_rows(**feeds)
+    result = accept_rows(**feeds)
     assert assert_same(feeds, result, accept(**feeds)) == 0
     return result
 
@@ -28,7 +28,7 @@ def test_it_matches_the_oracle(block: int, vocab: int) -> None:
             both(feeds)
             for uniform in (ZERO, LAST):  # the edges themselves
                 extreme = feeds | {"uniforms": np.full_like(feeds["uniforms"], uniform)}
-                assert_same(extreme, verify_rows(**extreme), accept(**extreme))
+                assert_same(extreme, accept_rows(**extreme), accept(**extreme))
 
 
 @pytest.mark.parametrize("vocab", [3, 300])
@@ -48,7 +48,7 @@ def test_truncation_leaves_a_broken_line_broken(truncation: dict[str, float]) ->
             truncate(feeds["logits"][start:end], p) for start, end, p in zip(starts, starts[1:], params, strict=False)
         ]
         expected = accept(**feeds | {"logits": np.concatenate(cut)})
-        assert assert_same(feeds, verify_rows(**feeds, params=params), expected) == 0
+        assert assert_same(feeds, accept_rows(**feeds, params=params), expected) == 0
 
 
 def test_it_matches_the_oracle_over_a_real_vocabulary() -> None:
@@ -56,7 +56,7 @@ def test_it_matches_the_oracle_over_a_real_vocabulary() -> None:
     edges = drawn = 0
     for seed in range(6):
         feeds = random_case(4, 3, 49_152, seed, temperatures=(0.6, 1.0, 2.0))
-        edges += assert_same(feeds, verify_rows(**feeds), accept(**feeds))
+        edges += assert_same(feeds, accept_rows(**feeds), accept(**feeds))
         drawn += 4
     assert edges <= drawn // 8
 
@@ -65,7 +65,7 @@ def test_edges_are_rare() -> None:
     edges = 0
     for seed in range(5):
         feeds = random_case(200, 7, 1000, seed, temperatures=(0.6, 1.0, 2.0))
-        edges += assert_same(feeds, verify_rows(**feeds), accept(**feeds))
+        edges += assert_same(feeds, accept_rows(**feeds), accept(**feeds))
     assert edges <= 2
 
 
@@ -110,13 +110,13 @@ def test_rows_without_drafts_need_nothing_of_the_drafter(temperature: float) -> 
     """As in a round with plain rows behind those that drafted: no draft logits, uniforms of the first position."""
     feeds = random_case(64, 2, 1000, 1, lengths=[2] * 8 + [0] * 56)
     feeds["temperature"][::2] = temperature
-    whole = verify_rows(**feeds)
+    whole = accept_rows(**feeds)
     assert whole.next_ids.dtype == np.int64
-    np.testing.assert_array_equal(whole, verify_rows(**feeds | {"draft_logits": feeds["draft_logits"][:8]}))
+    np.testing.assert_array_equal(whole, accept_rows(**feeds | {"draft_logits": feeds["draft_logits"][:8]}))
     plain = {name: values[8:] for name, values in feeds.items()}
     plain |= {"logits": feeds["logits"][24:], "draft_logits": np.empty((0, 2, 0), np.float32)}
     plain["uniforms"] = plain["uniforms"][:, :1]
-    np.testing.assert_array_equal(whole.next_ids[8:], verify_rows(**plain).next_ids)
+    np.testing.assert_array_equal(whole.next_ids[8:], accept_rows(**plain).next_ids)
 
 
 def test_rows_that_are_looked_at_are_truncated() -> None:
@@ -130,7 +130,7 @@ def test_rows_that_are_looked_at_are_truncated() -> None:
     starts = starts_of(feeds["verify_lengths"])
     pieces = zip(np.split(feeds["logits"], starts[1:]), params, strict=True)
     truncated = feeds | {"logits": np.concatenate([truncate(piece, param) for piece, param in pieces])}
-    lazily = verify_rows(**feeds, params=params)
+    lazily = accept_rows(**feeds, params=params)
     np.testing.assert_array_equal(lazily, both(truncated))
     assert not np.array_equal(lazily, both(feeds))
 
@@ -147,7 +147,7 @@ def test_nothing_behind_the_stop_is_looked_at() -> None:
         feeds["uniforms"][row, seen + 1 :] = np.nan
     feeds["logits"] = pack(logits, feeds["verify_lengths"])
     assert np.isnan(feeds["logits"]).any()
-    np.testing.assert_array_equal(verify_rows(**feeds), expected)
+    np.testing.assert_array_equal(accept_rows(**feeds), expected)
 
 
 def test_inputs_are_not_changed() -> None:
@@ -155,11 +155,11 @@ def test_inputs_are_not_changed() -> None:
     before = {name: value.copy() for name, value in feeds.items()}
     for value in feeds.values():
         value.flags.writeable = False
-    verify_rows(**feeds, params=[SamplingParams(temperature=1.0, top_k=5)] * 16)
+    accept_rows(**feeds, params=[SamplingParams(temperature=1.0, top_k=5)] * 16)
     for name, value in feeds.items():
         np.testing.assert_array_equal(value, before[name])
 
 
 def test_no_rows() -> None:
-    accepted, following = verify_rows(**random_case(0, 3, 50, 5))
+    accepted, following = accept_rows(**random_case(0, 3, 50, 5))
     assert len(accepted) == len(following) == 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dspark_engines.arrays import Floats, Ints
-from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
+from dspark_engines.sampling.contract import Accepted, AcceptInputs, DraftLogits
 
 Slot = Any
 """Opaque to everyone but the engine that made it."""
@@ -21,14 +21,14 @@ Slot = Any
 class VerifyOutput(NamedTuple):
     """logits [K, V] of the asked rows, features [N, L*H]. Valid until the engine's next step.
 
-    `seconds` is the time spent inside the backend. Of an engine that decided, `verified` is what came of the trial,
-    and logits is [0, V].
+    `seconds` is the time spent inside the backend. After `step_and_accept`, `accepted` is what it gave and
+    logits is [0, V].
     """
 
     logits: Floats
     features: Floats
     seconds: float = 0.0
-    verified: Verified | None = None
+    accepted: Accepted | None = None
 
 
 class DraftOutput(NamedTuple):
@@ -64,8 +64,8 @@ class Engine(ABC):
 class VerifyEngine(Engine):
     """The target with caches: verification, prefill and plain decoding."""
 
-    def decides(self, sampling: bool) -> bool:
-        """Whether there is a `step_and_decide`, for rows with a temperature too if `sampling`."""
+    def accepts_on_device(self, sampling: bool) -> bool:
+        """Whether there is a `step_and_accept`, for rows with a temperature too if `sampling`."""
         del sampling
         return False
 
@@ -83,10 +83,16 @@ class VerifyEngine(Engine):
         Raises `BackendError` when R is more than the engine was built for.
         """
 
-    def step_and_decide(
-        self, slots: Sequence[Slot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints, trial: Trial
+    def step_and_accept(
+        self,
+        slots: Sequence[Slot],
+        token_ids: Ints,
+        row_lengths: Ints,
+        used: Ints,
+        logit_rows: Ints,
+        inputs: AcceptInputs,
     ) -> VerifyOutput:
-        """The same step, and what comes of `trial`; the logits stay where they are. Only for engines that decide."""
+        """The same step, and what accepting `inputs` gives; logits stay where they are. Needs `accepts_on_device`."""
         raise NotImplementedError
 
 

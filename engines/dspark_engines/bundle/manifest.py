@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 SCHEMA_VERSION: Literal[1] = 1
 
 Role = Literal["verify", "draft", "accept"]
-"""The target with its caches; the drafter with its caches; what decides over drafts, where that is an engine."""
+"""The target with its caches; the drafter with its caches; what accepts drafts, where that is an engine."""
 GraphName = Literal["target", "drafter", "accept"]
 OLDER_GRAPHS: dict[str, GraphName] = {"verification": "accept"}
 """Names in bundles of older versions, and what they are called today."""
@@ -140,7 +140,7 @@ class EngineInfo(_Record):
     plugins: list[str] = []
     """Custom ops that it runs as plugins with kernels of ours."""
     greedy_drafts: bool = False
-    """Whether it drafts, or decides over drafts, at temperature 0 only."""
+    """Whether it drafts, or accepts drafts, at temperature 0 only."""
 
 
 class BackendInfo(_Record):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.arrays import Floats, Ints
-from dspark_engines.sampling.contract import Trial, Verified
+from dspark_engines.sampling.contract import Accepted, AcceptInputs
 from dspark_engines.sampling.params import SamplingParams
 from dspark_engines.sampling.truncate import TINY, truncate
 from dspark_plugins.accept import BROKEN, RESIDUAL_FLOOR
@@ -18,7 +18,7 @@ from dspark_plugins.accept import BROKEN, RESIDUAL_FLOOR
 TILE = 128  # weights are summed in float32 within a tile, in float64 over the tiles
 
 
-def verify_rows(
+def accept_rows(
     logits: Floats,
     draft_ids: Ints,
     draft_logits: Floats,
@@ -26,10 +26,10 @@ def verify_rows(
     temperature: Floats,
     uniforms: Floats,
     params: Sequence[SamplingParams] | None = None,
-) -> Verified:
+) -> Accepted:
     """What the op's contract (dspark_plugins/accept/contract.py) says, input for input.
 
-    Only rows with tokens on trial need draft_logits, if they come first, and uniforms behind their first position.
+    Only rows with drafts need draft_logits, if they come first, and uniforms behind their first position.
     With `params`, one for each request, `logits` are not truncated yet: the rows that are looked at will be. Greedy
     requests do not look at draft_logits and uniforms. No input is changed. The next id of a row that ends at a line
     without a finite maximum is `BROKEN`: arg-max and max find NaN and infinity at no further cost.
@@ -46,13 +46,13 @@ def verify_rows(
             outcome = _sampling_row(target, ids, drafts, temperature[r], uniforms[r], truncation)
         outcomes.append(outcome)
     accepted, next_ids = np.array(outcomes, np.int64).reshape(-1, 2).T
-    return Verified(accepted, next_ids)
+    return Accepted(accepted, next_ids)
 
 
-def verify_trial(logits: Floats, trial: Trial, params: Sequence[SamplingParams] | None = None) -> Verified:
-    """The same of a step's trial; draft logits that an engine holds are fetched."""
-    ids, drafts, lengths, temperature, uniforms = trial
-    return verify_rows(logits, ids, np.asarray(drafts), lengths, temperature, uniforms, params)
+def accept_step(logits: Floats, inputs: AcceptInputs, params: Sequence[SamplingParams] | None = None) -> Accepted:
+    """The same for a step's inputs; draft logits that an engine holds are fetched."""
+    ids, drafts, lengths, temperature, uniforms = inputs
+    return accept_rows(logits, ids, np.asarray(drafts), lengths, temperature, uniforms, params)
 
 
 def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:

@@ -28,8 +28,8 @@ class HeldLogits(ABC):
 DraftLogits = Floats | HeldLogits
 
 
-class Trial(NamedTuple):
-    """What decides over the T rows of a step that ask for logits, in their order: inputs of `dspark::Accept`.
+class AcceptInputs(NamedTuple):
+    """Of the T rows of a step that ask for logits, in their order: inputs of `dspark::Accept`.
 
     draft_ids [T, g], verify_lengths [T], temperature [T]; draft_logits [D, g, V] of the rows with drafts, which come
     first ([D, g, 0] where these are greedy); uniforms [T, n, 2], n the longest verify length and one. A row asks for
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
     uniforms: Floats
 
 
-class Verified(NamedTuple):
+class Accepted(NamedTuple):
     """accepted [T], next_ids [T]: the outputs of `dspark::Accept`."""
 
     accepted: Ints

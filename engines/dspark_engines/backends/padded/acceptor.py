@@ -1,4 +1,4 @@
-"""Deciding over drafts where the logits are: a small engine behind the target's, which reads its output in place."""
+"""Accepting drafts where the logits are: a small engine behind the target's, which reads its output in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dspark_engines.backends.padded.held_logits import LogitKeeper, PaddedHeldLo
 from dspark_engines.backends.padded.packing import filled
 from dspark_engines.backends.padded.runner import StepRunner
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
-from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
+from dspark_engines.sampling.contract import Accepted, AcceptInputs, DraftLogits
 
 
 class PaddedAcceptor:
@@ -28,29 +28,29 @@ class PaddedAcceptor:
 
     @property
     def samples(self) -> bool:
-        """Whether it decides over rows with a temperature."""
+        """Whether it accepts drafts of rows with a temperature."""
         return self._keeper is not None
 
     def preload(self, shape: StepShape) -> None:
         """Make ready for what a narrow launch of this shape leaves."""
         self._runner.preload(shape)
 
-    def accept(self, shape: StepShape, trial: Trial, rows: Ints) -> tuple[Verified, float]:
-        """What comes of `rows` of the trial, whose lines a launch of `shape` left in that order, and the seconds."""
+    def accept(self, shape: StepShape, inputs: AcceptInputs, rows: Ints) -> tuple[Accepted, float]:
+        """What comes of `rows` of the inputs, whose lines a launch of `shape` left in that order, and the seconds."""
         if shape.wide:  # one row with one line
             shape = self._shapes.fit(1, 1)
         feeds: dict[str, npt.NDArray[Any]] = {
-            name: filled(getattr(trial, name)[rows], shape.rows)
+            name: filled(getattr(inputs, name)[rows], shape.rows)
             for name in ("draft_ids", "verify_lengths", "temperature")
         }
-        block = trial.draft_ids.shape[1]
+        block = inputs.draft_ids.shape[1]
         feeds["uniforms"] = np.zeros((shape.rows, block + 1, 2), np.float32)
-        feeds["uniforms"][: len(rows), : trial.uniforms.shape[1]] = trial.uniforms[rows]
-        if (trial.temperature[rows] * trial.verify_lengths[rows]).any():
-            self._lay_out(trial.draft_logits, rows)
+        feeds["uniforms"][: len(rows), : inputs.uniforms.shape[1]] = inputs.uniforms[rows]
+        if (inputs.temperature[rows] * inputs.verify_lengths[rows]).any():
+            self._lay_out(inputs.draft_logits, rows)
         outputs, seconds = self._runner.run(shape, 0, feeds)
-        accepted, following = (outputs[name][: len(rows)].copy() for name in Verified._fields)
-        return Verified(accepted, following), seconds
+        accepted, following = (outputs[name][: len(rows)].copy() for name in Accepted._fields)
+        return Accepted(accepted, following), seconds
 
     def _lay_out(self, drafts: DraftLogits, rows: Ints) -> None:
         """Draft logits of those rows that have some."""

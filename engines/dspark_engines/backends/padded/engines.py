@@ -17,7 +17,7 @@ from dspark_engines.backends.padded.runner import NOTHING, Outputs, StepRunner
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
 from dspark_engines.backends.padded.slots import PaddedSlot, SlotPool
 from dspark_engines.backends.padded.splitting import Launch, long_rows, narrow_rows
-from dspark_engines.sampling.contract import DraftLogits, Trial, Verified
+from dspark_engines.sampling.contract import Accepted, AcceptInputs, DraftLogits
 
 LOGITS, DRAFT_LOGITS = frozenset({"logits"}), frozenset({"draft_logits"})
 
@@ -57,14 +57,14 @@ class PaddedVerifyEngine(_StepEngine, VerifyEngine):
 
     Rows longer than a block run on their own, up to a prefill chunk at a time.
 
-    With an `acceptor` it takes trials, and logits do not leave the device for them.
+    With an `acceptor` it accepts drafts on the device, and their logits do not leave it.
     """
 
     def __init__(self, runner: StepRunner, shapes: RoleShapes, acceptor: PaddedAcceptor | None = None) -> None:
         super().__init__(runner, shapes)
         self._acceptor = acceptor
 
-    def decides(self, sampling: bool) -> bool:
+    def accepts_on_device(self, sampling: bool) -> bool:
         return self._acceptor is not None and (self._acceptor.samples or not sampling)
 
     def step(
@@ -80,20 +80,20 @@ class PaddedVerifyEngine(_StepEngine, VerifyEngine):
             seconds += spent
         return VerifyOutput(logits.joined(), features.joined(), seconds)
 
-    def step_and_decide(
+    def step_and_accept(
         self,
         slots: Sequence[PaddedSlot],
         token_ids: Ints,
         row_lengths: Ints,
         used: Ints,
         logit_rows: Ints,
-        trial: Trial,
+        inputs: AcceptInputs,
     ) -> VerifyOutput:
-        assert self._acceptor is not None, "only engines that decide are asked to"
+        assert self._acceptor is not None, "only engines that accept on the device are asked to"
         launches, seconds = self._launches(slots, row_lengths, used), 0.0
-        features, count = _Pieces(launches), len(trial.verify_lengths)
-        verified = Verified(np.zeros(count, np.int64), np.zeros(count, np.int64))
-        first = np.cumsum(trial.verify_lengths + 1) - trial.verify_lengths - 1  # line of every row on trial
+        features, count = _Pieces(launches), len(inputs.verify_lengths)
+        accepted = Accepted(np.zeros(count, np.int64), np.zeros(count, np.int64))
+        first = np.cumsum(inputs.verify_lengths + 1) - inputs.verify_lengths - 1  # first line of every row
         for launch in launches:
             asked = np.flatnonzero(np.isin(logit_rows, launch.taken))
             outputs, spent = self._launch(launch, token_ids, logit_rows[asked], LOGITS)
@@ -101,10 +101,10 @@ class PaddedVerifyEngine(_StepEngine, VerifyEngine):
             seconds += spent
             rows = np.flatnonzero(np.isin(first, asked))
             if len(rows):
-                part, spent = self._acceptor.accept(launch.shape, trial, rows)
-                verified.accepted[rows], verified.next_ids[rows] = part
+                part, spent = self._acceptor.accept(launch.shape, inputs, rows)
+                accepted.accepted[rows], accepted.next_ids[rows] = part
                 seconds += spent
-        return VerifyOutput(np.empty((0, 0), np.float32), features.joined(), seconds, verified)
+        return VerifyOutput(np.empty((0, 0), np.float32), features.joined(), seconds, accepted)
 
     def _preload(self, shape: StepShape) -> None:
         super()._preload(shape)

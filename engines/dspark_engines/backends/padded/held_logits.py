@@ -1,4 +1,4 @@
-"""Draft logits that stay on the device between drafting and deciding, as the engines see them."""
+"""Draft logits that stay on the device between drafting and accepting, as the engines see them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LogitKeeper(Protocol):
         """Hold what the draft engine's last launch put out for these cache rows, until they are kept again."""
 
     def lay_out(self, places: Sequence[int]) -> None:
-        """Put those of these cache rows where the deciding engine reads, in this order."""
+        """Put those of these cache rows where the accept engine reads, in this order."""
 
     def upload(self, lines: Floats) -> None:
         """Put lines [n, g, V] of the host there, which no engine of ours has drafted."""

@@ -33,7 +33,7 @@ class StepShape:
 class RoleShapes:
     """All shapes of one engine, and the capacity of its caches. `block` is what a draft step adds to every row.
 
-    An engine that decides over drafts has no wide steps.
+    An accept engine has no wide steps.
     """
 
     narrow: tuple[StepShape, ...]

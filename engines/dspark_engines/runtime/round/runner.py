@@ -25,7 +25,7 @@ from dspark_engines.runtime.round.draft_health import LOG, MOST_BAD_BLOCKS, MOST
 from dspark_engines.runtime.round.draft_step import DraftRules, Drafts, draft_blocks
 from dspark_engines.runtime.round.selection import DraftSelection
 from dspark_engines.runtime.round.state import RequestState
-from dspark_engines.runtime.round.verify_step import Outcome, commit, decide, plan_rows, plan_trial, run_rows
+from dspark_engines.runtime.round.verify_step import Outcome, accept, commit, plan_accept, plan_rows, run_rows
 from dspark_engines.scheduler import Scheduler
 
 Gained = list[tuple[RequestState, list[int]]]
@@ -112,9 +112,9 @@ class RoundRunner:
         """The verifying half: schedule, run one step, accept."""
         lengths = self._schedule(states, drafts)
         rows = plan_rows(states, drafts, lengths, self._limits.prefill_chunk)
-        trial = plan_trial(rows, drafts, lengths)
-        output, features = run_rows(self._engines.verify, rows, trial)
-        outcomes = decide(rows, output, trial)
+        inputs = plan_accept(rows, drafts, lengths)
+        output, features = run_rows(self._engines.verify, rows, inputs)
+        outcomes = accept(rows, output, inputs)
         if self._selection is not None:
             for length, outcome in zip(lengths.tolist(), outcomes[: len(drafts)], strict=True):
                 self._selection.record(outcome.row.state, length, outcome.accepted)

@@ -15,8 +15,8 @@ from dspark_engines.errors import GenerationError
 from dspark_engines.runtime.result import first_stop
 from dspark_engines.runtime.round.draft_step import Drafts
 from dspark_engines.runtime.round.state import RequestState
-from dspark_engines.sampling import verify_trial, verify_uniforms
-from dspark_engines.sampling.contract import Trial
+from dspark_engines.sampling import accept_step, accept_uniforms
+from dspark_engines.sampling.contract import AcceptInputs
 from dspark_plugins.accept import BROKEN
 
 
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 def plan_rows(states: Sequence[RequestState], drafts: Drafts, lengths: Ints, prefill_budget: int) -> list[Row]:
-    """Rows in the order that `decide` expects: those with drafts, then all others.
+    """Rows in the order that `accept` expects: those with drafts, then all others.
 
     Prompts share `prefill_budget` tokens, first come first served, so that reading them stalls nobody for
     long; a prompt that gets none waits for the next round.
@@ -60,17 +60,19 @@ def plan_rows(states: Sequence[RequestState], drafts: Drafts, lengths: Ints, pre
     return rows
 
 
-def plan_trial(rows: Sequence[Row], drafts: Drafts, lengths: Ints) -> Trial:
-    """What decides over the rows with logits: drafts over as many tokens as `lengths` say, the others over none."""
+def plan_accept(rows: Sequence[Row], drafts: Drafts, lengths: Ints) -> AcceptInputs:
+    """Of the rows with logits: those with drafts verify as many tokens as `lengths` say, the others none."""
     ready = _ready(rows)
     ids = np.zeros((len(ready), drafts.draft_ids.shape[1]), np.int64)
-    on_trial = np.zeros(len(ready), np.int64)
-    ids[: len(drafts)], on_trial[: len(drafts)] = drafts.draft_ids, lengths
+    verify_lengths = np.zeros(len(ready), np.int64)
+    ids[: len(drafts)], verify_lengths[: len(drafts)] = drafts.draft_ids, lengths
     temperature = np.array([row.state.sampling.temperature for row in ready], np.float32)
-    return Trial(ids, drafts.draft_logits, on_trial, temperature, _uniforms(ready, max(lengths.tolist(), default=0)))
+    return AcceptInputs(
+        ids, drafts.draft_logits, verify_lengths, temperature, _uniforms(ready, max(lengths.tolist(), default=0))
+    )
 
 
-def run_rows(engine: VerifyEngine, rows: Sequence[Row], trial: Trial) -> tuple[VerifyOutput, list[Floats]]:
+def run_rows(engine: VerifyEngine, rows: Sequence[Row], inputs: AcceptInputs) -> tuple[VerifyOutput, list[Floats]]:
     """One step of the verify engine: its output, and every row's features (the engine's own memory)."""
     lengths = [len(row.tokens) for row in rows]
     ends = list(accumulate(lengths))
@@ -82,19 +84,19 @@ def run_rows(engine: VerifyEngine, rows: Sequence[Row], trial: Trial) -> tuple[V
         np.array([row.state.used for row in rows]),
         np.array(wanted, np.int64),
     )
-    decides = _can_decide(engine, _ready(rows))
-    output = engine.step_and_decide(*step, trial) if decides else engine.step(*step)
+    on_device = _accepts_on_device(engine, _ready(rows))
+    output = engine.step_and_accept(*step, inputs) if on_device else engine.step(*step)
     for row in rows:
         row.state.result.seconds.verify += output.seconds
     return output, [output.features[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
-def decide(rows: Sequence[Row], output: VerifyOutput, trial: Trial) -> list[Outcome]:
+def accept(rows: Sequence[Row], output: VerifyOutput, inputs: AcceptInputs) -> list[Outcome]:
     """Accept, reject, draw, unless the engine has: the outcome of every row, in order."""
-    verified = output.verified
-    if verified is None:
-        verified = verify_trial(output.logits, trial, [row.state.sampling for row in _ready(rows)])
-    found = zip(verified.accepted.tolist(), verified.next_ids.tolist(), strict=True)
+    accepted = output.accepted
+    if accepted is None:
+        accepted = accept_step(output.logits, inputs, [row.state.sampling for row in _ready(rows)])
+    found = zip(accepted.accepted.tolist(), accepted.next_ids.tolist(), strict=True)
     return [Outcome(row, *next(found)) if row.logits else Outcome(row, 0, None) for row in rows]
 
 
@@ -139,12 +141,12 @@ def _ready(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.logits]
 
 
-def _can_decide(engine: VerifyEngine, ready: Sequence[Row]) -> bool:
-    """Whether the engine decides over these rows; truncated distributions are the host's business."""
+def _accepts_on_device(engine: VerifyEngine, ready: Sequence[Row]) -> bool:
+    """Whether the engine accepts for these rows; truncated distributions are the host's business."""
     sampling = [row.state.sampling for row in ready]
     return (
         bool(ready)
-        and engine.decides(not all(params.greedy for params in sampling))
+        and engine.accepts_on_device(not all(params.greedy for params in sampling))
         and not any(params.truncates for params in sampling)
     )
 
@@ -158,4 +160,4 @@ def _uniforms(ready: Sequence[Row], longest: int) -> Floats:
         return np.zeros((len(ready), longest + 1, 2), np.float32)
     seeds = np.array([row.state.sampling.seed for row in ready], np.uint64)
     anchors = np.array([row.state.used + len(row.tokens) - row.logits for row in ready])
-    return verify_uniforms(seeds, anchors, longest)
+    return accept_uniforms(seeds, anchors, longest)

@@ -93,15 +93,15 @@ class _Verify(_Lane, VerifyEngine):
     role = "verify"
     _engine: VerifyEngine
 
-    def decides(self, sampling: bool) -> bool:
-        return self._engine.decides(sampling)
+    def accepts_on_device(self, sampling: bool) -> bool:
+        return self._engine.accepts_on_device(sampling)
 
     def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
         output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
         return output
 
-    def step_and_decide(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step_and_decide", *args, **kwargs)
+    def step_and_accept(self, *args: Any, **kwargs: Any) -> VerifyOutput:
+        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step_and_accept", *args, **kwargs)
         return output
 
 

@@ -14,7 +14,7 @@ class LogitStore:
     """The last draft logits of every cache row, [rows, g, V] float32; implements `LogitKeeper`.
 
     `source` is where the draft engine puts out its own, row by row, for the next step to overwrite; `table` is where
-    the deciding engine reads. Cohorts may keep their rows at the same time; only one lays out at a time.
+    the accept engine reads. Cohorts may keep their rows at the same time; only one lays out at a time.
     """
 
     def __init__(self, source: int, rows: int, block: tuple[int, ...]) -> None:

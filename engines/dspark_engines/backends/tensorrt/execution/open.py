@@ -73,8 +73,8 @@ class Loaded(NamedTuple):
 def assemble(trt: Any, loaded: Mapping[Role, Loaded]) -> Iterator[Engines]:
     """Both engines for the duration of a `with` block, all memory given back behind it.
 
-    The one that decides reads the target's logits where they are put out, and draft logits where they are laid out
-    for it. Without it, in bundles of before there was one, the host decides.
+    The accept engine reads the target's logits where they are put out, and draft logits where they are laid out
+    for it. Without it, in bundles of before there was one, the host accepts.
     """
     # These import the CUDA runtime, which a machine without a GPU may lack.
     from dspark_engines.backends.tensorrt.execution.logit_store import LogitStore

@@ -14,8 +14,8 @@ from dspark_engines import GenerationRequest, Runtime, RuntimeOptions
 from dspark_engines.backends import Engines, VerifyEngine
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import GenerationError
-from dspark_engines.sampling import SamplingParams, verify_rows
-from dspark_engines.sampling.contract import HeldLogits, Trial
+from dspark_engines.sampling import SamplingParams, accept_rows
+from dspark_engines.sampling.contract import AcceptInputs, HeldLogits
 from dspark_export.checks import check_identity, compare
 from dspark_plugins.accept import BROKEN
 from tests.backend.test_engines import build
@@ -71,11 +71,11 @@ def greedy(bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path) -> Iterator[Mach
         yield made
 
 
-def trial_of(feeds: Feeds) -> Trial:
+def inputs_of(feeds: Feeds) -> AcceptInputs:
     """Drafts of the rows that have some, and uniforms no further than anybody looks."""
     lengths = feeds["verify_lengths"]
     drafted = int(np.count_nonzero(lengths))
-    return Trial(
+    return AcceptInputs(
         feeds["draft_ids"],
         feeds["draft_logits"][:drafted],
         lengths,
@@ -101,15 +101,15 @@ def test_decisions_are_the_hosts(machine: Machine, temperatures: tuple[float, ..
         )
         ends = np.cumsum(counts)
         asked = np.concatenate([np.arange(end - length - 1, end) for end, length in zip(ends, lengths, strict=True)])
-        on_trial = [length for length in lengths if length >= 0]
-        feeds = random_case(len(on_trial), BLOCK, tiny.VOCAB, number, temperatures, on_trial)
+        verified = [length for length in lengths if length >= 0]
+        feeds = random_case(len(verified), BLOCK, tiny.VOCAB, number, temperatures, verified)
         expected = engine.step(*step, asked.astype(np.int64))
         logits, features = expected.logits.copy(), expected.features.copy()
-        feeds["draft_ids"] = near(feeds["draft_ids"], logits, on_trial, random)
-        actual = engine.step_and_decide(*step, asked.astype(np.int64), trial_of(feeds))
-        assert actual.verified is not None
-        host = verify_rows(logits, *trial_of(feeds))
-        assert assert_same({**feeds, "logits": logits}, actual.verified, host) == 0
+        feeds["draft_ids"] = near(feeds["draft_ids"], logits, verified, random)
+        actual = engine.step_and_accept(*step, asked.astype(np.int64), inputs_of(feeds))
+        assert actual.accepted is not None
+        host = accept_rows(logits, *inputs_of(feeds))
+        assert assert_same({**feeds, "logits": logits}, actual.accepted, host) == 0
         assert compare("target.features", actual.features, features).passed
         assert actual.logits.shape[0] == 0
         for row, count in zip(rows, counts, strict=True):
@@ -117,7 +117,7 @@ def test_decisions_are_the_hosts(machine: Machine, temperatures: tuple[float, ..
 
 
 def near(ids: np.ndarray, logits: np.ndarray, lengths: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """Half of the tokens on trial are the target's own choice, so that some stand."""
+    """Most drafts are the target's own choice, so that some stand."""
     result, line = ids.copy(), 0
     for row, length in enumerate(lengths):
         choices = logits[line : line + length].argmax(-1)
@@ -133,7 +133,7 @@ def test_logits_stay_on_the_device(machine: Machine) -> None:
     feeds = random_case(1, BLOCK, tiny.VOCAB, 1, (0.0,), [BLOCK])
     step = ([slot], np.arange(BLOCK + 1), np.array([BLOCK + 1]), np.array([0]), np.arange(BLOCK + 1))
     for _ in range(3):
-        engine.step_and_decide(*step, trial_of(feeds))
+        engine.step_and_accept(*step, inputs_of(feeds))
     assert (target._buffers.tensors["logits"].host.bytes == 0xFF).all()
     assert not {"logits", "draft_logits"} & set(acceptor._buffers.tensors)
     engine.step(*step)
@@ -154,16 +154,16 @@ def test_a_row_without_a_finite_logit_ends_its_request_alone(machine: Machine) -
     """The device says so with a token that is none."""
     good, bad = GenerationRequest(list(range(3, 23)), 8), GenerationRequest(list(range(40, 60)), 8)
     engine, expected = machine.engines.verify, generate(machine.bundle, machine.engines, [good])
-    decide = engine.step_and_decide
+    decide = engine.step_and_accept
 
     def spoiled(*args: Any, **kwargs: Any) -> Any:
         output = decide(*args, **kwargs)
-        assert output.verified is not None
-        output.verified.next_ids[1:] = BROKEN
+        assert output.accepted is not None
+        output.accepted.next_ids[1:] = BROKEN
         return output
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "step_and_decide", spoiled)
+        patch.setattr(engine, "step_and_accept", spoiled)
         with Runtime(machine.bundle, RuntimeOptions(pipeline="off"), engines=machine.engines) as runtime:
             first, second = runtime.submit(good), runtime.submit(bad)
             with pytest.raises(GenerationError, match="NaN or infinite at position 20"):
@@ -233,7 +233,7 @@ def test_speculation_changes_nothing(machine: Machine) -> None:
 
 def test_a_greedy_engine_leaves_sampled_requests_to_the_host(greedy: Machine) -> None:
     engine = greedy.engines.verify
-    assert (engine.decides(False), engine.decides(True)) == (True, False)
+    assert (engine.accepts_on_device(False), engine.accepts_on_device(True)) == (True, False)
     assert not {"draft_logits", "temperature", "uniforms"} & set(greedy.programs[2]._buffers.tensors)
     requests = [
         GenerationRequest([4, 5, 6], 8),
