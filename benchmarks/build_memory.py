@@ -21,9 +21,9 @@ import click
 import numpy as np
 
 from dspark_engines.backends import CompileOptions
+from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.backends.tensorrt.building import EngineRequest, build_engine
 from dspark_engines.backends.tensorrt.flavours import RTX
-from dspark_engines.backends.tensorrt.shapes import role_shapes
 from dspark_engines.bundle import Limits
 from dspark_export.checkpoints import ConfidenceSpec, DecoderShape, DrafterSpec, MarkovSpec, RopeSpec, Weights
 from dspark_export.checkpoints.expected import drafter_tensors

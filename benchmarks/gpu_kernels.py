@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_kernels.py [--rows 1 --rows 8 …] [--weights bf16] [--json]
 
-The Markov head of a block, and the verification of one: captured as CUDA graphs, replayed, the median of the replays.
+The Markov head of a block, and accepting one: captured as CUDA graphs, replayed, the median of the replays.
 Every graph goes over so many different inputs that they do not fit in the L2 cache. `torch` is the same in plain torch
 (see torch_baselines.py), `compiled` that through torch.compile; both captured too. `floor` is the bytes that must be
 read (W2 once a step; every line of logits once) over the bandwidth that a large copy reaches here. Before anything is
@@ -44,7 +44,7 @@ def main(rows: tuple[int, ...], weights: str, as_json: bool, with_compiled: bool
     """Time the kernels."""
     require_gpu()
     bench = Bench(weights, with_compiled, **sizes)
-    work = [(kind, count) for kind in ("draft, greedy", "draft, sampling", "verify") for count in rows]
+    work = [(kind, count) for kind in ("draft, greedy", "draft, sampling", "accept") for count in rows]
     shown = track(work, "timing", console=Console(stderr=True))
     lines = [line for kind, count in shown if (line := bench.line_that_fits(kind, count))]
     if not lines:
@@ -108,8 +108,8 @@ class Bench:
 
     def line(self, kind: str, rows: int) -> Line:
         """One row of the table; times in microseconds."""
-        if kind == "verify":
-            inputs, ours, theirs, read = self.verification(rows)
+        if kind == "accept":
+            inputs, ours, theirs, read = self.acceptance(rows)
         else:
             inputs, ours, theirs, read = self.drafting(rows, sampling=kind.endswith("sampling"))
         differ = sum(int((ours(each) != theirs(each)).flatten(1).any(1).sum()) for each in inputs)
@@ -136,17 +136,17 @@ class Bench:
         read = self.block * (self.w2.nbytes + 4 * rows * self.vocab)
         return self.sets(read, lambda: self.draft_inputs(rows, sampling)), ours, lambda i: draft(i, sampling)[0], read
 
-    def verification(self, rows: int) -> tuple[list[Any], Any, Any, int]:
+    def acceptance(self, rows: int) -> tuple[list[Any], Any, Any, int]:
         """Likewise; half of the rows sample."""
-        from dspark_plugins.verify.running import run_steps
-        from torch_baselines import verify
+        from dspark_plugins.accept.running import run_steps
+        from torch_baselines import accept
 
         def ours(inputs: Any) -> Any:
             return self.torch.stack(run_steps(inputs, self.empty, sampling=True), 1)
 
         read = 4 * rows * self.vocab * (2 * self.block + 1)
         inputs = self.sets(read, lambda: self.verify_inputs(rows))
-        return inputs, ours, lambda each: self.torch.stack(verify(each), 1), read
+        return inputs, ours, lambda each: self.torch.stack(accept(each), 1), read
 
     def draft_inputs(self, rows: int, sampling: bool) -> dict[str, Any]:
         heat = 1.0 if sampling else 0.0

@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from dspark_plugins.accept import steps as accept
 from dspark_plugins.markov_head import steps as markov
 from dspark_plugins.nodes import PluginNode
 from dspark_plugins.nodes.compiling import assemble, compile_node
 from dspark_plugins.nodes.node import WEIGHT
-from dspark_plugins.verify import steps as verify
 
 ARCHITECTURES = (80, 90, 100, 120)
-NODES = (*markov.NODES, *verify.NODES)
+NODES = (*markov.NODES, *accept.NODES)
 SHARED_LIMIT = 48 * 1024
 """Bytes; a launch gets more only after asking the driver, which TensorRT does not do for plugins."""
 

@@ -35,7 +35,7 @@ from dspark_engines.backends import (
     VerifyOutput,
     get_backend,
 )
-from dspark_engines.runtime import rounds
+from dspark_engines.runtime.round import runner as round_runner
 from dspark_engines.scheduler import FixedSpec, get_scheduler
 from dspark_export.commands.console import print_json
 from exit_code import exit_code
@@ -152,7 +152,7 @@ class Bench:
 
     def sample(self, rows: int, turn: int) -> Sample:
         """One run of `rows` requests."""
-        with clocked_decisions(self.clock):
+        with clocked_acceptance(self.clock):
             prefill, spec = self._rounds(rows, turn, speculate=True)
             _, plain = self._rounds(rows, turn, speculate=False)
         one, eight = self._steps(turn) if rows == 1 else (0.0, 0.0)
@@ -160,7 +160,7 @@ class Bench:
 
     def _rounds(self, rows: int, turn: int, *, speculate: bool) -> tuple[dict[str, float], dict[str, float]]:
         """Parts of the prefill, and of a round in the mean; "total" is everything."""
-        runner = rounds.RoundRunner(self.engines, self.bundle.manifest, get_scheduler(FixedSpec()))
+        runner = round_runner.RoundRunner(self.engines, self.bundle.manifest, get_scheduler(FixedSpec()))
         random, vocabulary = np.random.default_rng([turn, rows]), self.bundle.manifest.target.vocab_size
         room = self.bundle.manifest.limits.context_length
         states = [
@@ -220,15 +220,15 @@ class Clocked:
 
 
 @contextmanager
-def clocked_decisions(clock: Clock) -> Iterator[None]:
+def clocked_acceptance(clock: Clock) -> Iterator[None]:
     """Accepting and drawing counted as a part of its own, while the `with` block lasts."""
-    module: Any = rounds
-    decide = module.decide
-    module.decide = clock.around("deciding", decide)
+    module: Any = round_runner
+    accept = module.accept
+    module.accept = clock.around("accepting", accept)
     try:
         yield
     finally:
-        module.decide = decide
+        module.accept = accept
 
 
 def profiles(bundles: Sequence[Bundle], plan: Plan) -> list[dict[str, Any]]:

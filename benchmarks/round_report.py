@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dspark_export.commands.console import table_console
 
-PARTS = ("draft engine", "verify engine", "binding", "deciding")
+PARTS = ("draft engine", "verify engine", "binding", "accepting")
 ENGINES = ("draft engine", "verify engine")
 
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dspark_engines.scheduler import StepCost, get_scheduler, scheduler_names
+from dspark_engines.measured import StepCost
+from dspark_engines.scheduler import get_scheduler, scheduler_names
 
 ROWS = (1, 8, 64, 256)
 STEPS = 64

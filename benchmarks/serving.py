@@ -28,13 +28,13 @@ from rich.progress import track
 from closed_loop import Steady, drive
 from dspark_engines import Bundle, DsparkError, GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
-from dspark_engines.costs import Fingerprint, load_cost_table, take_fingerprint
-from dspark_engines.placement import EnginePool, load_placement, open_pool, resolve_engines
-from dspark_engines.runtime.pipeline import Cohorts, Pipeline, plan_cohorts
+from dspark_engines.measured import Fingerprint, load_cost_table, load_placement, resolve_engines, take_fingerprint
+from dspark_engines.runtime.serving.pipeline import Cohorts, Pipeline, plan_cohorts
+from dspark_engines.runtime.serving.pool import EnginePool, open_pool
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.options import backend_option
-from dspark_export.verification import read_prompts
+from dspark_export.prompts import read_prompts
 from exit_code import exit_code
 from serving_report import MODES, cells, check_figure, lines, table, verdicts, write_figure
 

@@ -28,8 +28,8 @@ def draft(inputs: Tensors, sampling: bool) -> tuple[torch.Tensor, torch.Tensor |
     return torch.stack(ids, 1), torch.stack(kept, 1) if kept else None
 
 
-def verify(inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-    """(accepted [R], next_ids [R]) of `dspark::Verify`, where every row has its whole block on trial."""
+def accept(inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """(accepted [R], next_ids [R]) of `dspark::Accept`, where every row has its whole block verified."""
     rows, block, vocab = inputs["draft_logits"].shape
     heat, hot = _heat(inputs["temperature"]), inputs["temperature"] > 0
     lines = inputs["logits"].view(rows, block + 1, vocab)

@@ -1,7 +1,7 @@
 """Making bundles."""
 
+from dspark_engines.progress import Reporter, Silent, Step
 from dspark_export.bundling.build import build_bundle, compile_bundle
 from dspark_export.bundling.plan import BuildPlan, Pair, open_pair
-from dspark_export.progress import Reporter, Silent, Step
 
 __all__ = ["BuildPlan", "Pair", "Reporter", "Silent", "Step", "build_bundle", "compile_bundle", "open_pair"]

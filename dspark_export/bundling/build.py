@@ -21,10 +21,10 @@ from dspark_engines.bundle import (
     replace_file,
 )
 from dspark_engines.errors import OutputError
+from dspark_engines.progress import Reporter
 from dspark_export.bundling.describe import describe_backend, describe_bundle, graph_bytes, record_tree
 from dspark_export.bundling.export import export_pair
 from dspark_export.bundling.plan import BuildPlan, open_pair
-from dspark_export.progress import Reporter
 
 
 def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:

@@ -26,10 +26,10 @@ from dspark_engines.bundle import (
     record_file,
     sha256_file,
 )
+from dspark_engines.progress import Step
 from dspark_export.bundling.plan import BuildPlan, Pair
-from dspark_export.progress import Step
 
-GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "verification")
+GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "accept")
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import onnx_ir as ir
 
 from dspark_engines.errors import CheckpointError, DsparkError
+from dspark_engines.progress import Reporter
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.graphs import (
+    build_accept_graph,
     build_drafter_graph,
     build_target_graph,
-    build_verification_graph,
     head_spec,
     save_graph,
 )
 from dspark_export.graphs.drafter import HEAD_WEIGHTS
 from dspark_export.graphs.writer import lazy
-from dspark_export.progress import Reporter
 from dspark_export.quantization import Int8Weight, Plans, plan_drafter, plan_target, quantize_graph
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
@@ -49,7 +49,7 @@ def _reading_weights() -> Iterator[None]:
 
 
 def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> None:
-    """target.onnx and drafter.onnx with their weights, verification.onnx without any.
+    """target.onnx and drafter.onnx with their weights, accept.onnx without any.
 
     Tables that the drafter lacks are shared, not copied.
     """
@@ -80,7 +80,7 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
         keep = kept(plan, "drafter", plans)
         quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
-    save_graph(build_verification_graph(target.vocab_size, drafter.block_size), folder / "verification.onnx")
+    save_graph(build_accept_graph(target.vocab_size, drafter.block_size), folder / "accept.onnx")
 
 
 def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:

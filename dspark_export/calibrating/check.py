@@ -13,14 +13,14 @@ from dspark_calibration.metrics import mean_ece
 from dspark_calibration.sts import confidences, rounds_needed
 from dspark_calibration.traces import load_rounds
 from dspark_engines.bundle import Bundle
-from dspark_engines.confidence import read_sts
 from dspark_engines.errors import DsparkError
+from dspark_engines.measured import read_sts
+from dspark_engines.progress import Reporter
 from dspark_export.calibrating.errors import user_errors
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.reporting import check_origin
 from dspark_export.calibrating.tracing import trace_prompts
-from dspark_export.progress import Reporter
-from dspark_export.verification import Prompt
+from dspark_export.prompts import Prompt
 
 
 class Drift(NamedTuple):

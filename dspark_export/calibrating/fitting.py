@@ -12,8 +12,8 @@ from dspark_calibration.metrics import interval, mean_ece, resample_prompts, spr
 from dspark_calibration.sts import Scaling, confidences, fit_scaling, fit_sts, rounds_needed
 from dspark_calibration.sts.file import EceInterval
 from dspark_calibration.traces import load_rounds, split_prompts
+from dspark_engines.progress import Reporter
 from dspark_export.calibrating.errors import user_errors
-from dspark_export.progress import Reporter
 
 Offsets = Literal["auto", "on", "off"]
 ENOUGH, BETTER = 0.01, 2.0 / 3.0

@@ -9,10 +9,9 @@ import numpy as np
 from dspark_calibration import Rounds
 from dspark_calibration.report import Cost, Load, Replayed, SweepPoint
 from dspark_calibration.sts import Scaling, confidences
-from dspark_engines.replay import Deployment, lay_out, plain_throughput, replay
-from dspark_engines.replay.streams import oracle
+from dspark_engines.arrays import Doubles
 from dspark_engines.scheduler import ThresholdSpec
-from dspark_engines.scheduler.arrays import Doubles
+from dspark_export.calibrating.replay import Deployment, lay_out, oracle, plain_throughput, replay
 
 THRESHOLDS = [0.0, *(round(0.05 * i, 2) for i in range(1, 20))]
 CASES = (

@@ -13,7 +13,7 @@ from dspark_engines.errors import BundleError, DsparkError
 from dspark_engines.runtime import GenerationRequest
 from dspark_engines.sampling import SamplingParams
 from dspark_engines.sampling.params import SEEDS
-from dspark_export.verification import Prompt, encode_prompts
+from dspark_export.prompts import Prompt, encode_prompts
 
 SEED_STEP = 0x9E3779B97F4A7C15
 """Prompts get seeds far apart, by their place in the whole set: the same in every shard."""

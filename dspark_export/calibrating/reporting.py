@@ -15,15 +15,14 @@ from dspark_calibration.report.measure import Validation
 from dspark_calibration.sts import fit_positions
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle, FileRecord, engine_identity
-from dspark_engines.confidence import read_sts
-from dspark_engines.costs import COST_TABLE, CostTable, is_flat, take_fingerprint
 from dspark_engines.errors import BundleError
-from dspark_engines.replay import Deployment as Machine
+from dspark_engines.measured import COST_TABLE, CostTable, is_flat, read_sts, take_fingerprint
+from dspark_engines.progress import Reporter
 from dspark_export.calibrating.errors import user_errors
 from dspark_export.calibrating.fitting import Halves, load_halves
 from dspark_export.calibrating.loads import cost_rows, replay_loads, sources_of_confidence, sweep_thresholds
+from dspark_export.calibrating.replay import Deployment as Machine
 from dspark_export.calibrating.verdict import caveats, verdict
-from dspark_export.progress import Reporter
 
 TRACES = "calibration/traces"
 RESAMPLES = 200

@@ -11,17 +11,17 @@ from dspark_calibration import StsCalibration, TraceStore
 from dspark_calibration.report import Report
 from dspark_calibration.traces import merge_traces
 from dspark_engines.bundle import Bundle, check_folder, engine_identity
-from dspark_engines.confidence import STS, save_sts
 from dspark_engines.errors import BundleError
-from dspark_engines.replay import Deployment
+from dspark_engines.measured import STS, save_sts
+from dspark_engines.progress import Reporter
 from dspark_export.calibrating.errors import unwritable, user_errors
 from dspark_export.calibrating.fitting import FitPlan, fit, load_halves
 from dspark_export.calibrating.plan import TracePlan
+from dspark_export.calibrating.replay import Deployment
 from dspark_export.calibrating.reporting import TRACES, make_report, read_costs
 from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.calibrating.writing import write_interchange, write_report
-from dspark_export.progress import Reporter
-from dspark_export.verification import Prompt
+from dspark_export.prompts import Prompt
 
 
 @dataclass(frozen=True)

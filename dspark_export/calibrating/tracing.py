@@ -10,14 +10,15 @@ import numpy as np
 
 from dspark_calibration import PromptTrace, TraceHeader, TraceStore
 from dspark_engines import Bundle, GenerationRequest, Generator
-from dspark_engines.backends import Ints, get_backend
+from dspark_engines.arrays import Ints
+from dspark_engines.backends import get_backend
 from dspark_engines.errors import BackendError
-from dspark_engines.placement import resolve_engines
+from dspark_engines.measured import resolve_engines
+from dspark_engines.progress import Reporter
 from dspark_engines.runtime import Drafts, Outcome
 from dspark_export.calibrating.errors import unwritable, user_errors
 from dspark_export.calibrating.plan import Shard, TracePlan, requests, trace_header
-from dspark_export.progress import Reporter
-from dspark_export.verification import Prompt
+from dspark_export.prompts import Prompt
 
 
 class Recorder:

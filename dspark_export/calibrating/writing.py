@@ -12,8 +12,8 @@ from dspark_calibration.interchange import sglang_cost_table, sglang_temperature
 from dspark_calibration.report import Report
 from dspark_calibration.report.page import render
 from dspark_engines.bundle import Bundle, write_file
-from dspark_engines.replay import Deployment
-from dspark_engines.scheduler import StepCost
+from dspark_engines.measured import StepCost
+from dspark_export.calibrating.replay import Deployment
 
 REPORT_JSON, REPORT_HTML = "calibration/report.json", "calibration/report.html"
 INTERCHANGE = "calibration/interchange"

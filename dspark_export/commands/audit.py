@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dspark_engines import Bundle, RuntimeOptions
+from dspark_engines.progress import Reporter, Step
 from dspark_engines.scheduler import scheduler_names
 from dspark_engines.text import TextCodec
-from dspark_export.progress import Reporter, Step
-from dspark_export.verification.audit import AuditResult, run_audit
-from dspark_export.verification.sampling import Homogeneity, compare_sampling
+from dspark_export.checks.audit import AuditResult, run_audit
+from dspark_export.checks.sampling import Homogeneity, compare_sampling
 
 ROUNDS, SEEDS, PROMPT = 1_000_000, 2_000, "The weather today"
 

@@ -11,6 +11,7 @@ from dspark_calibration.report.page import require
 from dspark_engines import open_bundle
 from dspark_engines.backends import CompileOptions, EngineOptions
 from dspark_engines.bundle import Limits, Manifest
+from dspark_engines.progress import Reporter
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
@@ -24,8 +25,7 @@ from dspark_export.commands.options import (
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.profile import profile_bundle, standard_plan
 from dspark_export.commands.recipe import recipe_option
-from dspark_export.progress import Reporter
-from dspark_export.verification import Prompt, read_prompt_set
+from dspark_export.prompts import Prompt, read_prompt_set
 
 
 def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
-from dspark_export.verification import Prompt, read_prompt_set
+from dspark_export.prompts import Prompt, read_prompt_set
 
 DRIFTED = 1
 

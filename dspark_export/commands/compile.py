@@ -22,7 +22,7 @@ from dspark_export.commands.options import (
 )
 
 if TYPE_CHECKING:  # it needs an extra of its own
-    from dspark_export.verification.backends import BackendReport
+    from dspark_export.checks.backends import BackendReport
 
 FAILED = 1
 COMPILING = (
@@ -78,7 +78,7 @@ def _only_comparing(context: click.Context) -> None:
 
 
 def _compare(path: Path, names: list[str], as_json: bool) -> int:
-    from dspark_export.verification.backends import compare_backends
+    from dspark_export.checks.backends import compare_backends
 
     bundle = open_bundle(path)
     with reporting() as reporter:

@@ -29,7 +29,7 @@ class ProgressReporter:
         self._current: Any = None
 
     def step(self, title: str) -> Any:
-        """Begin a step; see `dspark_export.progress`."""
+        """Begin a step; see `dspark_engines.progress`."""
         self.finish()
         task = self._current = self._progress.add_task(title, total=None)
 

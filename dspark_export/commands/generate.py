@@ -15,8 +15,8 @@ from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import check_file_place
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime import Failed, Finished, RunStatistics, Tokens, check_request, run_statistics
-from dspark_engines.runtime.pipeline import Pipeline
-from dspark_engines.runtime.timeline import ENGINES
+from dspark_engines.runtime.serving.pipeline import Pipeline
+from dspark_engines.runtime.serving.timeline import ENGINES
 from dspark_engines.text import TextCodec
 from dspark_engines.text_file import SURROGATE, decode_text, read_text
 from dspark_export.commands.batch import Answer, Defaults, read_requests, results, submit_lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from dspark_engines.placement import Arrangement, Placement
+from dspark_engines.measured import Arrangement, Placement
 
 TITLE = "a drafting and a plain round under every arrangement, ms (quartiles)"
 

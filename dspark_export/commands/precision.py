@@ -11,14 +11,14 @@ from rich.table import Table
 
 from dspark_engines import Bundle
 from dspark_engines.backends import EngineOptions
+from dspark_export.checks.origin import check_hashes, find_origin
+from dspark_export.checks.tolerances import LARGEST_KL, LEAST_TOP1
 from dspark_export.commands.console import print_json, reporting, table_console
-from dspark_export.verification.origin import check_hashes, find_origin
-from dspark_export.verification.tolerances import LARGEST_KL, LEAST_TOP1
 
 if TYPE_CHECKING:
-    from dspark_export.quantization.divergence import Divergence
-    from dspark_export.quantization.layer_errors import LayerError
-    from dspark_export.quantization.report import PrecisionReport
+    from dspark_export.checks.precision.divergence import Divergence
+    from dspark_export.checks.precision.layer_errors import LayerError
+    from dspark_export.checks.precision.report import PrecisionReport
 
 FAILED = 1
 
@@ -32,7 +32,7 @@ def run(
     as_json: bool,
 ) -> int:
     """Measure, print, and say whether the limits hold: the exit code. `origin` is --target and --drafter."""
-    from dspark_export.quantization.report import PrecisionPlan, precision_report  # needs the extra [export]
+    from dspark_export.checks.precision.report import PrecisionPlan, precision_report
 
     with reporting() as reporter:
         check_hashes(bundle, reporter.step("hashes"))

@@ -13,23 +13,25 @@ from rich.table import Table
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import check_folder
-from dspark_engines.costs import (
+from dspark_engines.measured import (
     COST_TABLE,
+    Arrangement,
     BreakEven,
     CostTable,
     Noise,
+    Placement,
     break_even,
     is_flat,
     noise_of,
     save_cost_table,
+    save_placement,
     take_fingerprint,
 )
-from dspark_engines.placement import Arrangement, Placement, save_placement
 from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
+from dspark_engines.progress import Reporter
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.placement import placement_line, placement_table
-from dspark_export.progress import Reporter
 
 CONTEXTS = (64, 512, 1536)
 PLACEMENT_CONTEXT = 256

@@ -11,8 +11,8 @@ from dspark_calibration.report import Report
 from dspark_calibration.report.page import render_comparison, require
 from dspark_engines import open_bundle
 from dspark_engines.bundle import check_file_place, write_file
-from dspark_engines.confidence import read_sts
 from dspark_engines.errors import BundleError, DsparkError
+from dspark_engines.measured import read_sts
 from dspark_export.calibrating.reporting import TRACES
 from dspark_export.calibrating.run import write_reports
 from dspark_export.calibrating.writing import REPORT_JSON

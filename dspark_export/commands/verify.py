@@ -11,27 +11,20 @@ import click
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.errors import CheckpointError
-from dspark_engines.placement import resolve_engines
-from dspark_engines.runtime.draft_health import failure_text
+from dspark_engines.measured import resolve_engines
+from dspark_engines.progress import Reporter
+from dspark_engines.runtime.round.draft_health import failure_text
+from dspark_export.checks import Comparison, IdentityReport, check_identity, compare_engines
+from dspark_export.checks.acceptance import measure_acceptance
+from dspark_export.checks.origin import check_hashes, check_origin
+from dspark_export.checks.verdict import judge
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.precision import run as run_precision
 from dspark_export.commands.verify_output import Verified
-from dspark_export.progress import Reporter
-from dspark_export.verification import (
-    Comparison,
-    IdentityReport,
-    built_in_prompts,
-    check_identity,
-    compare_engines,
-    encode_prompts,
-    read_prompt_set,
-)
-from dspark_export.verification.acceptance import measure_acceptance
-from dspark_export.verification.origin import check_hashes, check_origin
-from dspark_export.verification.verdict import judge
+from dspark_export.prompts import built_in_prompts, encode_prompts, read_prompt_set
 
 
 @click.command("verify")

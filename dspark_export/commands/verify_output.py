@@ -11,11 +11,11 @@ from rich.table import Table
 
 from dspark_calibration import accepted_length
 from dspark_engines import Bundle
+from dspark_export.checks import Comparison, IdentityReport
+from dspark_export.checks.acceptance import Acceptance
+from dspark_export.checks.verdict import Verdict
 from dspark_export.commands.audit import Audit
 from dspark_export.commands.console import table_console
-from dspark_export.verification import Comparison, IdentityReport
-from dspark_export.verification.acceptance import Acceptance
-from dspark_export.verification.verdict import Verdict
 
 LAST_LINE = {"passed": "the bundle holds", "failed": "the bundle does NOT hold", "inconclusive": "INCONCLUSIVE"}
 

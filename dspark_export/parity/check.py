@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dspark_engines.arrays import Floats
 from dspark_engines.bundle import Bundle
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint
+from dspark_export.checks import Comparison, compare
 from dspark_export.parity.drafter import DrafterModule
 from dspark_export.parity.heads import draft_greedy
 from dspark_export.parity.target import TargetModule
 from dspark_export.reference_graph import ReferenceGraph
-from dspark_export.verification import Comparison, compare
 
 TOKENS, CHUNKS = 48, (0.4, 0.85)  # a sequence, and where its steps are cut
-Floats = npt.NDArray[np.float32]
 
 
 def compare_with_torch(

@@ -14,10 +14,11 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
+from dspark_engines.arrays import Floats
 from dspark_export.quantization.layers import LinearLayer, linear_layers, load_weight
 from dspark_export.quantization.planning import LayerPlan
 from dspark_export.quantization.rotation import Rotations, rotated_back
-from dspark_export.quantization.weights import Floats, Int8Weight, Load, int8_weight, lazy_tensor
+from dspark_export.quantization.weights import Int8Weight, Load, int8_weight, lazy_tensor
 from dspark_plugins.domain import DOMAIN
 from dspark_plugins.int8_linear.function import (
     call_int8_linear,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from dspark_engines.arrays import Floats
 from dspark_export.quantization.rotation import MATRIX
-from dspark_export.quantization.weights import Floats
 from dspark_plugins.domain import DOMAIN
 from dspark_plugins.int8_linear import INT8_LINEAR, QUANTIZE_ROWS
 from dspark_plugins.int8_linear.function import op_name

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from dspark_export.quantization.weights import Floats, check_weight
+from dspark_engines.arrays import Floats
+from dspark_export.quantization.weights import check_weight
 
 FLOAT_LAYERS = ("fc.weight",)
 """Its input spikes (target features reach 2e4) and everything drafted follows from it: float32 always."""

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from dspark_engines.arrays import Floats
 from dspark_export.graphs import save_graph
 from dspark_export.quantization.layers import LinearLayer, linear_layers
 from dspark_export.quantization.rotation import block_size, rotated
-from dspark_export.quantization.weights import Floats
 from dspark_export.reference_graph import ReferenceGraph
 from dspark_plugins.int8_linear import ZERO_POINT
 from dspark_plugins.int8_linear.reference import quantize_rows

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from dspark_export.quantization.weights import Floats
+from dspark_engines.arrays import Floats
 
 BLOCKS = (32, 16)
 """Sizes of the blocks, the largest that divides a width being taken. Larger ones spread more, but from 64 on the

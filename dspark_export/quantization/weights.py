@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from dspark_engines.arrays import Floats
 from dspark_engines.errors import CheckpointError
 from dspark_plugins.int8_linear.reference import column_scales, quantize_columns
 
-Floats = npt.NDArray[np.float32]
 Load = Callable[[], Floats]
 
 

@@ -21,8 +21,8 @@ from dspark_engines.backends.onnxruntime.compile import compile_graph
 from dspark_engines.backends.onnxruntime.program import OrtProgram, OrtSlot
 from dspark_engines.errors import BackendError
 from dspark_export.checkpoints import RopeSpec
+from dspark_export.checks import compare
 from dspark_export.graphs.rope import rope_tables
-from dspark_export.verification import compare
 from dspark_plugins.attention import INPUTS, OUTPUTS, AttentionSpec
 from dspark_plugins.attention.function import attention_function
 from dspark_plugins.attention.reference import block_attention, cached_attention

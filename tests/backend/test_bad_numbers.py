@@ -14,7 +14,7 @@ from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.errors import GenerationError
 from dspark_engines.runtime import run_statistics
-from dspark_engines.runtime.draft_health import MOST_BAD_BLOCKS
+from dspark_engines.runtime.round.draft_health import MOST_BAD_BLOCKS
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from tests.support.spoiled import Spoil, SpoiledDraft, SpoiledVerify
 

@@ -15,8 +15,8 @@ from dspark_calibration.report import Report
 from dspark_calibration.traces import load_rounds
 from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions
-from dspark_engines.confidence import STS, load_confidence
-from dspark_engines.runtime.drafting import prefix_survival
+from dspark_engines.measured import STS, load_confidence
+from dspark_engines.runtime.round.draft_step import prefix_survival
 from dspark_engines.scheduler import ThresholdSpec
 from dspark_export.calibrating import tracing
 from tests.support import calibrated

@@ -13,9 +13,8 @@ import pytest
 from dspark_engines import Runtime, RuntimeOptions
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
-from dspark_engines.costs import (
+from dspark_engines.measured import (
     COST_TABLE,
-    CostsInCompany,
     CostTable,
     Noise,
     Timing,
@@ -28,6 +27,7 @@ from dspark_engines.costs import (
 )
 from dspark_engines.profiling import ProfilePlan, measure
 from dspark_engines.profiling.measure import token_counts
+from dspark_engines.runtime.serving.costs import CostsInCompany
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 

@@ -12,8 +12,8 @@ import pytest
 from dspark_engines.backends import Engines
 from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.onnxruntime_cuda.lowering import MASK, lower_for_cuda
-from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
-from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
+from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Role
 from tests.backend.test_engines import build, draft, verify
 from tests.support import tiny
@@ -49,7 +49,7 @@ def rounded_engines(bundle: Bundle, folder: Path, precision: EnginePrecision) ->
     limits, block = bundle.manifest.limits, bundle.manifest.drafter.block_size
     runners = [OrtRunner(lowered(bundle, role, precision), folder, limits.slots) for role, _ in SOURCES]
     shapes = [role_shapes(role, limits, block) for role, _ in SOURCES]
-    return Engines(TrtVerifyEngine(runners[0], shapes[0]), TrtDraftEngine(runners[1], shapes[1]))
+    return Engines(PaddedVerifyEngine(runners[0], shapes[0]), PaddedDraftEngine(runners[1], shapes[1]))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -13,7 +13,7 @@ from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.errors import BackendError
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from dspark_export.verification import compare, compare_engines
+from dspark_export.checks import compare, compare_engines
 from tests.support import tiny
 
 CONTEXT = 48
@@ -77,8 +77,8 @@ def test_engines_compute_what_the_graphs_say(architecture: str, kind: str, conte
         "drafter.draft_ids",
         "drafter.draft_logits",
         "drafter.confidence_logits",
-        "verification.accepted",
-        "verification.next_ids",
+        "accept.accepted",
+        "accept.next_ids",
     }
     assert all(result.passed for result in results), results
 

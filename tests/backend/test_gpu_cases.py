@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dspark_plugins.accept.reference import AcceptResult, accept
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
-from dspark_plugins.verify.reference import VerifyResult, verify
 from tests.gpu import test_kernels as on_gpu
 from tests.support.markov_cases import NEAR, off_the_edge
 
-VERIFICATIONS = [(1, 1, 5), (8, 7, on_gpu.VERIFY_TILE + 1), (40, 16, 5000)]
+VERIFICATIONS = [(1, 1, 5), (8, 7, on_gpu.ACCEPT_TILE + 1), (40, 16, 5000)]
 
 
 class Oracle:
@@ -23,7 +23,7 @@ class Oracle:
         self.wrong = wrong
 
     def call(self, function: str, *arguments: Any) -> Any:
-        return self.markov(*arguments) if function.endswith(":markov") else self.verification(*arguments)
+        return self.markov(*arguments) if function.endswith(":markov") else self.accept(*arguments)
 
     def markov(self, head: MarkovHeadSpec, arrays: dict[str, np.ndarray], sampling: bool, _: str) -> MarkovHeadResult:
         weights = {name: arrays[name] for name in head.inputs()[5:]}
@@ -31,8 +31,8 @@ class Oracle:
         result.draft_ids[-1, -1] += self.wrong
         return result
 
-    def verification(self, feeds: dict[str, np.ndarray], sampling: bool) -> VerifyResult:
-        result = verify(**feeds)
+    def accept(self, feeds: dict[str, np.ndarray], sampling: bool) -> AcceptResult:
+        result = accept(**feeds)
         result.next_ids[-1] += self.wrong
         return result
 
@@ -46,7 +46,7 @@ def test_drafting_cases_can_pass(kind: str) -> None:
 
 
 @pytest.mark.parametrize("sizes", VERIFICATIONS)
-def test_verification_cases_can_pass(sizes: tuple[int, int, int]) -> None:
+def test_accept_cases_can_pass(sizes: tuple[int, int, int]) -> None:
     gpu: Any = Oracle()
     on_gpu.test_verifies(gpu, *sizes)
 

@@ -17,9 +17,9 @@ from dspark_export.bundling import Silent
 from dspark_export.bundling.export import export_graphs
 from dspark_export.bundling.plan import BuildPlan, Pair, open_pair
 from dspark_export.checkpoints import DrafterSpec, RopeSpec, TargetSpec
+from dspark_export.checks import compare
 from dspark_export.graphs.rope import inverse_frequencies, rope_tables
 from dspark_export.reference_graph import ReferenceGraph
-from dspark_export.verification import compare
 from tests.support import tiny
 
 torch = pytest.importorskip("torch")

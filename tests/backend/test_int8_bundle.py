@@ -16,7 +16,7 @@ from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits
 from dspark_engines.errors import CheckpointError
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from dspark_export.verification import compare_engines
+from dspark_export.checks import compare_engines
 from tests.support import tiny
 
 LIMITS, ONE = Limits(context_length=96, prefill_chunk=16, slots=8), EngineOptions(threads=1)

@@ -11,11 +11,11 @@ import pytest
 
 from dspark_engines import Bundle
 from dspark_engines.backends import EngineOptions, get_backend
+from dspark_export.checks import compare_engines
+from dspark_export.checks.precision.layer_errors import LayerError, layer_errors
 from dspark_export.quantization import LayerPlan, planning
-from dspark_export.quantization.layer_errors import LayerError, layer_errors
 from dspark_export.quantization.layers import LinearLayer
 from dspark_export.quantization.rotation import BLOCKS, block_size, hadamard, rotated, rotated_back
-from dspark_export.verification import compare_engines
 from tests.support import tiny
 from tests.support.precision import ONE, Pair, build
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dspark_plugins.accept.reference import accept
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.reference import markov_head
-from dspark_plugins.verify.reference import verify
-from tests.support import verify_cases
+from tests.support import accept_cases
+from tests.support.accept_cases import random_case
 from tests.support.markov_cases import feeds_for, off_the_edges, tamed, weights_for
-from tests.support.verify_cases import random_case
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -39,8 +39,8 @@ def test_torch_baselines_equal_the_oracles(monkeypatch: pytest.MonkeyPatch) -> N
         if logits is not None:
             np.testing.assert_allclose(logits.numpy(), expected.draft_logits, atol=2e-5)
     feeds = random_case(6, 4, 300, 2, (0.0, 0.8, 1.0), lengths=[4] * 6)
-    accepted, following = torch_baselines.verify({name: torch.from_numpy(array) for name, array in feeds.items()})
-    assert verify_cases.assert_same(feeds, (accepted.numpy(), following.numpy()), verify(**feeds)) == 0
+    accepted, following = torch_baselines.accept({name: torch.from_numpy(array) for name, array in feeds.items()})
+    assert accept_cases.assert_same(feeds, (accepted.numpy(), following.numpy()), accept(**feeds)) == 0
 
 
 def test_without_a_gpu_it_says_so() -> None:

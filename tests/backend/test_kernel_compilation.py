@@ -15,7 +15,7 @@ from tests.support.triton_worker import Worker, WorkerError
 ARCHITECTURES = (80, 90, 100, 120)
 OPS = (
     *("MarkovMixGated", "MarkovMixRnn", "MarkovScoresGreedy", "MarkovScores", "MarkovPickGreedy", "MarkovPick"),
-    *("VerifyScan", "VerifyAccept", "VerifyWeigh", "VerifyDraw", "VerifyScanGreedy", "VerifyAcceptGreedy"),
+    *("AcceptScan", "AcceptPrefix", "AcceptWeigh", "AcceptDraw", "AcceptScanGreedy", "AcceptPrefixGreedy"),
 )
 REGISTERS = 255
 """What a thread can have; with none spilled, more cannot be."""

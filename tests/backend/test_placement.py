@@ -13,8 +13,8 @@ import pytest
 from dspark_engines import GenerationRequest, Generator, Runtime, RuntimeOptions
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
-from dspark_engines.costs import COST_TABLE, take_fingerprint
-from dspark_engines.placement import (
+from dspark_engines.measured import (
+    COST_TABLE,
     PLACEMENT,
     Arrangement,
     Placement,
@@ -22,6 +22,7 @@ from dspark_engines.placement import (
     load_placement,
     resolve_engines,
     save_placement,
+    take_fingerprint,
 )
 from dspark_engines.profiling import PlacementPlan, place
 from dspark_engines.profiling.placing import choose_pairs

@@ -11,19 +11,19 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends.onnxruntime.library import onnxruntime
-from dspark_export.graphs import build_verification_graph
-from dspark_export.verification import compare
+from dspark_export.checks import compare
+from dspark_export.graphs import build_accept_graph
+from dspark_plugins.accept import BROKEN
+from dspark_plugins.accept.lowering import lower_accept_nodes
+from dspark_plugins.accept.reference import accept
+from dspark_plugins.accept.steps import TILE as ACCEPT_TILE
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.lowering import lower_markov_heads
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head
 from dspark_plugins.markov_head.steps import TILE as MARKOV_TILE
-from dspark_plugins.verify import BROKEN
-from dspark_plugins.verify.lowering import lower_verifications
-from dspark_plugins.verify.reference import verify
-from dspark_plugins.verify.steps import TILE as VERIFY_TILE
-from tests.support import one_node, verify_cases
+from tests.support import accept_cases, one_node
+from tests.support.accept_cases import LAST, ZERO, random_case
 from tests.support.markov_cases import assert_same, feeds_for, off_the_edges, one_head_model, tamed, weights_for
-from tests.support.verify_cases import LAST, ZERO, random_case
 
 KINDS = ("vanilla", "gated", "rnn")
 CAPABILITY = 90
@@ -96,21 +96,21 @@ def test_ties_and_impossible_tokens(kind: str) -> None:
 
 
 @cache
-def verify_session(block: int, vocab: int, sampling: bool) -> onnxruntime.InferenceSession:
-    model = build_verification_graph(vocab, block)
-    assert lower_verifications(model, CAPABILITY, sampling) == 1
+def accept_session(block: int, vocab: int, sampling: bool) -> onnxruntime.InferenceSession:
+    model = build_accept_graph(vocab, block)
+    assert lower_accept_nodes(model, CAPABILITY, sampling) == 1
     return one_node.session(model)
 
 
-@pytest.mark.parametrize(("block", "vocab"), [(1, 3), (2, VERIFY_TILE - 1), (7, VERIFY_TILE), (2, 2 * VERIFY_TILE + 1)])
+@pytest.mark.parametrize(("block", "vocab"), [(1, 3), (2, ACCEPT_TILE - 1), (7, ACCEPT_TILE), (2, 2 * ACCEPT_TILE + 1)])
 def test_a_chain_verifies_as_the_oracle_does(block: int, vocab: int) -> None:
     for rows, seed in ((1, 0), (2, 1), (5, 2), (8, 3)):
         for temperatures in ((0.0, 0.3, 1.0, 1.7), (0.0,)):
             feeds = random_case(rows, block, vocab, seed, temperatures)
-            expected = verify(**feeds)
+            expected = accept(**feeds)
             for sampling in {True, max(temperatures) > 0}:
-                result = run(verify_session(block, vocab, sampling), feeds)
-                assert verify_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), expected) == 0
+                result = run(accept_session(block, vocab, sampling), feeds)
+                assert accept_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), expected) == 0
 
 
 @pytest.mark.parametrize("uniform", [ZERO, LAST])
@@ -119,19 +119,19 @@ def test_a_chain_draws_from_the_ends(uniform: float) -> None:
     feeds = random_case(4, 2, 100, 5, (1.0,), lengths=[2, 1, 2, 0])
     feeds["logits"][:, :7], feeds["logits"][:, 90:] = -np.inf, -np.inf
     feeds["uniforms"][..., 1] = uniform
-    result = run(verify_session(2, 100, True), feeds)
-    assert verify_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), verify(**feeds)) == 0
+    result = run(accept_session(2, 100, True), feeds)
+    assert accept_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), accept(**feeds)) == 0
 
 
 def test_a_chain_gives_no_token_for_a_line_without_a_finite_maximum() -> None:
     endings = set()
     for seed in range(20):
-        feeds = verify_cases.spoiled_case(5, 2, VERIFY_TILE + 5, seed)
+        feeds = accept_cases.spoiled_case(5, 2, ACCEPT_TILE + 5, seed)
         for sampling in (True, False):
             if not sampling:
                 feeds["temperature"][:] = 0
-            result = run(verify_session(2, VERIFY_TILE + 5, sampling), feeds)
-            assert verify_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), verify(**feeds)) == 0
+            result = run(accept_session(2, ACCEPT_TILE + 5, sampling), feeds)
+            assert accept_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), accept(**feeds)) == 0
             endings |= set(result["next_ids"].tolist())
     assert BROKEN in endings
     assert len(endings) > 2
@@ -181,10 +181,10 @@ def test_a_head_without_steps_stays() -> None:
 
 
 def test_unknown_sizes_are_refused() -> None:
-    model = build_verification_graph(50, 2)
+    model = build_accept_graph(50, 2)
     model.graph.inputs[0].shape = ir.Shape(["K", "V"])
     with pytest.raises(ValueError, match="vocabulary's size"):
-        lower_verifications(model, CAPABILITY, sampling=True)
+        lower_accept_nodes(model, CAPABILITY, sampling=True)
 
 
 @pytest.mark.parametrize("temperatures", [[0.0, 0.0], [0.0, 0.9]])

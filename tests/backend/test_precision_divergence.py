@@ -11,7 +11,7 @@ import pytest
 from dspark_engines import Bundle
 from dspark_engines.backends import get_backend
 from dspark_engines.errors import BackendError
-from dspark_export.quantization.divergence import measure_divergence
+from dspark_export.checks.precision.divergence import measure_divergence
 from tests.support.precision import ONE, TEXTS, diverge
 
 

@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from dspark_engines import Bundle
-from dspark_export.quantization.layer_errors import LayerError, layer_errors
-from dspark_export.quantization.report import worst_layers
+from dspark_export.checks.precision.layer_errors import LayerError, layer_errors
+from dspark_export.checks.precision.report import worst_layers
 from tests.support import tiny
 from tests.support.precision import TEXTS, Pair, build, diverge
 

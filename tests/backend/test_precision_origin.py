@@ -9,7 +9,7 @@ import pytest
 from dspark_engines import Bundle
 from dspark_engines.bundle import Manifest
 from dspark_engines.errors import CheckpointError
-from dspark_export.verification.origin import find_origin
+from dspark_export.checks.origin import find_origin
 from tests.support import tiny
 from tests.support.precision import Pair
 

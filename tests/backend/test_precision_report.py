@@ -11,10 +11,10 @@ import pytest
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.bundle import Limits
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from dspark_export.quantization import report as reports
-from dspark_export.quantization.divergence import Divergence
-from dspark_export.quantization.layer_errors import LayerError, layer_errors
-from dspark_export.quantization.report import PrecisionReport
+from dspark_export.checks.precision import report as reports
+from dspark_export.checks.precision.divergence import Divergence
+from dspark_export.checks.precision.layer_errors import LayerError, layer_errors
+from dspark_export.checks.precision.report import PrecisionReport
 from tests.support import tiny
 from tests.support.command_line import run
 from tests.support.precision import Pair
@@ -74,7 +74,7 @@ def test_the_command_needs_no_more_than_the_bundle(int8: Bundle, tiny_pair: Pair
 
 
 def test_the_command_names_layers_when_a_limit_is_missed(int8: Bundle, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("dspark_export.quantization.report.LARGEST_KL", 0.0)
+    monkeypatch.setattr("dspark_export.checks.precision.report.LARGEST_KL", 0.0)
     done = verify(capsys, int8, "--limit=1")
     assert done.code == 1
     assert "int8 does NOT hold" in done.out

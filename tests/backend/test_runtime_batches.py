@@ -15,11 +15,11 @@ import pytest
 from dspark_engines import DsparkError, GenerationRequest, Generator, Runtime, RuntimeOptions, SamplingParams
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle, Limits, open_bundle
-from dspark_engines.costs import save_cost_table
 from dspark_engines.errors import RequestError
+from dspark_engines.measured import save_cost_table
 from dspark_engines.runtime import Finished, Tokens, run_statistics
-from dspark_engines.runtime.pipeline import plan_cohorts
-from dspark_engines.runtime.runtime import Speculation
+from dspark_engines.runtime.serving.pipeline import plan_cohorts
+from dspark_engines.runtime.serving.runtime import Speculation
 from dspark_engines.scheduler import scheduler_names
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from tests.support.costs import made_up_costs

@@ -13,7 +13,7 @@ from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, SamplingP
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Limits, open_bundle
 from dspark_engines.runtime import RequestStream
-from dspark_engines.runtime.state import RequestState
+from dspark_engines.runtime.round.state import RequestState
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from tests.backend.test_runtime_stress import resident_bytes
 

@@ -12,13 +12,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from dspark_engines.backends import CompileOptions
+from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.backends.tensorrt.building import EngineRequest, build_engine
 from dspark_engines.backends.tensorrt.building.disk import disk_bytes
 from dspark_engines.backends.tensorrt.building.memory import available_bytes, check_memory
 from dspark_engines.backends.tensorrt.building.network import parse_network
 from dspark_engines.backends.tensorrt.flavours import RTX, capabilities
 from dspark_engines.backends.tensorrt.logger import make_logger
-from dspark_engines.backends.tensorrt.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Role, open_bundle
 from dspark_engines.errors import BackendError
 from dspark_export.bundling import Pair, Silent, compile_bundle

@@ -13,7 +13,7 @@ import pytest
 
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
-from dspark_export.verification import compare, compare_engines
+from dspark_export.checks import compare, compare_engines
 from tests.backend.test_engines import build, draft, verify
 from tests.support import tiny
 from tests.support.simulated_gpu import Code, SimulatedCuda
@@ -121,12 +121,13 @@ def test_everything_is_given_back(bundle: Bundle, cuda: SimulatedCuda, tmp_path:
 
 def test_execution_needs_no_exporter(monkeypatch: pytest.MonkeyPatch, cuda: SimulatedCuda) -> None:
     """A production host has neither onnx nor torch."""
-    prefix = "dspark_engines.backends.tensorrt."
-    for name in [name for name in sys.modules if name.startswith(prefix)]:
+    prefix = "dspark_engines.backends."
+    ours = (f"{prefix}tensorrt.", f"{prefix}padded.")
+    for name in [name for name in sys.modules if name.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("onnx", "onnx_ir", "onnxscript", "torch", "polygraphy"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("backend", "execution.engines", "execution.program", "execution.loading"):
+    for name in ("tensorrt.backend", "padded.engines", "tensorrt.execution.program", "tensorrt.execution.open"):
         importlib.import_module(prefix + name)
 
 

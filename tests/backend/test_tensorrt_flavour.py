@@ -21,7 +21,7 @@ from tests.support.fake_tensorrt import FakeTensorRt, engine_report, install
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 CHAIN = ["MarkovScores", "MarkovPick"] * tiny.BLOCK
-DECIDING = ["VerifyScan", "VerifyAccept", "VerifyWeigh", "VerifyDraw"]
+ACCEPTING = ["AcceptScan", "AcceptPrefix", "AcceptWeigh", "AcceptDraw"]
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def compiled(bundle: Bundle, **options: Any) -> dict[str, EngineInfo]:
 def test_plugins_are_the_default(bundle: Bundle, trt: FakeTensorRt) -> None:
     engines = compiled(bundle)
     plugins = {role: engine.plugins for role, engine in engines.items()}
-    assert plugins == {"verify": [], "draft": ["MarkovHead"], "accept": ["Verify"]}
+    assert plugins == {"verify": [], "draft": ["MarkovHead"], "accept": ["Accept"]}
     assert {engine.compute_capability for engine in engines.values()} == {"9.0"}
     nodes = [[node for node in model.graph.node if node.domain] for model in trt.parsed]
-    assert [[node.op_type for node in some] for some in nodes] == [[], CHAIN, DECIDING]
+    assert [[node.op_type for node in some] for some in nodes] == [[], CHAIN, ACCEPTING]
     for node in nodes[1] + nodes[2]:
         values = {attribute.name: attribute for attribute in node.attribute}
         assert values["plugin_namespace"].s == b"dspark"
@@ -62,7 +62,7 @@ def test_plugins_are_registered_before_anything_is_parsed(bundle: Bundle, trt: F
     registered = [event.removeprefix("register ") for event in trt.events if event.startswith("register ")]
     assert len(registered) == len(set(registered)) == 12
     assert {f"kernel of {name}" for name in registered} <= set(trt.events[:first])
-    assert {"dspark::MarkovPickGreedy", "dspark::VerifyDraw"} <= set(registered)
+    assert {"dspark::MarkovPickGreedy", "dspark::AcceptDraw"} <= set(registered)
 
 
 def test_no_plugins(bundle: Bundle, trt: FakeTensorRt) -> None:
@@ -76,8 +76,8 @@ def test_greedy_drafts(bundle: Bundle, trt: FakeTensorRt, capsys: pytest.Capture
     engines = compiled(bundle, greedy_drafts=True)
     greedy = {role: engine.greedy_drafts for role, engine in engines.items()}
     assert greedy == {"verify": False, "draft": True, "accept": True}
-    _, drafter, verification = (model.graph for model in trt.parsed)
-    for graph, chain in ((drafter, CHAIN), (verification, DECIDING[:2])):
+    _, drafter, accept = (model.graph for model in trt.parsed)
+    for graph, chain in ((drafter, CHAIN), (accept, ACCEPTING[:2])):
         assert [node.op_type for node in graph.node if node.domain] == [f"{op}Greedy" for op in chain]
         assert not {"temperature", "uniforms", "draft_logits"} & {value.name for value in graph.input}
     assert "draft_logits" not in {value.name for value in drafter.output}
@@ -155,12 +155,12 @@ greedy_drafts = true
     assert run(capsys, *arguments).code == 0
     assert run(capsys, *arguments, "--plugins", "--sampled-drafts", "--overwrite").code == 0
     flags = [[node.op_type for node in model.graph.node if node.domain] for model in trt.parsed]
-    assert flags == [[], [], [], [], CHAIN, DECIDING]
+    assert flags == [[], [], [], [], CHAIN, ACCEPTING]
     engines = json.loads((tmp_path / "out/manifest.json").read_text())["backends"][0]["engines"]
     assert [(engine["plugins"], engine["greedy_drafts"]) for engine in engines] == [
         ([], False),
         (["MarkovHead"], False),
-        (["Verify"], False),
+        (["Accept"], False),
     ]
 
 

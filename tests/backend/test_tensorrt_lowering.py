@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from dspark_engines.backends.tensorrt.lowering import lower_graph, read_block_size
-from dspark_engines.backends.tensorrt.shapes import StepShape
+from dspark_engines.backends.padded.lowering import lower_graph, read_block_size
+from dspark_engines.backends.padded.shapes import StepShape
 from dspark_engines.bundle import Bundle
-from dspark_export.verification import compare, compare_engines
+from dspark_export.checks import compare, compare_engines
 from tests.backend.test_engines import build, draft, step_in_company, verify
 from tests.support import tiny
 from tests.support.lowered import lowered_bundle

@@ -11,20 +11,20 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends.base import EnginePrecision
-from dspark_engines.backends.tensorrt.lowering import drop_bodies, lower_graph, plugin_nodes, plugin_ops
+from dspark_engines.backends.tensorrt.building.plugin_nodes import drop_bodies, plugin_nodes, plugin_ops
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
-from dspark_export.graphs import build_verification_graph
-from dspark_export.verification import compare, compare_engines
+from dspark_export.checks import compare, compare_engines
+from dspark_export.graphs import build_accept_graph
+from dspark_plugins.accept.reference import accept
+from dspark_plugins.accept.steps import NODES as ACCEPT_NODES
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
-from dspark_plugins.verify.reference import verify
-from dspark_plugins.verify.steps import NODES as VERIFY_NODES
 from tests.backend.test_engines import build, draft
-from tests.support import one_node, tiny, verify_cases
-from tests.support.lowered import lowered_bundle
+from tests.support import accept_cases, one_node, tiny
+from tests.support.lowered import lowered_bundle, lowered_graph
 
 CAPABILITY, CAPACITY = "9.0", 64
-NODES = {node.op: node for node in (*MARKOV_NODES, *VERIFY_NODES)}
+NODES = {node.op: node for node in (*MARKOV_NODES, *ACCEPT_NODES)}
 SAMPLING = {
     "vanilla": ["MarkovScores", "MarkovPick"],
     "gated": ["MarkovMixGated", "MarkovScores", "MarkovPick"],
@@ -40,7 +40,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
 
 def lowered(bundle: Bundle, precision: EnginePrecision = "fp32", greedy: bool = False) -> ir.Model:
     source = bundle.path / "onnx" / "drafter.onnx"
-    return lower_graph(source, CAPACITY, precision, plugins_for=CAPABILITY, greedy=greedy)
+    return lowered_graph(source, CAPACITY, precision, plugins_for=CAPABILITY, greedy=greedy)
 
 
 @pytest.mark.parametrize("greedy", [False, True])
@@ -75,12 +75,12 @@ def test_no_body_takes_precedence(bundles: dict[str, Bundle]) -> None:
 def test_what_has_no_kernels_keeps_its_body(bundles: dict[str, Bundle]) -> None:
     model = lowered(bundles["none"])
     assert (plugin_ops(model), {node.domain for node in model.graph}) == ((), {""})
-    target = lower_graph(bundles["none"].path / "onnx/target.onnx", CAPACITY, "bf16", plugins_for=CAPABILITY)
+    target = lowered_graph(bundles["none"].path / "onnx/target.onnx", CAPACITY, "bf16", plugins_for=CAPABILITY)
     assert (plugin_ops(target), {node.domain for node in target.graph}, len(target.functions)) == ((), {""}, 0)
 
 
 def test_without_plugins_nothing_changes(bundles: dict[str, Bundle]) -> None:
-    plain = lower_graph(bundles["gated"].path / "onnx/drafter.onnx", CAPACITY, "fp32")
+    plain = lowered_graph(bundles["gated"].path / "onnx/drafter.onnx", CAPACITY, "fp32")
     assert (plugin_nodes(plain), plain.functions) == ([], {})
     assert "draft_logits" in {value.name for value in plain.graph.outputs}
 
@@ -121,11 +121,11 @@ def test_greedy_engines_are_compared_in_what_they_have(bundles: dict[str, Bundle
     engines = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
     results = compare_engines(bundle, engines)
     names = ("target.logits", "target.features", "drafter.draft_ids", "drafter.confidence_logits")
-    decisions = ("verification.accepted", "verification.next_ids")
+    decisions = ("accept.accepted", "accept.next_ids")
     assert Counter(result.what for result in results) == dict.fromkeys(names, 4) | dict.fromkeys(decisions, 1)
     assert all(result.passed for result in results), results
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
-    from dspark_export.verification.backends import compare_one
+    from dspark_export.checks.backends import compare_one
 
     fresh = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
     errors = compare_one(bundle, "onnxruntime", fresh)
@@ -155,25 +155,25 @@ def test_kernels_get_tables_in_half_precision(
 
 
 @pytest.mark.parametrize("greedy", [False, True])
-def test_a_verification_is_a_chain_of_plugins(tmp_path: Path, greedy: bool) -> None:
+def test_accepting_is_a_chain_of_plugins(tmp_path: Path, greedy: bool) -> None:
     path = tmp_path / "verify.onnx"
-    ir.save(build_verification_graph(50, 2), path)
-    model = lower_graph(path, CAPACITY, "fp32", plugins_for=CAPABILITY, greedy=greedy)
-    chain = ["VerifyScan", "VerifyAccept"]
-    expected = [f"{op}Greedy" for op in chain] if greedy else [*chain, "VerifyWeigh", "VerifyDraw"]
+    ir.save(build_accept_graph(50, 2), path)
+    model = lowered_graph(path, CAPACITY, "fp32", plugins_for=CAPABILITY, greedy=greedy)
+    chain = ["AcceptScan", "AcceptPrefix"]
+    expected = [f"{op}Greedy" for op in chain] if greedy else [*chain, "AcceptWeigh", "AcceptDraw"]
     assert [node.op_type for node in plugin_nodes(model)] == expected
-    assert plugin_ops(model) == ("Verify",)
-    feeds = verify_cases.random_case(3, 2, 50, 1, (0.0,) if greedy else (0.0, 0.8, 1.0))
+    assert plugin_ops(model) == ("Accept",)
+    feeds = accept_cases.random_case(3, 2, 50, 1, (0.0,) if greedy else (0.0, 0.8, 1.0))
     session = one_node.session(model)
     read = {value.name for value in session.get_inputs()}
     result = one_node.run(session, {name: array for name, array in feeds.items() if name in read})
-    assert verify_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), verify(**feeds)) == 0
+    assert accept_cases.assert_same(feeds, (result["accepted"], result["next_ids"]), accept(**feeds)) == 0
 
 
 def test_a_graph_that_kernels_cannot_serve(tmp_path: Path) -> None:
-    model = build_verification_graph(50, 2)
+    model = build_accept_graph(50, 2)
     model.graph.inputs[0].shape = ir.Shape(["K", "V"])
     ir.save(model, tmp_path / "verify.onnx")
     with pytest.raises(BackendError, match=r"cannot run with plugins: .*vocabulary's size") as caught:
-        lower_graph(tmp_path / "verify.onnx", CAPACITY, "fp32", plugins_for=CAPABILITY)
+        lowered_graph(tmp_path / "verify.onnx", CAPACITY, "fp32", plugins_for=CAPABILITY)
     assert "--no-plugins" in caught.value.hint

@@ -15,19 +15,20 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends.base import EnginePrecision
-from dspark_engines.backends.tensorrt.lowering import lower_graph, plugin_nodes
+from dspark_engines.backends.tensorrt.building.plugin_nodes import plugin_nodes
+from dspark_plugins.accept.steps import NODES as ACCEPT_NODES
 from dspark_plugins.markov_head.steps import FEW_ROWS
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
 from dspark_plugins.nodes import PluginNode
-from dspark_plugins.verify.steps import NODES as VERIFY_NODES
 from tests.backend.test_engines import build
 from tests.support import tiny
+from tests.support.lowered import lowered_graph
 from tests.support.tensorrt_stand_in import missing
 from tests.support.triton_worker import Worker, WorkerError
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())} (extra [plugin-check])")
 
-NODES = {node.op: node for node in (*MARKOV_NODES, *VERIFY_NODES)}
+NODES = {node.op: node for node in (*MARKOV_NODES, *ACCEPT_NODES)}
 BUILDS = "tests.support.plugin_builds"
 B, G, V, R, H, K = 3, 5, 1000, 24, 40, 11
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -106,7 +107,7 @@ def test_weights_may_be_half_precision(compiler: Worker, weights: str) -> None:
 
 @pytest.mark.parametrize(
     ("op", "name", "kind"),
-    [("MarkovScores", "w2", "INT32"), ("MarkovPick", "logits", "HALF"), ("VerifyAccept", "draft_ids", "INT32")],
+    [("MarkovScores", "w2", "INT32"), ("MarkovPick", "logits", "HALF"), ("AcceptPrefix", "draft_ids", "INT32")],
 )
 def test_other_types_are_refused_by_name(compiler: Worker, op: str, name: str, kind: str) -> None:
     node: Any = NODES[op]
@@ -130,7 +131,7 @@ def test_a_builder_takes_the_nodes_of_a_lowered_drafter(
     """What the graph of an engine hands to plugins is what they were registered for: types, attributes, inputs."""
     bundle = build(tmp_path, 2, kind=kind)
     source = bundle.path / "onnx" / "drafter.onnx"
-    model = lower_graph(source, 64, precision, plugins_for="9.0", greedy=greedy)
+    model = lowered_graph(source, 64, precision, plugins_for="9.0", greedy=greedy)
     built = dict[str, int]()
     for node, inputs in handed_over(model):
         attributes = {name: value.as_int() for name, value in node.attributes.items() if name != "plugin_namespace"}

@@ -15,9 +15,9 @@ from dspark_engines import open_bundle
 from dspark_engines.backends import EngineOptions, Engines
 from dspark_engines.backends.onnxruntime.backend import OnnxRuntimeBackend
 from dspark_engines.bundle import Limits
-from dspark_engines.costs import save_cost_table
 from dspark_engines.errors import BackendError
-from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.measured import save_cost_table
+from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 from tests.support import tiny

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_engines.backends import DraftOutput, EngineOptions, Floats, Trial, Verified, VerifyOutput, get_backend
+from dspark_engines.arrays import Floats
+from dspark_engines.backends import DraftOutput, EngineOptions, VerifyOutput, get_backend
 from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.bundle import open_bundle
-from dspark_engines.sampling import verify_trial
+from dspark_engines.sampling import accept_step
+from dspark_engines.sampling.contract import Accepted, AcceptInputs
 from tests.support.command_line import edit_json, run
 
 pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
@@ -23,8 +25,8 @@ OUTPUTS = [
     "drafter.draft_ids",
     "drafter.draft_logits",
     "drafter.confidence_logits",
-    "verification.accepted",
-    "verification.next_ids",
+    "accept.accepted",
+    "accept.next_ids",
 ]
 
 
@@ -71,30 +73,30 @@ def test_what_is_wrong_is_told(
     assert failed == [output]
 
 
-def test_wrong_decisions_are_told(
+def test_wrong_acceptance_is_reported(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One more token than stands, at temperature 0.7 alone."""
 
-    def generous(logits: Floats, trial: Trial) -> Verified:
-        accepted, following = verify_trial(logits, trial)
-        return Verified(accepted + (trial.temperature == np.float32(0.7)), following)
+    def generous(logits: Floats, inputs: AcceptInputs) -> Accepted:
+        accepted, following = accept_step(logits, inputs)
+        return Accepted(accepted + (inputs.temperature == np.float32(0.7)), following)
 
-    monkeypatch.setattr("dspark_export.verification.decisions.verify_trial", generous)
+    monkeypatch.setattr("dspark_export.checks.accept.accept_step", generous)
     outcome = run(capsys, "compile", tiny_bundle, "--compare", "--json")
     assert outcome.code == 1
-    assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["verification.accepted"]
+    assert [row["output"] for row in outcome.json["outputs"] if not row["passed"]] == ["accept.accepted"]
 
 
 def test_a_bundle_without_that_graph_is_compared_without_it(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    (bundle / "onnx" / "verification.onnx").unlink()
+    (bundle / "onnx" / "accept.onnx").unlink()
 
     def forget(manifest: dict[str, Any]) -> None:
-        del manifest["graphs"]["verification"]
-        manifest["files"] = [file for file in manifest["files"] if "verification" not in file["path"]]
+        del manifest["graphs"]["accept"]
+        manifest["files"] = [file for file in manifest["files"] if "accept" not in file["path"]]
 
     edit_json(bundle / "manifest.json", forget)
     outcome = run(capsys, "compile", bundle, "--compare", "--json")
@@ -129,8 +131,8 @@ def test_half_precision_has_its_own_tolerance(
     tiny_bundle: Path, tmp_path: Path, precision: str, noise: float, failed: list[str]
 ) -> None:
     """By line, in shares of its size; a token drawn otherwise, or turned over by rounding, is excused."""
-    from dspark_export.verification.backends import compare_one
-    from dspark_export.verification.half_precision import compare_lines
+    from dspark_export.checks.backends import compare_one
+    from dspark_export.checks.half_precision import compare_lines
 
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 

@@ -44,7 +44,7 @@ sys.exit(main(sys.argv[1:]))
 
 SLOW_GENERATION = """
 import sys, threading, time
-from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_export.program import run
 
 advance = RoundRunner.advance

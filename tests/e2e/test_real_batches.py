@@ -18,11 +18,12 @@ import pytest
 from dspark_engines import GenerationRequest, GenerationResult, Generator, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
-from dspark_engines.costs import save_cost_table
+from dspark_engines.measured import save_cost_table
 from dspark_engines.scheduler import scheduler_names
 from dspark_engines.text import TextCodec
-from dspark_export.verification import TIE_GAP, read_prompts
-from dspark_export.verification.identity import first_difference, top_gap
+from dspark_export.checks import TIE_GAP
+from dspark_export.checks.identity import first_difference, top_gap
+from dspark_export.prompts import read_prompts
 from tests.support.costs import made_up_costs
 
 EVALUATION = Path(__file__).resolve().parents[2] / "calibration" / "prompts" / "evaluation.jsonl"

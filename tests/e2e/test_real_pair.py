@@ -17,8 +17,9 @@ from dspark_calibration import Round, accepted_length
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.text import TextCodec
+from dspark_export.checks import IdentityReport, check_identity, compare, compare_engines
 from dspark_export.graphs.rope import rope_tables
-from dspark_export.verification import BUILT_IN, IdentityReport, check_identity, compare, compare_engines, read_prompts
+from dspark_export.prompts import BUILT_IN, read_prompts
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALUATION = ROOT / "calibration" / "prompts" / "evaluation.jsonl"

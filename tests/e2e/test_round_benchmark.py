@@ -58,7 +58,7 @@ def test_both_precisions_are_taken_apart(bundles: tuple[Path, Path], capsys) -> 
             total = parts.pop("total")
             assert sum(parts.values()) == pytest.approx(total, rel=0.5)  # medians one by one
             assert parts["verify engine"] > 0
-            assert parts["deciding"] > 0
+            assert parts["accepting"] > 0
         assert cell["round_ms"]["draft engine"] > 0
         assert cell["plain_ms"]["draft engine"] == 0
         assert (cell["verify_8_to_1"] is None) == (cell["rows"] > 1)
@@ -96,7 +96,7 @@ def test_no_bundle_is_an_error(tmp_path: Path, capsys) -> None:
 
 def test_parts_are_medians_of_what_was_counted() -> None:
     def sample(bundle: int, turn: int, scale: float) -> round_report.Sample:
-        parts = {"draft engine": scale, "verify engine": 2 * scale, "deciding": 0.5 * scale, "total": 4 * scale}
+        parts = {"draft engine": scale, "verify engine": 2 * scale, "accepting": 0.5 * scale, "total": 4 * scale}
         plain = {"verify engine": scale, "total": 2 * scale}
         return round_report.Sample(bundle, 1, turn, {"total": 1.0}, parts, plain, scale, 3 * scale)
 
@@ -106,7 +106,7 @@ def test_parts_are_medians_of_what_was_counted() -> None:
         "draft engine": 2000,
         "verify engine": 4000,
         "binding": 0,
-        "deciding": 1000,
+        "accepting": 1000,
         "rest": 1000,
         "total": 8000,
     }

@@ -14,7 +14,7 @@ from dspark_calibration import Round
 from dspark_engines import GenerationResult, open_bundle
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Limits
-from dspark_engines.costs import COST_TABLE, save_cost_table
+from dspark_engines.measured import COST_TABLE, save_cost_table
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from tests.support.command_line import Outcome
 from tests.support.costs import made_up_costs

@@ -15,7 +15,7 @@ from dspark_calibration import StsCalibration
 from dspark_calibration.sts.file import EceInterval
 from dspark_engines.backends.onnxruntime import engines
 from dspark_engines.bundle import engine_identity, open_bundle
-from dspark_engines.confidence import save_sts
+from dspark_engines.measured import save_sts
 from tests.support import tiny
 from tests.support.command_line import Outcome, run
 
@@ -107,8 +107,8 @@ def test_nothing_drafted_is_inconclusive(scripted_bundle: Path, capsys: Capture)
 def test_a_difference_is_a_failure_and_not_inconclusive(
     tiny_bundle: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dspark_export.verification.identity.first_difference", lambda a, b: 0)
-    monkeypatch.setattr("dspark_export.verification.identity.top_gap", lambda *_: 1.0)
+    monkeypatch.setattr("dspark_export.checks.identity.first_difference", lambda a, b: 0)
+    monkeypatch.setattr("dspark_export.checks.identity.top_gap", lambda *_: 1.0)
     done = run(capsys, "verify", tiny_bundle, "--limit=1", "--max-new-tokens=8", "--json")
     assert (done.code, done.json["outcome"], done.json["passed"]) == (1, "failed", False)
 

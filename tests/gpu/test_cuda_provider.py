@@ -13,7 +13,7 @@ from dspark_engines.backends.onnxruntime_cuda.checking import BF16_SINCE, CUDA
 from dspark_engines.backends.onnxruntime_cuda.device import local_capability
 from dspark_engines.bundle import open_bundle
 from dspark_export.bundling import Silent, compile_bundle
-from dspark_export.verification import check_identity
+from dspark_export.checks import check_identity
 from tests.backend.test_engines import build, verify
 from tests.support import tiny
 
@@ -40,7 +40,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def test_engines_against_exported_graphs(compiled: Path) -> None:
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
-    from dspark_export.verification.backends import compare_one
+    from dspark_export.checks.backends import compare_one
 
     bundle = open_bundle(compiled)
     with get_backend(NAME).open(bundle, EngineOptions()) as engines:

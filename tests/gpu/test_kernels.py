@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dspark_plugins.accept.reference import accept
+from dspark_plugins.accept.steps import TILE as ACCEPT_TILE
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.reference import MarkovHeadResult
 from dspark_plugins.markov_head.steps import FEW_ROWS, TILE
-from dspark_plugins.verify.reference import verify
-from dspark_plugins.verify.steps import TILE as VERIFY_TILE
-from tests.support import verify_cases
+from tests.support import accept_cases
+from tests.support.accept_cases import random_case
 from tests.support.markov_cases import assert_same, feeds_for, moved_off_the_edges, off_the_edges, tamed, weights_for
 from tests.support.triton_worker import Worker
-from tests.support.verify_cases import random_case
 
 pytestmark = pytest.mark.gpu
 RUNS = "tests.support.gpu_runs"
@@ -71,15 +71,15 @@ def test_a_real_vocabulary(gpu: Worker, temperatures: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "block", "vocab"), [(1, 1, 5), (8, 7, VERIFY_TILE + 1), (40, 16, 5000), (4, 7, 151936)]
+    ("rows", "block", "vocab"), [(1, 1, 5), (8, 7, ACCEPT_TILE + 1), (40, 16, 5000), (4, 7, 151936)]
 )
 def test_verifies(gpu: Worker, rows: int, block: int, vocab: int) -> None:
     for temperatures in ((0.0,), (0.0, 0.6, 1.0)):
         feeds = random_case(rows, block, vocab, 1, temperatures)
-        verify_cases.moved_off_the_edges(feeds)
+        accept_cases.moved_off_the_edges(feeds)
         for sampling in {True, max(temperatures) > 0}:
-            actual = gpu.call(f"{RUNS}:verification", feeds, sampling)
-            assert verify_cases.assert_same(feeds, actual, verify(**feeds)) == 0
+            actual = gpu.call(f"{RUNS}:accept", feeds, sampling)
+            assert accept_cases.assert_same(feeds, actual, accept(**feeds)) == 0
 
 
 @pytest.mark.parametrize("most_rows", [FEW_ROWS, 32])

@@ -11,7 +11,7 @@ from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour, capabilities
 from dspark_engines.bundle import Bundle, open_bundle
 from dspark_export.bundling import Silent, compile_bundle
-from dspark_export.verification import check_identity
+from dspark_export.checks import check_identity
 from tests.backend.test_engines import build
 
 pytestmark = pytest.mark.gpu
@@ -54,11 +54,11 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_engines_against_exported_graphs(compiled: tuple[Bundle, str]) -> None:
     """Logits, features, drafts, and what is decided over drafts."""
     pytest.importorskip("polygraphy", reason="the extra [compare] is not installed")
-    from dspark_export.verification.backends import compare_one
+    from dspark_export.checks.backends import compare_one
 
     bundle, name = compiled
     with get_backend(name).open(bundle, EngineOptions()) as engines:
-        assert engines.verify.decides(sampling=True)
+        assert engines.verify.accepts_on_device(sampling=True)
         errors = compare_one(bundle, name, engines)
     assert all(error.passed for error in errors), errors
 

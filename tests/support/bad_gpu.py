@@ -20,7 +20,7 @@ def library(place: Place, gpu: str | None = None, version: str = "1.7.1.116") ->
     members = {name: name for name in ("CURRENT", *SUPPORTED)}
     module = SimpleNamespace(__version__=version, ComputeCapability=SimpleNamespace(__members__=members))
     place.patch.setitem(sys.modules, "tensorrt_rtx", module)
-    for user in ("building.target", "execution.loading"):
+    for user in ("building.target", "execution.open"):
         place.patch.setattr(f"{FOLDER}.{user}.local_capability", lambda flavour: gpu)
 
 
@@ -62,16 +62,16 @@ def compiled(fragment: str, gpu: str | None, version: str = "1.7.1.116") -> Case
     return Case(prepare, fragment)
 
 
-def exported_without_verification(place: Place) -> list[str]:
+def exported_without_accept(place: Place) -> list[str]:
     """A bundle of before there was such a graph."""
     library(place)
 
     def forget(manifest: dict[str, Any]) -> None:
-        del manifest["graphs"]["verification"]
-        manifest["files"] = [file for file in manifest["files"] if "verification" not in file["path"]]
+        del manifest["graphs"]["accept"]
+        manifest["files"] = [file for file in manifest["files"] if "accept" not in file["path"]]
 
     edit_json(place.bundle / "manifest.json", forget)
-    (place.bundle / "onnx" / "verification.onnx").unlink()
+    (place.bundle / "onnx" / "accept.onnx").unlink()
     return ["compile", str(place.bundle), "--backend=tensorrt-rtx", "--compute-capability=8.9"]
 
 
@@ -147,9 +147,7 @@ GPU = {
     "gpu: another GPU": compiled("compiled for compute capability 8.9, this machine's GPU has 8.6", gpu="8.6"),
     "gpu: another version": compiled("TensorRT-RTX 1.7.1.116, this machine has 1.8.0.1", gpu="8.9", version="1.8.0.1"),
     "gpu: bundle without GPU": compiled("needs an NVIDIA GPU with its driver, and there is none", gpu=None),
-    "gpu: bundle of an older version": Case(
-        exported_without_verification, "no onnx/verification.onnx, it was exported"
-    ),
+    "gpu: bundle of an older version": Case(exported_without_accept, "no onnx/accept.onnx, it was exported"),
     "plugins: no Triton": plugins("needs the package 'triton', which is not installed", absent="triton"),
     "plugins: no plugin layer": plugins("needs the package 'tensorrt.plugin', which is", absent="tensorrt.plugin"),
     "plugins: not for this flavour": build("TensorRT-RTX takes no plugins", compute_capability="8.9", plugins=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspark_engines.costs import CostTable, Fingerprint, Timing
+from dspark_engines.measured import CostTable, Fingerprint, Timing
 
 HERE = Fingerprint(cpu="x", cores=1, threads=1, backend="b", backend_version="1", engines={})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle
-from dspark_engines.costs import CostTable, Timing, take_fingerprint
+from dspark_engines.measured import CostTable, Timing, take_fingerprint
 
 
 def made_up_costs(bundle: Bundle, options: EngineOptions) -> CostTable:

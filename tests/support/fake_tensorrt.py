@@ -187,7 +187,7 @@ def install(patch: pytest.MonkeyPatch, gpu: str | None = "9.0") -> FakeTensorRt:
     trt = FakeTensorRt()
     patch.setitem(sys.modules, "tensorrt", trt)
     patch.setitem(sys.modules, "tensorrt.plugin", trt.plugin)
-    for user in ("building.target", "building.build", "execution.loading"):
+    for user in ("building.target", "building.build", "execution.open"):
         patch.setattr(f"{DEVICE}.{user}.local_capability", lambda flavour: gpu)
     return trt
 

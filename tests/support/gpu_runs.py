@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from dspark_plugins.accept.reference import AcceptResult
 from dspark_plugins.markov_head import MarkovHeadSpec, steps
 from dspark_plugins.markov_head.reference import MarkovHeadResult
 from dspark_plugins.nodes.launching import launch
-from dspark_plugins.verify.reference import VerifyResult
 from tests.support import kernel_runs
 from tests.support.cuda_driver import launch_ptx
 from tests.support.kernel_runs import Arrays, on, poisoned
@@ -28,9 +28,9 @@ def markov(spec: MarkovHeadSpec, arrays: Arrays, sampling: bool, weights: str = 
     return one
 
 
-def verification(arrays: Arrays, sampling: bool) -> VerifyResult:
-    """`dspark::Verify` on the device, twice."""
-    one, other = (kernel_runs.verification(arrays, sampling, "cuda") for _ in range(2))
+def accept(arrays: Arrays, sampling: bool) -> AcceptResult:
+    """`dspark::Accept` on the device, twice."""
+    one, other = (kernel_runs.accept(arrays, sampling, "cuda") for _ in range(2))
     np.testing.assert_array_equal(one, other)
     return one
 

@@ -28,7 +28,7 @@ def build(op: str, architecture: int, most_rows: int = FEW_ROWS, weights: str = 
 
 
 def build_all(architectures: tuple[int, ...]) -> list[dict[str, Any]]:
-    """What it says of all that a vanilla, gated or rnn head and a verification carry."""
+    """What it says of all that a vanilla, gated or rnn head and accepting carry."""
     few = [build(op, architecture) for op in OPS for architecture in architectures]
     more = [
         build(op, architecture, rows, weights)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from dspark_plugins.accept.reference import AcceptResult
+from dspark_plugins.accept.running import run_steps
 from dspark_plugins.markov_head import MarkovHeadSpec
 from dspark_plugins.markov_head.reference import MarkovHeadResult
 from dspark_plugins.markov_head.running import MarkovChain, confidence
-from dspark_plugins.verify.reference import VerifyResult
-from dspark_plugins.verify.running import run_steps
 
 TYPES = {"fp32": torch.float32, "i32": torch.int32, "i64": torch.int64, "fp16": torch.float16, "bf16": torch.bfloat16}
 HALF_WEIGHTS = ("w1", "w2", "mix_weight")
@@ -49,14 +49,14 @@ def markov(
     return MarkovHeadResult(torch.stack(drafted["ids"], 1).cpu().numpy(), scores.cpu().numpy(), logits.cpu().numpy())
 
 
-def verification(arrays: Arrays, sampling: bool, device: str = "cpu") -> VerifyResult:
-    """`dspark::Verify` of the op's inputs by name."""
+def accept(arrays: Arrays, sampling: bool, device: str = "cpu") -> AcceptResult:
+    """`dspark::Accept` of the op's inputs by name."""
     accepted, following = run_steps(on(device, arrays), poisoned(device), sampling)
-    return VerifyResult(accepted.cpu().numpy(), following.cpu().numpy())
+    return AcceptResult(accepted.cpu().numpy(), following.cpu().numpy())
 
 
 def interpreted() -> bool:
     """Whether the kernels run under the interpreter in this process."""
-    from dspark_plugins.verify.steps import SCAN
+    from dspark_plugins.accept.steps import SCAN
 
     return type(SCAN.function()).__name__ == "InterpretedFunction"

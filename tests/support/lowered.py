@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dspark_engines.backends.base import EnginePrecision, Engines
+from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
-from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
-from dspark_engines.backends.tensorrt.execution.launching import NOTHING
-from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
-from dspark_engines.backends.tensorrt.shapes import StepShape, role_shapes
+from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
+from dspark_engines.backends.padded.lowering import lower_graph, save_lowered
+from dspark_engines.backends.padded.runner import NOTHING
+from dspark_engines.backends.padded.shapes import StepShape, role_shapes
+from dspark_engines.backends.tensorrt.building.plugin_nodes import lower_to_plugins
 from dspark_engines.bundle import Bundle, Limits, Role
 
 HALF = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
@@ -61,6 +64,14 @@ class OrtRunner:
         return {name: array for name, array in results.items() if name not in stay}, 0.0
 
 
+def lowered_graph(
+    source: Path, capacity: int, precision: EnginePrecision, *, plugins_for: str = "", greedy: bool = False
+) -> ir.Model:
+    """`lower_graph`; with a compute capability, "9.0", as a build for TensorRT with plugins asks for it."""
+    to_plugins = partial(lower_to_plugins, capability=plugins_for, greedy=greedy)
+    return lower_graph(source, capacity, precision, custom_ops=to_plugins if plugins_for else None, greedy=greedy)
+
+
 def lowered_engines(
     onnx_folder: Path,
     folder: Path,
@@ -78,12 +89,12 @@ def lowered_engines(
     for role, source in SOURCES:
         shapes = role_shapes(role, limits, block)
         greedy_here = greedy and role == "draft"
-        model = lower_graph(
+        model = lowered_graph(
             onnx_folder / source, shapes.capacity, precision, plugins_for=plugins_for, greedy=greedy_here
         )
         runners.append((OrtRunner(model, folder, limits.slots), shapes))
     (verify, verify_shapes), (draft, draft_shapes) = runners
-    return Engines(TrtVerifyEngine(verify, verify_shapes), TrtDraftEngine(draft, draft_shapes, greedy))
+    return Engines(PaddedVerifyEngine(verify, verify_shapes), PaddedDraftEngine(draft, draft_shapes, greedy))
 
 
 def lowered_bundle(

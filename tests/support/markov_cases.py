@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dspark_export.verification import compare
+from dspark_export.checks import compare
 from dspark_plugins.markov_head import OUTPUTS, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
 from dspark_plugins.markov_head.reference import MarkovHeadResult, markov_head

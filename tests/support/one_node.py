@@ -1,4 +1,4 @@
-"""A model with one custom op in it, and what it computes in ONNX Runtime: the op's function body on trial."""
+"""A model with one custom op in it, and what it computes in ONNX Runtime: the op's function body under test."""
 
 from __future__ import annotations
 

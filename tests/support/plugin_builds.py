@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from dspark_plugins.accept import plugin as verify_plugin
+from dspark_plugins.accept import steps as accept_steps
 from dspark_plugins.markov_head import plugin as markov_plugin
 from dspark_plugins.markov_head import steps as markov_steps
 from dspark_plugins.nodes.ptx import declared_parameters
-from dspark_plugins.verify import plugin as verify_plugin
-from dspark_plugins.verify import steps as verify_steps
 from tests.support import tensorrt_stand_in
 
 Inputs = Sequence[tuple[Sequence[int], str]]
-NODES = {node.op: node for node in (*markov_steps.NODES, *verify_steps.NODES)}
+NODES = {node.op: node for node in (*markov_steps.NODES, *accept_steps.NODES)}
 
 
 @cache

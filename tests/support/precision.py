@@ -11,7 +11,7 @@ from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Limits
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from dspark_export.quantization.divergence import Divergence, measure_divergence
+from dspark_export.checks.precision.divergence import Divergence, measure_divergence
 
 LIMITS, ONE = Limits(context_length=96, prefill_chunk=16, slots=1), EngineOptions(threads=1)
 TEXTS = [np.random.default_rng(n).integers(4, 100, n).tolist() for n in (1, 7, 8, 40)]

@@ -8,8 +8,8 @@ from dspark_calibration.report.measure import Validation
 from dspark_calibration.sts import fit_positions, fit_scaling, fit_sts
 from dspark_calibration.sts.file import EceInterval
 from dspark_calibration.traces import PromptRef
-from dspark_engines.replay import Deployment as Machine
 from dspark_export.calibrating.loads import cost_rows, replay_loads, sources_of_confidence, sweep_thresholds
+from dspark_export.calibrating.replay import Deployment as Machine
 from dspark_export.calibrating.verdict import caveats, verdict
 from tests.support.cost_by_hand import cost_table
 from tests.support.rounds import known_rounds

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from dspark_engines.backends import Engines
+from dspark_engines.backends.padded.lowering import save_lowered
+from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.backends.tensorrt.backend import SOURCES
-from dspark_engines.backends.tensorrt.lowering import lower_graph, save_lowered
-from dspark_engines.backends.tensorrt.shapes import role_shapes
 from dspark_engines.bundle import Bundle
+from tests.support.lowered import lowered_graph
 from tests.support.simulated_gpu import SIMULATED_TRT, SimulatedCuda, SimulatedEngine
 
 EXECUTION = "dspark_engines.backends.tensorrt.execution."
-MODULES = ("cuda", "buffers", "keeping", "program", "assembling")
+MODULES = ("cuda", "buffers", "logit_store", "program")
 """Those that import the CUDA runtime, or one of these."""
 
 
@@ -33,7 +34,7 @@ class Machine(NamedTuple):
         """What runs the target, the drafter and decisions."""
         target: Any = self.engines.verify
         drafter: Any = self.engines.draft
-        return target._runner, drafter._runner, target._decider._runner
+        return target._runner, drafter._runner, target._acceptor._runner
 
 
 @contextmanager
@@ -54,14 +55,16 @@ def simulated_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedCuda]:
 def running(
     bundle: Bundle, cuda: SimulatedCuda, folder: Path, plugins_for: str = "", greedy: bool = False
 ) -> Iterator[Machine]:
-    from dspark_engines.backends.tensorrt.execution.assembling import Loaded, assemble
+    from dspark_engines.backends.tensorrt.execution.open import Loaded, assemble
 
     manifest, loaded = bundle.manifest, {}
     for role, source in SOURCES:
         shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
         here = greedy and role != "verify"
         graph = bundle.path / "onnx" / source
-        save_lowered(lower_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here), folder / source)
+        save_lowered(
+            lowered_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here), folder / source
+        )
         loaded[role] = Loaded(SimulatedEngine(cuda, folder / source), shapes, here)
     with assemble(SIMULATED_TRT, loaded) as engines:
         yield Machine(bundle, cuda, engines)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_export.verification.acceptance import DEVIATIONS, Acceptance, _deviation
+from dspark_export.checks.acceptance import DEVIATIONS, Acceptance, _deviation
 
 BLOCK, SPREAD = 7, 0.35
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dspark_engines import GenerationRequest, GenerationResult, Generator
-from dspark_engines.runtime import rounds as rounds_module
-from dspark_engines.runtime.draft_health import FIRST_PAUSE, LONGEST_PAUSE, DraftHealth
-from dspark_engines.runtime.rounds import RoundRunner
+from dspark_engines.runtime.round import runner as rounds_module
+from dspark_engines.runtime.round.draft_health import FIRST_PAUSE, LONGEST_PAUSE, DraftHealth
+from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_engines.scheduler import FixedSpec, get_scheduler
 from tests.support import fake_engines as fake
 from tests.support.fake_engines import Language

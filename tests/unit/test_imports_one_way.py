@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "dspark_engines": {"dspark_plugins", "dspark_calibration"},
     "dspark_export": {"dspark_plugins", "dspark_calibration", "dspark_engines"},
 }
+BACKENDS = FOLDERS["dspark_engines"] / "backends"
+BACKENDS_NAME = "dspark_engines.backends"
 ORACLE = {"torch", "transformers"}
 ORACLE_FOLDER = FOLDERS["dspark_export"] / "parity"
 MODULES = [(package, path) for package, folder in FOLDERS.items() for path in sorted(folder.rglob("*.py"))]
@@ -91,6 +93,35 @@ def test_one_module_loads_onnxruntime() -> None:
     paths = [path for _, path in MODULES if path != loader]
     assert [line for path in paths for line in found_in(path, {"onnxruntime"})] == []
     assert found_in(loader, {"onnxruntime"}) != []
+
+
+@pytest.mark.parametrize("backend", ["padded", "onnxruntime_cuda"])
+def test_import_direction_of_padded_steps(backend: str) -> None:
+    """TensorRT builds on them, and so does ONNX Runtime's CUDA provider, which has nothing of TensorRT's."""
+    modules = {name for path in (BACKENDS / backend).rglob("*.py") for name in modules_named(parse(path))}
+    assert f"{BACKENDS_NAME}.padded.shapes" in modules
+    assert {name for name in modules if name.startswith(f"{BACKENDS_NAME}.tensorrt")} == set()
+
+
+def test_import_direction_of_checks() -> None:
+    """What makes a bundle knows nothing of what examines one."""
+    makers = [FOLDERS["dspark_export"] / name for name in ("checkpoints", "graphs", "quantization", "bundling")]
+    modules = {name for folder in makers for path in folder.rglob("*.py") for name in modules_named(parse(path))}
+    assert {name for name in modules if name.startswith(("dspark_export.checks", "dspark_export.commands"))} == set()
+    quantization = {name for path in makers[2].rglob("*.py") for name in modules_named(parse(path))}
+    assert {name for name in quantization if name.startswith("dspark_export.bundling")} == set()
+
+
+def modules_named(tree: ast.AST) -> Iterator[str]:
+    """Yield every module that `tree` imports, also in functions and strings, whole; of `from a import b`, a and a.b."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(level=0, module=str(module), names=names):
+                yield from (module, *(f"{module}.{alias.name}" for alias in names))
+            case ast.Constant(value=str(text)) if NAMED_MODULE.fullmatch(text):
+                yield text.split(":")[0]
 
 
 def test_cli_imports_dspark_export_only() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dspark_calibration.interchange import sglang_cost_table, sglang_temperatures, tensorrt_llm_temperatures
-from dspark_engines.replay import Deployment
+from dspark_export.calibrating.replay import Deployment
 from dspark_export.calibrating.writing import steps_per_second
 from tests.support.cost_by_hand import cost_table
 

@@ -11,11 +11,11 @@ import pytest
 
 from dspark_engines import GenerationRequest
 from dspark_engines.backends import Engine, Engines, VerifyOutput
-from dspark_engines.placement import EnginePool
 from dspark_engines.runtime import RequestStream
-from dspark_engines.runtime.lanes import Lanes
-from dspark_engines.runtime.timeline import Timeline
-from dspark_engines.runtime.waiting import WaitingRoom
+from dspark_engines.runtime.serving.engine_turns import Lanes
+from dspark_engines.runtime.serving.pool import EnginePool
+from dspark_engines.runtime.serving.queue import WaitingRoom
+from dspark_engines.runtime.serving.timeline import Timeline
 
 
 class Named(Engine):

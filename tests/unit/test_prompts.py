@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from dspark_engines.text_file import read_lines
-from dspark_export.verification import read_prompt_set
+from dspark_export.prompts import read_prompt_set
 
 SEPARATORS = "a\u2028b\u2029c\x85d"
 """Characters that JSON may hold as they are, and that `str.splitlines` ends a line at."""

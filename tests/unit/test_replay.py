@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dspark_engines.replay import Deployment, lay_out, plain_throughput, replay
-from dspark_engines.replay.streams import oracle
 from dspark_engines.scheduler import FixedSpec, ThresholdSpec
+from dspark_export.calibrating.replay import Deployment, lay_out, oracle, plain_throughput, replay
 from tests.support.cost_by_hand import cost_table
 from tests.support.rounds import known_rounds
 

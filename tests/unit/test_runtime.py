@@ -14,7 +14,7 @@ from dspark_calibration import Round, accepted_length, accepted_per_position
 from dspark_engines import GenerationRequest, GenerationResult, Generator
 from dspark_engines.errors import RequestError
 from dspark_engines.runtime.result import first_stop
-from dspark_engines.sampling import verify_rows
+from dspark_engines.sampling import accept_rows
 from tests.support import fake_engines as fake
 from tests.support.fake_engines import EOS, STEP_SECONDS, VOCAB, Language
 
@@ -177,9 +177,9 @@ def test_greedy_acceptance(choices: list[int], drafts: list[int], accepted: int,
     rows, ids = np.array([len(drafts)]), np.array([[*drafts, *[0] * (3 - len(drafts))]])
     unused = np.full((1, 3, 10), np.nan, np.float32), np.full((1, 4, 2), np.nan, np.float32)
     zero = np.zeros(1, np.float32)
-    assert verify_rows(logits, ids, unused[0], rows, zero, unused[1]) == ([accepted], [following])
+    assert accept_rows(logits, ids, unused[0], rows, zero, unused[1]) == ([accepted], [following])
     tied = np.where(np.arange(10) >= np.array(choices)[:, None], np.float32(1), np.float32(0))
-    assert verify_rows(tied, ids, unused[0], rows, zero, unused[1]) == ([accepted], [following])  # first index wins
+    assert accept_rows(tied, ids, unused[0], rows, zero, unused[1]) == ([accepted], [following])  # first index wins
 
 
 @pytest.mark.parametrize(("tokens", "kept"), [([], 0), ([7, 8], 2), ([2, 7], 1), ([7, 9, 2], 2), ([7, 2, 2], 2)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspark_engines.sampling import ACCEPT, DRAFT, NEXT, draft_uniforms, uniforms, verify_uniforms
+from dspark_engines.sampling import ACCEPT, DRAFT, NEXT, accept_uniforms, draft_uniforms, uniforms
 from dspark_engines.sampling.philox import philox4x32
 
 # Random123's kat_vectors, philox4x32 of 10 rounds: counter, key, answer.
@@ -37,7 +37,7 @@ def test_philox_gives_the_known_answers() -> None:
 
 def test_no_positions_no_uniforms() -> None:
     assert uniforms(1, np.zeros(0, np.int64), DRAFT).shape == (0,)
-    assert verify_uniforms(1, np.zeros(0, np.int64), 3).shape == (0, 4, 2)
+    assert accept_uniforms(1, np.zeros(0, np.int64), 3).shape == (0, 4, 2)
 
 
 @pytest.mark.parametrize("purpose", [DRAFT, ACCEPT, NEXT])
@@ -83,13 +83,13 @@ def test_uniforms_are_uniform_and_uncorrelated() -> None:
 
 def test_verify_uniforms_are_those_of_the_positions_behind_the_anchor() -> None:
     seeds, anchors = np.array([5, 6]), np.array([10, 99])
-    drawn = verify_uniforms(seeds, anchors, 7)
+    drawn = accept_uniforms(seeds, anchors, 7)
     assert drawn.shape == (2, 8, 2)
     for seed, anchor, row in zip(seeds, anchors, drawn, strict=True):
         behind = anchor + 1 + np.arange(8)
         np.testing.assert_array_equal(row[:, 0], uniforms(int(seed), behind, ACCEPT))
         np.testing.assert_array_equal(row[:, 1], uniforms(int(seed), behind, NEXT))
-        np.testing.assert_array_equal(verify_uniforms(int(seed), np.array([anchor]), 7)[0], row)
+        np.testing.assert_array_equal(accept_uniforms(int(seed), np.array([anchor]), 7)[0], row)
 
 
 def test_every_round_drafts_afresh() -> None:

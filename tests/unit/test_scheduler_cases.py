@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from dspark_engines.errors import DsparkError
+from dspark_engines.measured import StepCost
 from dspark_engines.scheduler import (
     Algorithm1Spec,
     AsyncSpec,
     FixedSpec,
     Scheduler,
     SchedulerSpec,
-    StepCost,
     ThresholdSpec,
     get_scheduler,
     scheduler_names,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspark_engines.scheduler import StepCost, get_scheduler
-from dspark_engines.scheduler.cost import INITIAL_CAPACITY, isotonic
+from dspark_engines.measured import StepCost
+from dspark_engines.measured.step_cost import INITIAL_CAPACITY, isotonic
+from dspark_engines.scheduler import get_scheduler
 
 SECONDS = st.floats(1e-4, 10.0)
 POINTS = st.dictionaries(st.integers(1, 300), SECONDS, min_size=1, max_size=12).map(lambda d: list(d.items()))

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspark_engines.scheduler import AsyncSpec, FixedSpec, Scheduler, SchedulerSpec, StepCost, get_scheduler
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank, throughput
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.measured import StepCost
+from dspark_engines.scheduler import AsyncSpec, FixedSpec, Scheduler, SchedulerSpec, get_scheduler
+from dspark_engines.scheduler.arrays import admit, last_admitted, rank, throughput
 from dspark_engines.scheduler.base import Step
-from dspark_export.verification.audit import TOKENS, VOCABULARY, AuditResult, audit, run_audit, sampling_bound
+from dspark_export.checks.audit import TOKENS, VOCABULARY, AuditResult, audit, run_audit, sampling_bound
 
 NAMES = ("fixed", "threshold", "algorithm1", "async")
 

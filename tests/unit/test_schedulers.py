@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.measured import StepCost
 from dspark_engines.scheduler import (
     Algorithm1Spec,
     AsyncSpec,
     FixedSpec,
     SchedulerSpec,
-    StepCost,
     ThresholdSpec,
     algorithm1_array,
     get_scheduler,
 )
 from dspark_engines.scheduler.admission import admit_first, best_budget, nth_largest
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit, last_admitted, rank
+from dspark_engines.scheduler.arrays import admit, last_admitted, rank
 from dspark_engines.scheduler.async_ import SMALLEST
 
 SPECS: list[SchedulerSpec] = [FixedSpec(), FixedSpec(2), ThresholdSpec(0.5), Algorithm1Spec(), AsyncSpec()]

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspark_engines.confidence import Experience
-from dspark_engines.costs import CostTable, Fingerprint, Timing
-from dspark_engines.runtime.selection import LONGEST, PATIENCE, DraftSelection, Yield
+from dspark_engines.measured import CostTable, Experience, Fingerprint, Timing
+from dspark_engines.runtime.round.selection import LONGEST, PATIENCE, DraftSelection, Yield
 
 BLOCK = 4
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspark_engines.backends.tensorrt.execution.slots import TrtSlot
-from dspark_engines.backends.tensorrt.execution.splitting import long_rows, narrow_rows
-from dspark_engines.backends.tensorrt.packing import Placement, draft_indices, verify_indices
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, powers_up_to, role_shapes
+from dspark_engines.backends.padded.packing import Placement, draft_indices, verify_indices
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, powers_up_to, role_shapes
+from dspark_engines.backends.padded.slots import PaddedSlot
+from dspark_engines.backends.padded.splitting import long_rows, narrow_rows
 from dspark_engines.bundle import Limits
 from dspark_engines.errors import BackendError
 
@@ -93,7 +93,7 @@ def test_draft_indices() -> None:
 )
 def test_launches_cover_every_token_once(role: str, lengths: list[int]) -> None:
     made, keep = shapes(role), BLOCK + 1 if role == "draft" else 0
-    slots = [TrtSlot(place) for place in (3, 0, 5)[: len(lengths)]]
+    slots = [PaddedSlot(place) for place in (3, 0, 5)[: len(lengths)]]
     counts, used = np.array(lengths), np.array([10, 20, 30][: len(lengths)])
     launches = list(long_rows(made, slots, counts, used, keep))
     narrow = narrow_rows(made, slots, counts, used, keep)

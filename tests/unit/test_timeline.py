@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dspark_engines.runtime.timeline import KEPT, Span, Timeline
+from dspark_engines.runtime.serving.timeline import KEPT, Span, Timeline
 
 
 def timeline(*spans: tuple[str, float, float]) -> Timeline:

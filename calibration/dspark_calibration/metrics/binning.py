@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from dspark_calibration.arrays import Doubles
 
 
 def prefix_survival(confidence: Doubles) -> Doubles:

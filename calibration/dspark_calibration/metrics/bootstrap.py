@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_calibration.metrics.binning import Ints
+from dspark_calibration.arrays import Ints
 from dspark_calibration.traces.rounds import Rounds
 
 COVERAGE = 0.95

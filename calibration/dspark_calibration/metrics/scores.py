@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_calibration.metrics.binning import Doubles
+from dspark_calibration.arrays import Doubles
 
 SMALLEST = 1e-12
 """Log-loss takes probabilities no nearer to 0 and 1 than this: one certain mistake shall not be infinite."""

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dspark_calibration.metrics.binning import Doubles, ece, ece_equal_mass, prefix_survival
+from dspark_calibration.arrays import Doubles
+from dspark_calibration.metrics.binning import ece, ece_equal_mass, prefix_survival
 from dspark_calibration.metrics.scores import auroc, brier, log_loss
 from dspark_calibration.traces.rounds import Rounds
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dspark_calibration.arrays import Doubles
 from dspark_calibration.metrics import (
     PositionScores,
     interval,
@@ -18,7 +19,6 @@ from dspark_calibration.metrics import (
 )
 from dspark_calibration.report.schema import Bar, Ece, Measured, Position, PositionScore, Scores, Source
 from dspark_calibration.sts import Scaling, StsCalibration, confidences
-from dspark_calibration.sts.apply import Doubles
 from dspark_calibration.traces import PromptRef, Rounds
 
 FORMS = ("before", "per_position_scaling", "temperature_scaling", "after")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
+from dspark_calibration.arrays import Doubles
 
 
 class Scaling(NamedTuple):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dspark_calibration.metrics.binning import Doubles, bin_index
+from dspark_calibration.arrays import Doubles
+from dspark_calibration.metrics.binning import bin_index
 
 GRID: Doubles = np.geomspace(0.05, 100.0, 49)
 """Coarse temperatures; neighbours differ by 17%."""

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from dspark_calibration.arrays import Doubles, Ints
+
 Bools = npt.NDArray[np.bool_]
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Role = Literal["verify", "draft", "accept"]
-"""The target with its caches; the drafter with its caches; what decides over drafts, where that is an engine."""
-GraphName = Literal["target", "drafter", "verification"]
+"""The target with its caches; the drafter with its caches; what accepts drafts, where that is an engine."""
+GraphName = Literal["target", "drafter", "accept"]
+OLDER_GRAPHS: dict[str, GraphName] = {"verification": "accept"}
+"""Names in bundles of older versions, and what they are called today."""
 Precision = Literal["fp32", "int8"]
 
 
@@ -138,7 +140,7 @@ class EngineInfo(_Record):
     plugins: list[str] = []
     """Custom ops that it runs as plugins with kernels of ours."""
     greedy_drafts: bool = False
-    """Whether it drafts, or decides over drafts, at temperature 0 only."""
+    """Whether it drafts, or accepts drafts, at temperature 0 only."""
 
 
 class BackendInfo(_Record):
@@ -166,3 +168,10 @@ class Manifest(_Record):
     """Whether runtimes speculate unless they are told; may be changed in place."""
     recipe: RecipeInfo | None = None
     """None where options alone said what to build, and in bundles of older versions."""
+
+    @field_validator("graphs", mode="before")
+    @classmethod
+    def _todays_names(cls, graphs: Any) -> Any:
+        if not isinstance(graphs, dict):
+            return graphs
+        return {OLDER_GRAPHS.get(name, name): graph for name, graph in graphs.items()}

@@ -8,8 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from dspark_engines.backends import Engines, Ints, Slot, Trial
+from dspark_engines.arrays import Ints
+from dspark_engines.backends import Engines, Slot
 from dspark_engines.bundle import Bundle
+from dspark_engines.sampling.contract import AcceptInputs
 
 FEATURES = 2
 """Tokens a row that a draft step takes in: about what a round accepts."""
@@ -76,18 +78,18 @@ class Bench:
         step = (self._slots, ids, lengths, np.full(rows, used), np.arange(logits))
         engine = self._engines.verify
         run = partial(engine.step, *step)
-        if logits == tokens and engine.decides(sampling=False):
-            run = partial(engine.step_and_decide, *step, self._trial(lengths))
+        if logits == tokens and engine.accepts_on_device(sampling=False):
+            run = partial(engine.step_and_accept, *step, self._accept_inputs(lengths))
         started = time.perf_counter()
         run()
         return time.perf_counter() - started
 
-    def _trial(self, lengths: Ints) -> Trial:
+    def _accept_inputs(self, lengths: Ints) -> AcceptInputs:
         """Greedy rows, all of whose tokens but the first are drafts."""
         rows, block = self._rows, self._manifest.drafter.block_size
         drafts, greedy = np.zeros((rows, block), np.int64), np.zeros(rows, np.float32)
         uniforms = np.zeros((rows, int(lengths.max()), 2), np.float32)
-        return Trial(drafts, np.empty((rows, block, 0), np.float32), lengths - 1, greedy, uniforms)
+        return AcceptInputs(drafts, np.empty((rows, block, 0), np.float32), lengths - 1, greedy, uniforms)
 
     def _draft(self, length: int, used: int) -> float:
         rows, info = self._rows, self._manifest.drafter

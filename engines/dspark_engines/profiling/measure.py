@@ -13,8 +13,8 @@ import numpy as np
 
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Bundle
-from dspark_engines.costs.fingerprint import Fingerprint
-from dspark_engines.costs.table import CostTable, Timing
+from dspark_engines.measured.cost_table import CostTable, Timing
+from dspark_engines.measured.fingerprint import Fingerprint
 from dspark_engines.profiling.bench import Bench, token_counts
 from dspark_engines.profiling.turns import alternate, quartiles
 from dspark_engines.runtime import GenerationRequest, Generator

@@ -11,9 +11,8 @@ from functools import partial
 
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
-from dspark_engines.costs import take_fingerprint
 from dspark_engines.machine import usable_cores
-from dspark_engines.placement import Arrangement, Placement, Trial
+from dspark_engines.measured import Arrangement, Placement, Trial, take_fingerprint
 from dspark_engines.profiling.bench import Bench, Step
 from dspark_engines.profiling.turns import alternate, quartiles
 

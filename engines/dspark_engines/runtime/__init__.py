@@ -1,14 +1,14 @@
 """From requests to tokens."""
 
-from dspark_engines.runtime.drafting import Drafts
 from dspark_engines.runtime.events import Event, Failed, Finished, RequestStream, Tokens
 from dspark_engines.runtime.generator import Generator
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
-from dspark_engines.runtime.rounds import RoundObserver
-from dspark_engines.runtime.runtime import Runtime, RuntimeOptions
-from dspark_engines.runtime.statistics import RunStatistics, run_statistics
-from dspark_engines.runtime.verifying import Outcome
+from dspark_engines.runtime.round.draft_step import Drafts
+from dspark_engines.runtime.round.runner import RoundObserver
+from dspark_engines.runtime.round.verify_step import Outcome
+from dspark_engines.runtime.serving.runtime import Runtime, RuntimeOptions
+from dspark_engines.runtime.serving.statistics import RunStatistics, run_statistics
 
 __all__ = [
     "Drafts",

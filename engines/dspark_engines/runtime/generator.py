@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from dspark_engines.backends import Engines
 from dspark_engines.bundle import Manifest
-from dspark_engines.runtime.draft_health import DraftHealth
 from dspark_engines.runtime.request import GenerationRequest, check_request
 from dspark_engines.runtime.result import GenerationResult
-from dspark_engines.runtime.rounds import RoundObserver, RoundRunner
-from dspark_engines.runtime.state import RequestState
+from dspark_engines.runtime.round.draft_health import DraftHealth
+from dspark_engines.runtime.round.runner import RoundObserver, RoundRunner
+from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.scheduler import FixedSpec, get_scheduler
 
 

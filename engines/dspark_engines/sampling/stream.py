@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.backends import Floats, Ints
+from dspark_engines.arrays import Floats, Ints
 from dspark_engines.sampling.philox import Vector, philox4x32
 
 Seeds = int | Ints | Vector
@@ -39,8 +39,8 @@ def draft_uniforms(seeds: Seeds, anchor_positions: Ints, block_size: int) -> Flo
     return _fractions(_words(_column(seeds), positions, np.arange(block_size))[DRAFT])
 
 
-def verify_uniforms(seeds: Seeds, anchor_positions: Ints, block_size: int) -> Floats:
-    """[R, block_size + 1, 2] for `verify_rows`: (ACCEPT, NEXT) of every position behind anchor_positions [R]."""
+def accept_uniforms(seeds: Seeds, anchor_positions: Ints, block_size: int) -> Floats:
+    """[R, block_size + 1, 2] for `accept_rows`: (ACCEPT, NEXT) of every position behind anchor_positions [R]."""
     positions = anchor_positions[:, None] + np.arange(1, block_size + 2)
     words = _words(_column(seeds), positions, 0)
     return _fractions(np.stack([words[ACCEPT], words[NEXT]], axis=-1))

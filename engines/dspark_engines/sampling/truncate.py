@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from dspark_engines.backends import Floats, Ints
+from dspark_engines.arrays import Floats, Ints
 from dspark_engines.sampling.params import SamplingParams
 
 TINY = np.float32(1e-30)

@@ -1,8 +1,7 @@
-"""How much of each draft is verified: schedulers, and the cost table that they read."""
+"""How much of each draft is verified: schedulers."""
 
 from dspark_engines.scheduler.arrays import algorithm1_array
 from dspark_engines.scheduler.base import Scheduler
-from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.registry import get_scheduler, needs_confidence, needs_cost, scheduler_names
 from dspark_engines.scheduler.spec import Algorithm1Spec, AsyncSpec, FixedSpec, SchedulerSpec, ThresholdSpec
 
@@ -12,7 +11,6 @@ __all__ = [
     "FixedSpec",
     "Scheduler",
     "SchedulerSpec",
-    "StepCost",
     "ThresholdSpec",
     "algorithm1_array",
     "get_scheduler",

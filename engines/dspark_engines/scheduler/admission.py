@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Doubles, Ints, admit
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.scheduler.arrays import admit
 
 
 def best_budget(survival: Doubles, anchors: int, sps: Doubles) -> Ints:

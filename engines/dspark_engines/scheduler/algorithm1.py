@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from dspark_engines.arrays import Ints
+from dspark_engines.measured.step_cost import StepCost
 from dspark_engines.scheduler.admission import admit_first
-from dspark_engines.scheduler.arrays import Ints, early_stop, last_admitted, rank, throughput
+from dspark_engines.scheduler.arrays import early_stop, last_admitted, rank, throughput
 from dspark_engines.scheduler.base import Scheduler, Step
-from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import Algorithm1Spec
 
 

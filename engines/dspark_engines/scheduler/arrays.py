@@ -14,10 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 SMALLEST = float(np.finfo(np.float64).tiny)
 """As the edge of admission it keeps zeros out where there is room for more. The smallest normal number, because a
 processor that flushes denormals would take anything smaller for 0 and admit rows beyond their caps."""

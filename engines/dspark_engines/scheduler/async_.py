@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.measured.step_cost import StepCost
 from dspark_engines.scheduler.admission import admit_first, best_budget, nth_largest
-from dspark_engines.scheduler.arrays import SMALLEST, Doubles, Ints
+from dspark_engines.scheduler.arrays import SMALLEST
 from dspark_engines.scheduler.base import Scheduler, Step
-from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import AsyncSpec
 
 NOBODY = int(np.iinfo(np.int64).min)

@@ -19,8 +19,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.scheduler.arrays import Doubles, Ints
-from dspark_engines.scheduler.cost import StepCost
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.measured.step_cost import StepCost
 
 
 class Step(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import Ints
+from dspark_engines.arrays import Ints
+from dspark_engines.measured.step_cost import StepCost
 from dspark_engines.scheduler.base import Scheduler, Step
-from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import FixedSpec
 
 

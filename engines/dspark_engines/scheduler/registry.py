@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import Any
 
 from dspark_engines.errors import DsparkError
+from dspark_engines.measured.step_cost import StepCost
 from dspark_engines.scheduler.base import Scheduler
-from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import Algorithm1Spec, AsyncSpec, FixedSpec, SchedulerSpec, ThresholdSpec
 
 SPECS: dict[str, type[SchedulerSpec]] = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dspark_engines.scheduler.arrays import SMALLEST, Doubles, Ints
+from dspark_engines.arrays import Doubles, Ints
+from dspark_engines.measured.step_cost import StepCost
+from dspark_engines.scheduler.arrays import SMALLEST
 from dspark_engines.scheduler.base import Scheduler, Step
-from dspark_engines.scheduler.cost import StepCost
 from dspark_engines.scheduler.spec import ThresholdSpec
 
 WITHOUT_COSTS = 0.5

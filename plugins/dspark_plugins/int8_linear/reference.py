@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dspark_plugins.arrays import Floats
 from dspark_plugins.int8_linear.contract import LEVELS, REMAINDER, SMALLEST_SCALE, ZERO_POINT
-
-Floats = npt.NDArray[np.float32]
 
 
 def quantize_rows(x: Floats, terms: int = 1) -> tuple[npt.NDArray[np.uint8], Floats]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dspark_plugins.arrays import Ints
 from dspark_plugins.markov_head.contract import MarkovHeadSpec
 
 Array = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 class MarkovHeadResult(NamedTuple):

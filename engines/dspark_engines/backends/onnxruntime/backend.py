@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, Engines
+from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.backends.onnxruntime.library import onnxruntime

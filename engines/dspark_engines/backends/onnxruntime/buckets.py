@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from dspark_engines.backends.base import Slot
+from dspark_engines.backends.engine import Slot
 from dspark_engines.backends.onnxruntime.program import Feeds, OrtProgram, OrtSlot
 from dspark_engines.errors import BackendError
 

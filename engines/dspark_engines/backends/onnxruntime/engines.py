@@ -7,16 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dspark_engines.backends.base import (
-    DraftEngine,
-    DraftOutput,
-    Engine,
-    Floats,
-    Ints,
-    Slot,
-    VerifyEngine,
-    VerifyOutput,
-)
+from dspark_engines.arrays import Floats, Ints
+from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, Slot, VerifyEngine, VerifyOutput
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.program import Feeds
 from dspark_plugins.markov_head import OUTPUTS as DRAFT_OUTPUTS

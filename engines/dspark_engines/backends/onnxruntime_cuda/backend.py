@@ -7,16 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import (
-    Backend,
-    CompiledEngine,
-    CompileOptions,
-    EngineOptions,
-    EnginePrecision,
-    Engines,
-)
+from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
+from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.library import onnxruntime
-from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
@@ -51,7 +45,7 @@ class OnnxRuntimeCudaBackend(Backend):
 
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.onnxruntime_cuda.compile import compile_graph  # needs the extra [export]
-        from dspark_engines.backends.tensorrt.lowering import read_block_size
+        from dspark_engines.backends.padded.lowering import read_block_size
 
         block, precision, engines = read_block_size(onnx / "drafter.onnx"), options.precision or DEFAULT, []
         weights = "onnx" if precision == "fp32" else f"engines/{self.name}"

@@ -1,8 +1,8 @@
 """From an exported graph to one whose every node ONNX Runtime's CUDA provider has a kernel for.
 
-It is TensorRT's lowering (rows padded to one width, TensorScatter into the caches, Attention over them), but for the
-masks. The provider has a fused kernel for attention over caches that something else has filled only where the number
-of valid cells and `is_causal` say what may be seen; with a mask it falls back to kernels that copy whole caches.
+It is the lowering to padded steps (rows padded to one width, TensorScatter into the caches, Attention over them), but
+for the masks. The provider has a fused kernel for attention over caches that something else has filled only where the
+number of valid cells and `is_causal` say what may be seen; with a mask it falls back to kernels that copy whole caches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants
 
 from dspark_engines.backends.base import EnginePrecision
-from dspark_engines.backends.tensorrt.lowering import lower_graph
+from dspark_engines.backends.padded.lowering import lower_graph
 from dspark_engines.bundle import Role
 
 MASK = 3
@@ -26,8 +26,8 @@ def lower_for_cuda(
 ) -> ir.Model:
     """`source` for the CUDA provider, caches of `capacity` cells, weights still on the disk.
 
-    A `greedy` drafter has no output draft_logits. Its shapes are those of `tensorrt.shapes`, its inputs those of
-    `tensorrt.packing`.
+    A `greedy` drafter has no output draft_logits. Its shapes are those of `padded.shapes`, its inputs those of
+    `padded.packing`.
     """
     model = lower_graph(source, capacity, precision, greedy=greedy)
     for node in model.graph:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dspark_engines.backends.base import DraftEngine, VerifyEngine
+from dspark_engines.backends.engine import DraftEngine, VerifyEngine
 from dspark_engines.backends.onnxruntime_cuda.program import CudaProgram
 from dspark_engines.backends.onnxruntime_cuda.session import open_session
-from dspark_engines.backends.tensorrt.execution.engines import TrtDraftEngine, TrtVerifyEngine
-from dspark_engines.backends.tensorrt.shapes import role_shapes
+from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
+from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, EngineInfo
 
 
@@ -21,8 +21,8 @@ def open_engine(bundle: Bundle, info: EngineInfo) -> Iterator[VerifyEngine | Dra
     program = CudaProgram(open_session(bundle, info), shapes, info.role)
     try:
         if info.role == "verify":
-            yield TrtVerifyEngine(program, shapes)
+            yield PaddedVerifyEngine(program, shapes)
         else:
-            yield TrtDraftEngine(program, shapes, info.greedy_drafts)
+            yield PaddedDraftEngine(program, shapes, info.greedy_drafts)
     finally:
         program.close()

@@ -11,8 +11,8 @@ import numpy as np
 from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda.checking import INSTALL
 from dspark_engines.backends.onnxruntime_cuda.memory import CACHE, CACHE_OUT, DEVICE, Cache
-from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Feeds, Outputs
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape
+from dspark_engines.backends.padded.runner import NOTHING, Feeds, Outputs
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, input_shape
 from dspark_engines.bundle import Role
 from dspark_engines.errors import BackendError
 

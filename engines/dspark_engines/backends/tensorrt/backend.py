@@ -8,24 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import (
-    Backend,
-    CompiledEngine,
-    CompileOptions,
-    EngineOptions,
-    EnginePrecision,
-    Engines,
-)
+from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
+from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
 SOURCES: tuple[tuple[Role, str], ...] = (
     ("verify", "target.onnx"),
     ("draft", "drafter.onnx"),
-    ("accept", "verification.onnx"),
+    ("accept", "accept.onnx"),
 )
+OLDER_NAMES = {"accept.onnx": "verification.onnx"}
+"""Files in bundles of older versions."""
 HALF: EnginePrecision = "bf16"
 OLD_HALF: EnginePrecision = "fp16"
 BF16_SINCE = 8
@@ -59,19 +55,20 @@ class _TrtBackend(Backend):
         return disk_bytes(weight_bytes, options.precision)
 
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        from dspark_engines.backends.tensorrt.lowering import read_block_size
+        from dspark_engines.backends.padded.lowering import read_block_size
 
-        missing = [source for _, source in SOURCES if not (onnx / source).is_file()]
+        sources = {role: _present(onnx, source) for role, source in SOURCES}
+        missing = [source for source in sources.values() if not source.is_file()]
         if missing:
             raise BackendError(
-                f"{onnx.parent}: no onnx/{missing[0]}, it was exported by an older version",
+                f"{onnx.parent}: no onnx/{missing[0].name}, it was exported by an older version",
                 hint="build the bundle again with this version: dspark-export build",
             )
         block, engines = read_block_size(onnx / "drafter.onnx"), []
-        for number, (role, source) in enumerate(SOURCES):
-            share = replace(options, progress=_part(options, number, len(SOURCES)))
+        for number, (role, source) in enumerate(sources.items()):
+            share = replace(options, progress=_part(options, number, len(sources)))
             shapes = role_shapes(role, limits, block, options.token_buckets)
-            engines.append(self._build(role, onnx / source, output, shapes, share, limits.slots))
+            engines.append(self._build(role, source, output, shapes, share, limits.slots))
         return engines
 
     def _build(
@@ -94,7 +91,7 @@ class _TrtBackend(Backend):
     def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
         info = self.find_engines(bundle)
         trt = self.flavour.load()
-        from dspark_engines.backends.tensorrt.execution.loading import check_machine, load_engines
+        from dspark_engines.backends.tensorrt.execution.open import check_machine, load_engines
 
         check_machine(self.flavour, trt, bundle, info)
         with load_engines(self.flavour, trt, bundle, info) as engines:
@@ -118,6 +115,12 @@ class TensorRtBackend(_TrtBackend):
 def default_precision(capability: str) -> EnginePrecision:
     """bfloat16, which checkpoints are trained in and whose range nothing leaves; float16 on GPUs that lack it."""
     return HALF if int(capability.split(".")[0]) >= BF16_SINCE else OLD_HALF
+
+
+def _present(folder: Path, name: str) -> Path:
+    """The graph in `folder`, which an older version may have named otherwise."""
+    older = folder / OLDER_NAMES.get(name, name)
+    return folder / name if (folder / name).is_file() or not older.is_file() else older
 
 
 def _part(options: CompileOptions, number: int, parts: int) -> Any:

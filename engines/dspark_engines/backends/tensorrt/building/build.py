@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from dspark_engines.backends.base import CompileOptions, EnginePrecision
+from dspark_engines.backends.padded.lowering import lower_graph, save_lowered
+from dspark_engines.backends.padded.shapes import RoleShapes
 from dspark_engines.backends.tensorrt.building.config import make_config, save_timing_cache
 from dspark_engines.backends.tensorrt.building.memory import check_memory
 from dspark_engines.backends.tensorrt.building.monitor import make_monitor
 from dspark_engines.backends.tensorrt.building.network import check_plugins, parse_network
+from dspark_engines.backends.tensorrt.building.plugin_nodes import (
+    drop_bodies,
+    lower_to_plugins,
+    plugin_nodes,
+    plugin_ops,
+)
 from dspark_engines.backends.tensorrt.building.plugins import register_plugins
 from dspark_engines.backends.tensorrt.building.profiles import add_profiles
 from dspark_engines.backends.tensorrt.building.report import engine_report, network_report, write_report
@@ -21,8 +30,6 @@ from dspark_engines.backends.tensorrt.building.writer import EngineFile
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import Flavour
 from dspark_engines.backends.tensorrt.logger import make_logger
-from dspark_engines.backends.tensorrt.lowering import drop_bodies, lower_graph, plugin_nodes, plugin_ops, save_lowered
-from dspark_engines.backends.tensorrt.shapes import RoleShapes
 from dspark_engines.bundle import Role
 from dspark_engines.errors import BackendError
 
@@ -73,9 +80,13 @@ def build_engine(flavour: Flavour, trt: Any, request: EngineRequest, options: Co
 
 def _lower(request: EngineRequest) -> ir.Model:
     """The graph that TensorRT is handed."""
-    plugins_for = request.capability if request.plugins else ""
+    to_plugins = partial(lower_to_plugins, capability=request.capability, greedy=request.greedy)
     lowered = lower_graph(
-        request.source, request.shapes.capacity, request.precision, plugins_for=plugins_for, greedy=request.greedy
+        request.source,
+        request.shapes.capacity,
+        request.precision,
+        custom_ops=to_plugins if request.plugins else None,
+        greedy=request.greedy,
     )
     drop_bodies(lowered)
     return lowered

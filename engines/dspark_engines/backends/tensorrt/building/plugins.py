@@ -39,8 +39,8 @@ def register_plugins(flavour: Flavour) -> None:
 
     Raises `BackendError` where what they need is not installed.
     """
+    from dspark_plugins.accept import plugin as verify
     from dspark_plugins.markov_head import plugin as markov_head
-    from dspark_plugins.verify import plugin as verify
 
     try:
         markov_head.register_plugins()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, input_shape
 
 DYNAMIC = -1
 

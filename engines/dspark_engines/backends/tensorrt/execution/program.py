@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dspark_engines.backends.padded.runner import NOTHING, Feeds, Outputs
+from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, input_shape, lines
 from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, Buffers, cache_input
 from dspark_engines.backends.tensorrt.execution.cuda import Stream, destroy_graph
-from dspark_engines.backends.tensorrt.execution.launching import NOTHING, Feeds, Outputs
-from dspark_engines.backends.tensorrt.shapes import RoleShapes, StepShape, input_shape, lines
 from dspark_engines.errors import BackendError
 
 

@@ -1,0 +1,129 @@
+"""Lower an exported graph: attention, the sequential head without branches, no local functions, half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
+
+from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.padded.lowering.attention import LOWERINGS
+from dspark_engines.backends.padded.lowering.frame import Frame
+from dspark_engines.backends.padded.lowering.older_ops import rename_older_ops
+from dspark_engines.backends.padded.lowering.precision import to_half
+from dspark_plugins import DOMAIN
+from dspark_plugins.accept import ACCEPT, AcceptSpec
+from dspark_plugins.accept.function import accept_function
+from dspark_plugins.attention import AttentionSpec
+from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
+from dspark_plugins.markov_head.function import markov_head_function
+
+GraphPass = Callable[[ir.Model], Collection[str]]
+"""Changes a graph; the local functions that it names stay functions."""
+LENGTHS = ("row_lengths", "feature_lengths")
+DRAFT_LOGITS = "draft_logits"
+FOR_SAMPLING = ("temperature", "uniforms", DRAFT_LOGITS)
+
+
+def lower_graph(
+    source: Path,
+    capacity: int,
+    precision: EnginePrecision,
+    *,
+    custom_ops: GraphPass | None = None,
+    greedy: bool = False,
+) -> ir.Model:
+    """`source` in padded steps, caches of `capacity` cells, weights still on the disk.
+
+    `custom_ops` replaces the ops that a backend has kernels for; all others become standard ops. A `greedy` graph is
+    for rows of temperature 0: a drafter without output draft_logits, an accept graph without what it takes to sample.
+    Raises what `custom_ops` raises.
+    """
+    model = ir.load(source)
+    rename_older_ops(model)
+    _fix_capacity(model.graph, capacity)
+    frame = Frame(model.graph)
+    frame.run(lambda node: _lower(frame, node))
+    for name in LENGTHS:
+        if any(value.name == name for value in model.graph.inputs):
+            frame.drop_input(name)
+    for op_type in LOWERINGS:
+        model.functions.pop((DOMAIN, op_type, ""), None)
+    if greedy:
+        _drop_draft_logits(model.graph)
+    kept = custom_ops(model) if custom_ops else ()
+    _unbranch(model, greedy)
+    InlinePass(lambda function: function.name not in kept)(model)
+    if precision != "fp32":
+        to_half(model.graph, precision)
+    RemoveUnusedNodesPass()(model)
+    _drop_idle_inputs(model.graph)
+    return model
+
+
+def _drop_draft_logits(graph: ir.Graph) -> None:
+    """Rejection tests read them; greedy requests have none."""
+    for value in [value for value in graph.outputs if value.name == DRAFT_LOGITS]:
+        graph.outputs.remove(value)
+
+
+def _drop_idle_inputs(graph: ir.Graph) -> None:
+    """A greedy chain draws nothing, and TensorRT may keep an input that nobody reads or not."""
+    for value in [value for value in graph.inputs if value.name in FOR_SAMPLING and not value.uses()]:
+        graph.inputs.remove(value)
+
+
+def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
+    for value in [*graph.inputs, *graph.outputs]:
+        if value.name is not None and "_cache" in value.name:
+            assert value.shape is not None, "the exported graph declares every cache's shape"
+            rows, heads, _, width = value.shape
+            value.shape = ir.Shape([rows, heads, capacity, width])
+
+
+def _lower(frame: Frame, node: ir.Node) -> bool:
+    if node.domain != DOMAIN or node.op_type not in LOWERINGS:
+        return False
+    spec = AttentionSpec(**{name: attribute.as_int() for name, attribute in node.attributes.items()})
+    LOWERINGS[node.op_type](frame, node, spec)
+    return True
+
+
+def _unbranch(model: ir.Model, greedy: bool) -> None:
+    """Exchange the ops' bodies for ones that a CUDA graph can hold."""
+    for node in model.graph:
+        key = node.op_identifier()
+        if node.domain != DOMAIN or key not in model.functions:
+            continue
+        if node.op_type == MARKOV_HEAD:
+            model.functions[key] = markov_head_function(_head_spec(node), branching=False)
+        elif node.op_type == ACCEPT:
+            spec = AcceptSpec(node.attributes["block_size"].as_int())
+            model.functions[key] = accept_function(spec, "greedy" if greedy else "mixed")
+
+
+def _head_spec(node: ir.Node) -> MarkovHeadSpec:
+    values = node.attributes
+    hidden = node.inputs[2]
+    assert hidden is not None, "the contract's third input"
+    width = 1 if hidden.shape is None else hidden.shape[-1]
+    return MarkovHeadSpec(
+        kind=values["kind"].as_string(),  # type: ignore[arg-type]  # checked by the spec
+        block_size=values["block_size"].as_int(),
+        rank=values["rank"].as_int(),
+        hidden_size=width if isinstance(width, int) else 1,  # the body takes it from the weights
+        confidence=bool(values["confidence"].as_int()),
+        confidence_with_markov=bool(values["confidence_with_markov"].as_int()),
+    )
+
+
+def read_block_size(drafter: Path) -> int:
+    """Draft positions of a round, from the drafter's exported graph."""
+    graph = ir.load(drafter).graph
+    uniforms = next(value for value in graph.inputs if value.name == "uniforms")
+    assert uniforms.shape is not None, "exported graphs declare their interface"
+    block = uniforms.shape[1]
+    assert isinstance(block, int), "a drafter's block size is fixed"
+    return block

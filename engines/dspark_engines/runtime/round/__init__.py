@@ -1,0 +1,1 @@
+"""One round: draft, choose lengths, verify, accept."""

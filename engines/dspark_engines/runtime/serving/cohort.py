@@ -1,0 +1,108 @@
+"""Requests that advance together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from dspark_engines.runtime.events import Failed, Finished, RequestStream, Tokens
+from dspark_engines.runtime.round.draft_health import LOG
+from dspark_engines.runtime.round.runner import RoundRunner
+from dspark_engines.runtime.round.state import RequestState
+from dspark_engines.runtime.serving.queue import WaitingRoom
+
+
+@dataclass(eq=False)
+class Member:
+    """One request inside a cohort."""
+
+    stream: RequestStream
+    state: RequestState
+    joined: float = field(default_factory=time.perf_counter)
+    first_token: float = 0.0
+    prompt_verify: float = 0.0
+
+    def gained(self, token_ids: list[int]) -> None:
+        """Pass new tokens on; what the engine took up to the first of them counts as prefill."""
+        if not self.first_token:
+            self.first_token = time.perf_counter()
+            self.prompt_verify = self.state.result.seconds.verify
+        self.stream.put(Tokens(token_ids))
+
+
+class Cohort:
+    """Requests that the room seats in cohort `number`; they join and leave at any round."""
+
+    def __init__(self, runner: RoundRunner, room: WaitingRoom, number: int) -> None:
+        self._runner, self._room, self._number = runner, room, number
+        self.members: dict[int, Member] = {}
+
+    def run(self) -> None:
+        """Serve until the room is closed and everything is finished. A failure ends all members, with a `Failed`."""
+        while self.members or self._room.wait(self._number):
+            try:
+                self._admit()
+                if self.members:
+                    self.step()
+            except Exception as error:  # nobody may wait forever for a thread that died
+                self._fail(error)
+
+    def step(self) -> None:
+        """One round for all members."""
+        self._drop_cancelled()
+        states = [member.state for member in self.members.values()]
+        if not states:
+            return
+        for state, token_ids in self._runner.advance(states):
+            member = self.members[state.id]
+            if state.failure is not None:
+                self._fail_one(member, state.failure)
+                continue
+            if token_ids:
+                member.gained(token_ids)
+            if self._runner.finished(state):
+                self._leave(member)
+
+    def _admit(self) -> None:
+        while (stream := self._room.take(self._number)) is not None:
+            if stream.cancelled or self._room.abandoned:
+                self._room.leave(self._number)
+                stream.put(Finished(replace(self._runner.new_result(), stop="cancelled")))
+                continue
+            try:
+                member = Member(stream, self._runner.start(stream.request))
+            except Exception as error:  # no memory for its caches, say: the others go on
+                LOG.error("a request could not be started: %s", error)
+                self._room.leave(self._number)
+                stream.put(Failed(error))
+                continue
+            self.members[member.state.id] = member
+
+    def _drop_cancelled(self) -> None:
+        for member in list(self.members.values()):
+            if member.stream.cancelled or self._room.abandoned:
+                member.state.result.stop = "cancelled"
+                self._leave(member)
+
+    def _leave(self, member: Member) -> None:
+        seconds, now = member.state.result.seconds, time.perf_counter()
+        first = member.first_token or now
+        seconds.prefill, seconds.verify = first - member.joined, seconds.verify - member.prompt_verify
+        seconds.other = max(0.0, now - first - seconds.draft - seconds.verify)
+        del self.members[member.state.id]
+        self._room.leave(self._number)
+        member.stream.put(Finished(member.state.result))
+
+    def _fail_one(self, member: Member, error: Exception) -> None:
+        """End one request, whose caches nobody touches again."""
+        LOG.warning("request %d ended with an error: %s", member.state.id, error)
+        del self.members[member.state.id]
+        self._room.leave(self._number)
+        member.stream.put(Failed(error))
+
+    def _fail(self, error: Exception) -> None:
+        LOG.error("a step failed, and %d requests with it", len(self.members), exc_info=error)
+        while self.members:
+            member = self.members.popitem()[1]
+            self._room.leave(self._number)
+            member.stream.put(Failed(error))

@@ -1,0 +1,113 @@
+"""The engines as one cohort sees them: its own, everybody's when it is alone, or a turn on shared ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
+from dspark_engines.runtime.serving.pool import EnginePool
+from dspark_engines.runtime.serving.timeline import ENGINES, Span, Timeline
+
+
+class Lanes:
+    """Hands engines of `pool` to cohorts, step by step, and records who used what. Safe for several threads.
+
+    `alone(cohort)` tells whether no other cohort has requests: its steps then run on the engines that use the whole
+    machine. A cohort that comes meanwhile starts on its own; one step at most shares the cores. Outputs of engines
+    that several `cohorts` take turns on are copied: they are valid until the next step, which may be another's.
+    """
+
+    def __init__(self, pool: EnginePool, timeline: Timeline, alone: Callable[[int], bool], cohorts: int) -> None:
+        self._pool, self._timeline, self._alone = pool, timeline, alone
+        self._copying = cohorts > 1 and not pool.beside
+        self._switching = pool.alone not in pool.beside
+        self._locks = {engine: threading.Lock() for engine in ENGINES}
+
+    def engines(self, cohort: int) -> Engines:
+        """What `cohort` runs its steps on."""
+        return Engines(_Verify(self, cohort), _Draft(self, cohort))
+
+    @property
+    def pool(self) -> EnginePool:
+        """All of them."""
+        return self._pool
+
+    def step(self, role: str, cohort: int, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A step, by that method, on the engine that is `cohort`'s at this moment."""
+        with self._turn(role, cohort) as engine:
+            output = getattr(engine, method)(*args, **kwargs)
+            if not self._copying:
+                return output
+            arrays = {name: value.copy() for name, value in output._asdict().items() if isinstance(value, np.ndarray)}
+            return output._replace(**arrays)
+
+    @contextmanager
+    def _turn(self, role: str, cohort: int) -> Iterator[Any]:
+        """Have an engine to oneself; the time is recorded."""
+        with self._chosen(role, cohort) as engine:
+            begin = time.perf_counter()
+            try:
+                yield engine
+            finally:
+                self._timeline.spans.append(Span(role, cohort, begin, time.perf_counter()))
+
+    @contextmanager
+    def _chosen(self, role: str, cohort: int) -> Iterator[Any]:
+        shared, lock = getattr(self._pool.alone, role), self._locks[role]
+        if not self._pool.beside:
+            with lock:
+                yield shared
+        elif self._switching and self._alone(cohort) and lock.acquire(blocking=False):
+            try:
+                yield shared
+            finally:
+                lock.release()
+        else:
+            yield getattr(self._pool.beside[cohort], role)
+
+
+class _Lane(Engine):
+    """What both engines forward as it is."""
+
+    role: str
+
+    def __init__(self, lanes: Lanes, cohort: int) -> None:
+        self._lanes, self._cohort = lanes, cohort
+        self._engine: Engine = getattr(lanes.pool.alone, self.role)
+
+    @property
+    def max_rows(self) -> int:
+        return self._engine.max_rows
+
+    def new_slot(self) -> Slot:
+        return self._engine.new_slot()
+
+
+class _Verify(_Lane, VerifyEngine):
+    role = "verify"
+    _engine: VerifyEngine
+
+    def accepts_on_device(self, sampling: bool) -> bool:
+        return self._engine.accepts_on_device(sampling)
+
+    def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
+        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
+        return output
+
+    def step_and_accept(self, *args: Any, **kwargs: Any) -> VerifyOutput:
+        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step_and_accept", *args, **kwargs)
+        return output
+
+
+class _Draft(_Lane, DraftEngine):
+    role = "draft"
+
+    def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
+        output: DraftOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
+        return output

@@ -1,0 +1,1 @@
+"""Triton kernels of the steps of accepting. Importing a module here imports triton."""

@@ -1,1 +1,0 @@
-"""Triton kernels of the verification's steps. Importing a module here imports triton."""
