@@ -28,6 +28,7 @@ from dspark_engines.bundle import (
 )
 from dspark_engines.progress import Step
 from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.checkpoints.seams import get_method
 
 GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "accept")
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
@@ -144,6 +145,8 @@ def _drafter(pair: Pair) -> DrafterInfo:
         target_layer_ids=list(spec.target_layer_ids),
         feature_size=spec.feature_size,
         num_layers=spec.shape.num_layers,
+        method=spec.method,
+        method_facts=get_method(spec.method).describe(spec),
         markov_kind=spec.markov.kind,
         markov_rank=spec.markov.rank,
         confidence=spec.confidence.enabled,

@@ -14,10 +14,9 @@ from dspark_engines.errors import CheckpointError, DsparkError
 from dspark_engines.progress import Reporter
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.checkpoints.seams import get_family, get_method
 from dspark_export.graphs import (
     build_accept_graph,
-    build_drafter_graph,
-    build_target_graph,
     head_spec,
     save_graph,
 )
@@ -58,10 +57,14 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
     positions = plan.limits.context_length + drafter.block_size
 
     def target_graph() -> ir.Model:
-        return build_target_graph(target, pair.target.weights, drafter.target_layer_ids, positions)
+        family = get_family(target.architecture)
+        graph: ir.Model = family.build_graph(target, pair.target.weights, drafter.target_layer_ids, positions)
+        return graph
 
     def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
-        return build_drafter_graph(drafter, pair.drafter.weights, tables, positions)
+        method = get_method(drafter.method)
+        graph: ir.Model = method.build_graph(drafter, pair.drafter.weights, tables, positions)
+        return graph
 
     graph, measured = target_graph(), None
     if plan.precision == "int8":

@@ -97,6 +97,8 @@ class DrafterSpec:
     confidence: ConfidenceSpec
     own_embedding: bool
     own_head: bool
+    method: str = "dspark"
+    """How it drafts: a name of `checkpoints.seams.METHODS`."""
 
     @property
     def feature_size(self) -> int:

@@ -12,10 +12,9 @@ import torch
 from dspark_engines.arrays import Floats
 from dspark_engines.bundle import Bundle
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint
+from dspark_export.checkpoints.seams import get_family, get_method
 from dspark_export.checks import Comparison, compare
-from dspark_export.parity.drafter import DrafterModule
 from dspark_export.parity.heads import draft_greedy
-from dspark_export.parity.target import TargetModule
 from dspark_export.reference_graph import ReferenceGraph
 
 TOKENS, CHUNKS = 48, (0.4, 0.85)  # a sequence, and where its steps are cut
@@ -28,7 +27,7 @@ def compare_with_torch(
     count = min(TOKENS, bundle.manifest.limits.context_length)
     tokens = np.random.default_rng(seed).integers(0, target.spec.vocab_size, count)
     with torch.inference_mode():
-        module = TargetModule(target.spec, target.weights)
+        module = get_family(target.spec.architecture).build_oracle(target.spec, target.weights)
         logits, states = module(torch.from_numpy(tokens)[None])
         features = module.features(states, drafter.spec.target_layer_ids)[0].numpy()
         del module
@@ -56,7 +55,7 @@ def _drafter(
 ) -> Iterator[Comparison]:
     embedding = target.weights["embed_tokens.weight"]
     head = embedding if target.spec.tied_embeddings else target.weights["lm_head.weight"]
-    module = DrafterModule(drafter.spec, drafter.weights, embedding, head)
+    module = get_method(drafter.spec.method).build_oracle(drafter.spec, drafter.weights, embedding, head)
     block = drafter.spec.block_size
     graph, used = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, len(tokens) + block), 0
     for part in _steps(features):

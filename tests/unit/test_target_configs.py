@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dspark_export.checkpoints.dialects.hugging_face import CLASS_DEFAULTS, read_hf_target
+from dspark_export.checkpoints.dialects.hugging_face import read_hf_target
+from dspark_export.checkpoints.seams import get_family
 from tests.support import tiny
 
 transformers = pytest.importorskip("transformers")
@@ -40,7 +41,7 @@ def oracle(architecture: str, **keys: Any) -> Any:
 def test_defaults_are_the_config_class_s(architecture: str) -> None:
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 8, "num_hidden_layers": 1}
     config = oracle(architecture, **sizes)
-    for key, value in CLASS_DEFAULTS[architecture].items():
+    for key, value in get_family(architecture).defaults.items():
         found = config.rope_parameters["rope_theta"] if key == "rope_theta" else getattr(config, key)
         assert found == value, key
 
@@ -57,7 +58,7 @@ def test_a_config_of_the_first_llamas(tmp_path: Path, architecture: str) -> None
     found, _ = read_hf_target(folder)
     assert (found.shape.num_kv_heads, found.shape.head_dim) == (shape["num_kv_heads"], shape["head_dim"])
     assert found.shape.rope.theta == 10000.0
-    assert found.max_positions == CLASS_DEFAULTS[architecture]["max_position_embeddings"]
+    assert found.max_positions == get_family(architecture).defaults["max_position_embeddings"]
 
 
 @pytest.mark.parametrize("case", ROPES)

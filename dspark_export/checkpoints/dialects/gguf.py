@@ -13,8 +13,8 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import TargetCheckpoint
 from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
-from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.seams import TargetFamily, family_of_gguf
 from dspark_export.checkpoints.spec import DecoderShape, RopeSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.text import read_gguf_text
@@ -56,21 +56,22 @@ class GgufDialect(TargetDialect):
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
     """Spec and (unloaded) weights of a Llama GGUF. Raises `CheckpointError` naming what is wrong."""
     architecture = file.require("general.architecture", str)
-    if architecture != "llama":
+    family = family_of_gguf(architecture)
+    if family is None:
         raise CheckpointError(
             f"{file.path}: architecture '{architecture}' is not supported from GGUF",
             hint="supported: llama; for Qwen3 point at the Hugging Face directory",
         )
-    spec = _spec(file)
+    spec = _spec(file, family)
     weights = Weights(file.path, file, _entries(file, spec.shape))
     check_depth(file.path, weights.shapes, spec.shape.num_layers)
-    check_tensors(file.path, weights.shapes, target_tensors(spec))
+    check_tensors(file.path, weights.shapes, family.tensors(spec))
     return spec, weights
 
 
-def _spec(file: GgufFile) -> TargetSpec:
+def _spec(file: GgufFile, family: TargetFamily) -> TargetSpec:
     return TargetSpec(
-        architecture="llama",
+        architecture=family.name,
         shape=_shape(file),
         vocab_size=len(file.require("tokenizer.ggml.tokens", list)),
         max_positions=file.count("llama.context_length"),

@@ -1,30 +1,22 @@
-"""Targets in a Hugging Face directory: Llama and Qwen3, weights in safetensors."""
+"""Targets in a Hugging Face directory, weights in safetensors."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import TargetCheckpoint, identity_files
 from dspark_export.checkpoints.config_file import DecoderConfig, GenerationConfig, parse_config, read_json
 from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
-from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
+from dspark_export.checkpoints.seams import TargetFamily, family_architectures, family_of_config
 from dspark_export.checkpoints.spec import TargetSpec
 from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
 from dspark_export.checkpoints.text import read_hf_text
 
-ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}
-COMMON_DEFAULTS: dict[str, Any] = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
-CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": COMMON_DEFAULTS | {"max_position_embeddings": 2048},
-    "qwen3": COMMON_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
-}
-"""What a key means that a config leaves out, as transformers' config classes define it; sizes have to be there."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -49,22 +41,22 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
     path = directory / "config.json"
     data = read_json(path)
     names = data.get("architectures")
-    if not isinstance(names, list) or names[:1] not in [[name] for name in ARCHITECTURES]:
+    family = family_of_config(names[0]) if isinstance(names, list) and names else None
+    if family is None:
         raise CheckpointError(
             f"{path}: architectures is {names!r:.80}, not a target that this version reads",
-            hint=f"supported: {', '.join(ARCHITECTURES)}, or a Llama GGUF",
+            hint=f"supported: {', '.join(family_architectures())}, or a Llama GGUF",
         )
-    architecture = ARCHITECTURES[names[0]]
-    config = parse_config(DecoderConfig, path, CLASS_DEFAULTS[architecture] | data)
+    config = parse_config(DecoderConfig, path, {**family.defaults, **data})
     source = SafetensorsSource(directory)
-    spec = _spec(config, path, architecture, tied=_ties(config, directory, source))
-    return spec, _weights(directory, source, spec)
+    spec = _spec(config, path, family, tied=_ties(config, directory, source))
+    return spec, _weights(directory, source, spec, family)
 
 
-def _spec(config: DecoderConfig, path: Path, architecture: str, *, tied: bool) -> TargetSpec:
+def _spec(config: DecoderConfig, path: Path, family: TargetFamily, *, tied: bool) -> TargetSpec:
     return TargetSpec(
-        architecture=architecture,
-        shape=config.decoder_shape(path, qk_norm=architecture == "qwen3"),
+        architecture=family.name,
+        shape=family.read_shape(config, path),
         vocab_size=config.vocab_size,
         max_positions=config.max_position_embeddings,
         tied_embeddings=tied,
@@ -83,13 +75,13 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
     return config.eos_ids()
 
 
-def _weights(directory: Path, source: SafetensorsSource, spec: TargetSpec) -> Weights:
+def _weights(directory: Path, source: SafetensorsSource, spec: TargetSpec, family: TargetFamily) -> Weights:
     entries = plain_entries(directory, source.shapes)
     if spec.tied_embeddings:
         entries.pop(HEAD, None)  # some exporters write the tied table twice
     weights = Weights(directory, source, entries)
     check_depth(directory, weights.shapes, spec.shape.num_layers)
-    check_tensors(directory, weights.shapes, target_tensors(spec))
+    check_tensors(directory, weights.shapes, family.tensors(spec))
     return weights
 
 

@@ -82,6 +82,10 @@ class DrafterInfo(_Record):
     target_layer_ids: list[int]
     feature_size: PositiveInt
     num_layers: PositiveInt
+    method: str = "dspark"
+    """How it drafts."""
+    method_facts: dict[str, str | int | float | bool | list[int]] = {}
+    """What the method says of itself; empty in bundles of older versions."""
     markov_kind: str
     markov_rank: NonNegativeInt
     confidence: bool

@@ -1,0 +1,78 @@
+"""The seam between readers and what kinds of model there are: a family, by the names that configs give it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from dspark_export.checkpoints.config_file import DecoderConfig
+from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.spec import DecoderShape, TargetSpec
+from dspark_export.checkpoints.tensors import Shape, Weights
+
+FAMILIES = {
+    "llama": "dspark_export.families.llama:LlamaFamily",
+    "qwen3": "dspark_export.families.qwen3:Qwen3Family",
+}
+
+
+class TargetFamily(ABC):
+    """Models of one kind: how their config is read, their tensors, their graph, and the oracle of it.
+
+    Reading needs neither onnx nor torch: a family imports these where they are used.
+    """
+
+    name: str
+    """`TargetSpec.architecture`."""
+    architectures: tuple[str, ...]
+    """Names in config.json's `architectures`."""
+    gguf: str = ""
+    """`general.architecture` of GGUF files, where these are read."""
+    defaults: Mapping[str, Any] = {}
+    """What a key means that config.json leaves out, as transformers' config class defines it."""
+
+    @abstractmethod
+    def read_shape(self, config: DecoderConfig, path: Path) -> DecoderShape:
+        """The decoder that a config describes. Raises `CheckpointError` naming what cannot be followed."""
+
+    def tensors(self, spec: TargetSpec) -> dict[str, Shape]:
+        """Canonical name to shape of every tensor that a target of this family has."""
+        return target_tensors(spec)
+
+    @abstractmethod
+    def build_graph(self, spec: TargetSpec, weights: Weights, taps: tuple[int, ...], positions: int) -> Any:
+        """The verify graph, an `onnx_ir.Model`: see `dspark_export.graphs.build_target_graph` for its contract."""
+
+    @abstractmethod
+    def build_oracle(self, spec: TargetSpec, weights: Weights) -> Any:
+        """The same model in torch: see `dspark_export.parity.TargetModule` for its contract."""
+
+
+def register_family(name: str, place: str) -> None:
+    """Let readers know a family: `place` is "module:Class"."""
+    FAMILIES[name] = place
+
+
+def get_family(name: str) -> TargetFamily:
+    """The family called `name`, which a reader has found."""
+    module, _, attribute = FAMILIES[name].partition(":")
+    family: TargetFamily = getattr(import_module(module), attribute)()
+    return family
+
+
+def family_of_config(architecture: Any) -> TargetFamily | None:
+    """The family of an entry of `architectures`; None where there is none."""
+    return next((family for family in map(get_family, FAMILIES) if architecture in family.architectures), None)
+
+
+def family_of_gguf(architecture: str) -> TargetFamily | None:
+    """The family of a GGUF file's `general.architecture`; None where there is none."""
+    return next((family for family in map(get_family, FAMILIES) if architecture and family.gguf == architecture), None)
+
+
+def family_architectures() -> tuple[str, ...]:
+    """All names of `architectures` that are read."""
+    return tuple(name for family in map(get_family, FAMILIES) for name in family.architectures)

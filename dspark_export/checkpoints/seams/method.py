@@ -1,0 +1,52 @@
+"""The seam between drafters and how they draft: a method's graph, its oracle, and its part of the manifest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from dspark_export.checkpoints.spec import DrafterSpec
+from dspark_export.checkpoints.tensors import Weights
+
+METHODS = {
+    "dspark": "dspark_export.methods.dspark:DsparkMethod",
+}
+
+
+class DraftMethod(ABC):
+    """One way to draft a block. Its graph has the contract of the draft engine, whatever is inside."""
+
+    name: str
+    """`DrafterSpec.method`, which the dialect sets, and `method` in the manifest."""
+
+    @abstractmethod
+    def build_graph(self, spec: DrafterSpec, weights: Weights, shared: Mapping[str, Any], positions: int) -> Any:
+        """The draft graph, an `onnx_ir.Model`: see `dspark_export.graphs.build_drafter_graph` for its contract."""
+
+    @abstractmethod
+    def build_oracle(self, spec: DrafterSpec, weights: Weights, embedding: Any, head: Any) -> Any:
+        """The same drafter in torch: see `dspark_export.parity.DrafterModule` for its contract."""
+
+    def describe(self, spec: DrafterSpec) -> dict[str, Any]:
+        """Facts for the manifest's section of this method: JSON values, for people and other tools."""
+        del spec
+        return {}
+
+
+def register_method(name: str, place: str) -> None:
+    """Let exports know a method: `place` is "module:Class"."""
+    METHODS[name] = place
+
+
+def method_names() -> tuple[str, ...]:
+    """Names that `get_method` knows."""
+    return tuple(METHODS)
+
+
+def get_method(name: str) -> DraftMethod:
+    """The method called `name`, which a dialect has set."""
+    module, _, attribute = METHODS[name].partition(":")
+    method: DraftMethod = getattr(import_module(module), attribute)()
+    return method

@@ -1,0 +1,1 @@
+"""Methods of drafting, a file each: found by name through `dspark_export.checkpoints.seams`."""
