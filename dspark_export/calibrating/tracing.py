@@ -100,7 +100,7 @@ def _trace(
                 raise BackendError(
                     f"the draft engine failed on prompt {store.header.prompts[index].id}: "
                     f"{generator.speculation_failed}",
-                    hint="verify the bundle: dspark-export verify",
+                    hint="check the bundle: dspark-export check",
                 )
             try:
                 store.write(index, recorder.trace())

@@ -1,4 +1,4 @@
-"""`dspark-export verify --audit`: are sampled tokens distributed as the target says?"""
+"""`dspark-export check --audit`: are sampled tokens distributed as the target says?"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Audit(NamedTuple):
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Rows of the table that `verify` prints."""
+        """Rows of the table that `check` prints."""
         rows = [
             (
                 f"distribution: {r.scheduler}",

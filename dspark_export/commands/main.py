@@ -16,7 +16,9 @@ from dspark_export.commands.console import USER_ERROR, print_error
 from dspark_export.commands.signals import heed_interruptions, ignore_interruptions
 from dspark_export.commands.streams import READER_GONE, ReaderGone, close_output, open_streams
 
-COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "verify")
+COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "check")
+OLDER_NAMES = {"verify": "check"}
+"""Commands by names that they had; help does not list these."""
 
 
 class LazyGroup(click.Group):
@@ -26,6 +28,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        name = OLDER_NAMES.get(name, name)
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"dspark_export.commands.{name}").command

@@ -1,4 +1,4 @@
-"""`dspark-export verify --precision-report`: what int8 costs against float32."""
+"""`dspark-export check --precision-report`: what int8 costs against float32."""
 
 from __future__ import annotations
 

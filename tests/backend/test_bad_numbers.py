@@ -78,7 +78,7 @@ def test_a_bad_row_of_the_target_ends_its_request_alone(
     assert isinstance(first, GenerationError)
     position = max(at + 1, PROMPT)
     assert f"at position {position} (token {position - PROMPT + 1} of the output)" in str(first)
-    assert "dspark-export verify" in first.hint
+    assert "dspark-export check" in first.hint
 
 
 def test_a_generator_raises(bundle: Bundle, engines: Engines) -> None:

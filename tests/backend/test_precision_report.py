@@ -42,7 +42,7 @@ def test_the_limits(kl: float, top1: float, passed: bool) -> None:
 
 
 def verify(capsys: pytest.CaptureFixture[str], bundle: Bundle, *options: str) -> Any:
-    return run(capsys, "verify", bundle.path, "--precision-report", "--threads=1", "--max-new-tokens=8", *options)
+    return run(capsys, "check", bundle.path, "--precision-report", "--threads=1", "--max-new-tokens=8", *options)
 
 
 def test_the_command_needs_no_more_than_the_bundle(int8: Bundle, tiny_pair: Pair, capsys, monkeypatch) -> None:
@@ -105,7 +105,7 @@ def test_the_real_pair(smollm2_bundle: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "int8"
     build_bundle(BuildPlan(target, drafter, output, "onnxruntime", limits, precision="int8"), Silent())
     prompts = root / "calibration" / "prompts" / "evaluation.jsonl"
-    done = run(capsys, "verify", output, "--precision-report", f"--prompts={prompts}", "--limit=16", "--json")
+    done = run(capsys, "check", output, "--precision-report", f"--prompts={prompts}", "--limit=16", "--json")
     assert done.code == 0, done.json
     assert done.json["divergence"]["tokens"] > 500
     accepted = done.json["accepted_length"]

@@ -116,7 +116,7 @@ def test_greedy_engines_draft_what_others_do_at_temperature_0(
 
 
 def test_greedy_engines_are_compared_in_what_they_have(bundles: dict[str, Bundle], tmp_path: Path) -> None:
-    """`verify` and `compile --compare`: every step at temperature 0, and no draft logits."""
+    """`check` and `compile --compare`: every step at temperature 0, and no draft logits."""
     bundle = bundles["gated"]
     engines = lowered_bundle(bundle, tmp_path, plugins_for=CAPABILITY, greedy=True)
     results = compare_engines(bundle, engines)

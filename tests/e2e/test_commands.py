@@ -58,7 +58,7 @@ def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
     report = generate(capsys, output, "--prompt=hello")
     assert len(report["token_ids"]) == 12
 
-    checked = run(capsys, "verify", output, "--limit=1", "--max-new-tokens=8", "--json")
+    checked = run(capsys, "check", output, "--limit=1", "--max-new-tokens=8", "--json")
     assert_sound_but_never_accepted(checked)
 
 
@@ -92,7 +92,7 @@ def test_compile_does_not_vouch_for_weights_that_changed(place: Place, capsys: C
     weights = place.bundle / "onnx" / "target.onnx.data"
     weights.write_bytes(weights.read_bytes()[::-1])
     assert run(capsys, "compile", place.bundle, "--overwrite").code == 0
-    outcome = run(capsys, "verify", place.bundle)
+    outcome = run(capsys, "check", place.bundle)
     assert (outcome.code, "target.onnx.data: content differs" in outcome.err) == (2, True)
 
 
@@ -115,7 +115,7 @@ def test_every_head_from_qwen3(place: Place, capsys: Capture, kind: str) -> None
     drafter = tiny.write_drafter(place.root / kind, tiny.drafter_spec(kind))
     assert run(capsys, *place.build(target=target, drafter=drafter)).code == 0
     assert_sound_but_never_accepted(
-        run(capsys, "verify", place.root / "out", "--limit=1", "--max-new-tokens=8", "--json")
+        run(capsys, "check", place.root / "out", "--limit=1", "--max-new-tokens=8", "--json")
     )
 
 
@@ -173,6 +173,16 @@ def test_help_shows_defaults(capsys: Capture, command: str) -> None:
     assert all(option.opts[0] in outcome.out and option.help for option in options)
     for option in shown:
         assert re.search(rf"\[default: {option.default}[;\]]", " ".join(outcome.out.split())), option.name
+
+
+def test_verify_is_check_by_its_older_name(capsys: Capture, tmp_path: Path) -> None:
+    older, check = (run(capsys, name, tmp_path / "none") for name in ("verify", "check"))
+    assert (older.code, older.err) == (check.code, check.err) == (2, check.err)
+    assert "not a bundle" in older.err
+    context = click.Context(cli)
+    assert cli.get_command(context, "verify") is cli.get_command(context, "check")
+    assert "check" in cli.list_commands(context)
+    assert "verify" not in cli.list_commands(context)
 
 
 def test_the_script_and_the_module_are_the_command() -> None:

@@ -39,12 +39,12 @@ def utf16_recipe(place: Place) -> list[str]:
 
 
 def prompts(content: bytes | None, fragment: str) -> Case:
-    """A prompt set for `verify`."""
+    """A prompt set for `check`."""
 
     def prepare(place: Place) -> list[str]:
         if content is not None:
             (place.root / "prompts.jsonl").write_bytes(content)
-        return ["verify", str(place.bundle), f"--prompts={place.root}/prompts.jsonl"]
+        return ["check", str(place.bundle), f"--prompts={place.root}/prompts.jsonl"]
 
     return Case(prepare, fragment)
 
@@ -64,20 +64,20 @@ OPTIONS = {
     "option: context of 0": Case(lambda p: p.build(context_length=0), "Invalid value for '--context-length': 0"),
     "option: unknown command": Case(lambda p: ["bild"], "No such command 'bild'"),
     "option: audit and report": Case(
-        lambda p: ["verify", str(p.bundle), "--audit", "--precision-report"], "give one of them"
+        lambda p: ["check", str(p.bundle), "--audit", "--precision-report"], "give one of them"
     ),
     "option: accepted length of NaN": Case(
-        lambda p: ["verify", str(p.bundle), "--min-accepted-length=nan"], "--min-accepted-length is nan"
+        lambda p: ["check", str(p.bundle), "--min-accepted-length=nan"], "--min-accepted-length is nan"
     ),
     "option: accepted length below 1": Case(
-        lambda p: ["verify", str(p.bundle), "--min-accepted-length=0.5"], "'--min-accepted-length'"
+        lambda p: ["check", str(p.bundle), "--min-accepted-length=0.5"], "'--min-accepted-length'"
     ),
     "option: accepted length of a report": Case(
-        lambda p: ["verify", str(p.bundle), "--precision-report", "--min-accepted-length=2"],
+        lambda p: ["check", str(p.bundle), "--precision-report", "--min-accepted-length=2"],
         "judges no accepted length",
     ),
-    "option: report on float32": Case(lambda p: ["verify", str(p.bundle), "--precision-report"], "is in float32"),
-    "option: half of a pair": Case(lambda p: ["verify", str(p.bundle), "--target=x"], "only one of --target and --dr"),
+    "option: report on float32": Case(lambda p: ["check", str(p.bundle), "--precision-report"], "is in float32"),
+    "option: half of a pair": Case(lambda p: ["check", str(p.bundle), "--target=x"], "only one of --target and --dr"),
     "option: too few samples": Case(lambda p: ["profile", str(p.bundle), "--samples=2"], "for '--samples': 2"),
     "option: seconds below 0": Case(lambda p: ["profile", str(p.bundle), "--seconds=-1"], "for '--seconds': -1"),
     "option: seconds without end": Case(lambda p: ["profile", str(p.bundle), "--seconds=nan"], "--seconds is nan"),

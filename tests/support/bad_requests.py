@@ -84,10 +84,10 @@ def damaged(damage: Callable[[Path], Any], fragment: str, command: str = "genera
 
 
 def changed_weights(place: Place) -> list[str]:
-    """Too large to be hashed on opening: `verify` reads every byte."""
+    """Too large to be hashed on opening: `check` reads every byte."""
     place.patch.setattr(opening, "CHEAP_BYTES", 1000)
     flip(place.bundle / "onnx" / "target.onnx.data", 5000)
-    return ["verify", str(place.bundle)]
+    return ["check", str(place.bundle)]
 
 
 def lead_out(path: str, *keys: str | int) -> Callable[[Path], None]:
@@ -145,10 +145,10 @@ OUTPUTS = {
 
 BUNDLES = {
     "bundle: nothing there": Case(lambda p: ["inspect", str(p.root / "no")], "/no: not a bundle (no manifest.json)"),
-    "bundle: is a file": Case(lambda p: ["verify", str(p.bundle / MANIFEST)], "manifest.json: not a bundle"),
+    "bundle: is a file": Case(lambda p: ["check", str(p.bundle / MANIFEST)], "manifest.json: not a bundle"),
     "bundle: changed byte": damaged(lambda b: flip(b / "onnx/drafter.onnx", 99), "drafter.onnx: content differs from"),
     "bundle: changed byte, verify": damaged(
-        lambda b: flip(b / "tokenizer/chat_template.jinja", 3), "chat_template.jinja: content differs", "verify"
+        lambda b: flip(b / "tokenizer/chat_template.jinja", 3), "chat_template.jinja: content differs", "check"
     ),
     "bundle: changed byte of large weights": Case(changed_weights, "onnx/target.onnx.data: content differs from the m"),
     "bundle: missing file": damaged(lambda b: (b / "onnx/drafter.onnx.data").unlink(), "drafter.onnx.data: missing"),
@@ -172,11 +172,11 @@ BUNDLES = {
         lead_out("..", *ENGINE, "weights"), "backends.0.engines.0.weights: must name a file"
     ),
     "bundle: a graph above it": damaged(
-        lead_out("../t.onnx", "graphs", "target", "path"), "graphs.target.path: must name", "verify"
+        lead_out("../t.onnx", "graphs", "target", "path"), "graphs.target.path: must name", "check"
     ),
     "bundle: a link out of it": damaged(linked, "onnx/drafter.onnx: a link that leads out of the bundle"),
     "bundle: no engines": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'"),
-    "bundle: no engines, verify": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'", "verify"),
+    "bundle: no engines, check": damaged(no_engines, "bundle: no engines of backend 'onnxruntime'", "check"),
     "bundle: engines there already": Case(lambda p: ["compile", str(p.bundle)], "already holds engines of backend"),
 }
 

@@ -58,7 +58,7 @@ def check_rounds(rounds: Rounds, block_size: int, bins: int) -> None:
             hint="calibrate with traces of this bundle",
         )
     if np.isnan(rounds.logits).any():
-        raise CalibrationError("confidences are NaN", hint="verify the bundle: dspark-export verify")
+        raise CalibrationError("confidences are NaN", hint="check the bundle: dspark-export check")
     if ((rounds.accepted < 0) | (rounds.accepted > block_size)).any():
         raise CalibrationError("rounds accept more than a block", hint="delete the traces and make them again")
     if len(rounds) < rounds_needed(bins):

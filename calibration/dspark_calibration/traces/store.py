@@ -104,7 +104,7 @@ class TraceStore:
         if problem := trace.problem(self.header.block_size):
             raise CalibrationError(
                 f"prompt {self.header.prompts[index].id}: the trace {problem}",
-                hint="verify the bundle: dspark-export verify",
+                hint="check the bundle: dspark-export check",
             )
         with replacing(self.file(index)) as partial, partial.open("wb") as file:
             np.savez(file, **vars(trace))

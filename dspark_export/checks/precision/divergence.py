@@ -94,7 +94,7 @@ def _log_probabilities(engine: VerifyEngine, ids: npt.NDArray[np.int64], chunk: 
 
 def _log_softmax(logits: Floats) -> Log:
     if not np.isfinite(logits).all():
-        raise BackendError("the engine's logits are not finite", hint="verify the bundle: dspark-export verify")
+        raise BackendError("the engine's logits are not finite", hint="check the bundle: dspark-export check")
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 

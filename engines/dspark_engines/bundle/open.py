@@ -17,7 +17,7 @@ from dspark_engines.text_file import read_json
 
 MANIFEST = "manifest.json"
 CHEAP_BYTES = 64 << 20
-"""Files up to this size are hashed whenever a bundle is opened; larger ones only by `verify`."""
+"""Files up to this size are hashed whenever a bundle is opened; larger ones only by `check`."""
 
 REBUILD = "restore the bundle from where it was built, or build it again"
 

@@ -65,7 +65,7 @@ class DraftHealth:
         self.last_failure = "the drafter's confidences or logits are NaN"
         LOG.warning("request %d, %d blocks in a row: %s", request, in_a_row, self.last_failure)
         if self.bad_blocks == 1:
-            _warn(f"{self.last_failure}; such blocks are not verified. Check the bundle: dspark-export verify")
+            _warn(f"{self.last_failure}; such blocks are not verified. Check the bundle: dspark-export check")
 
 
 def _warn(message: str) -> None:

@@ -132,7 +132,7 @@ def _failure(outcome: Outcome) -> GenerationError:
     return GenerationError(
         f"the target's logits are NaN or infinite at position {position} "
         f"(token {position - len(state.prompt) + 1} of the output)",
-        hint="the weights may hold NaN: check them, and the bundle with dspark-export verify",
+        hint="the weights may hold NaN: check them, and the bundle with dspark-export check",
     )
 
 

@@ -112,7 +112,7 @@ class TrtProgram:
             tensor = self._buffers.tensors[name]
             self._stream.to_device(tensor.device.address, tensor.bytes(self._input_shape(name, key)))
         if not context.execute_async_v3(int(self._stream)):
-            raise BackendError("TensorRT could not run a step", hint="verify the bundle: dspark-export verify")
+            raise BackendError("TensorRT could not run a step", hint="check the bundle: dspark-export check")
         for name in _moved(self._outputs, key):
             tensor = self._buffers.tensors[name]
             self._stream.to_host(tensor.bytes(tuple(context.get_tensor_shape(name))), tensor.device.address)

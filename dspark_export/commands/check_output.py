@@ -1,4 +1,4 @@
-"""What `dspark-export verify` prints: a table for people, an object for machines."""
+"""What `dspark-export check` prints: a table for people, an object for machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_LINE = {"passed": "the bundle holds", "failed": "the bundle does NOT hold",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class CheckResult:
     """Everything that was checked, and the verdict."""
 
     bundle: Bundle

@@ -1,4 +1,4 @@
-"""`dspark-export verify`: is this bundle whole, and does it do what it should?"""
+"""`dspark-export check`: is this bundle whole, and does it do what it should?"""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dspark_export.checks.acceptance import measure_acceptance
 from dspark_export.checks.origin import check_hashes, check_origin
 from dspark_export.checks.verdict import judge
 from dspark_export.commands.audit import run as run_audits
+from dspark_export.commands.check_output import CheckResult
 from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.precision import run as run_precision
-from dspark_export.commands.verify_output import Verified
 from dspark_export.prompts import built_in_prompts, encode_prompts, read_prompt_set
 
 
-@click.command("verify")
+@click.command("check")
 @bundle_argument
 @click.option("--prompts", type=PATH, help="JSON Lines of prompts; a few built-in ones without.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
@@ -89,7 +89,7 @@ def command(
         audited = run_audits(opened, RuntimeOptions(backend, options), reporter) if audit else None
     acceptance = measure_acceptance(opened, backend, identity.results, min_accepted_length)
     sound = all(c.passed for c in parity) and (audited is None or audited.passed)
-    verified = Verified(
+    result = CheckResult(
         bundle=opened,
         parity=parity,
         identity=identity,
@@ -98,10 +98,10 @@ def command(
         verdict=judge(sound, identity, acceptance),
     )
     if as_json:
-        print_json(verified.report())
+        print_json(result.report())
     else:
-        verified.show()
-    return verified.verdict.exit_code
+        result.show()
+    return result.verdict.exit_code
 
 
 def _check_options(audit: bool, min_accepted_length: float | None, precision_report: bool) -> None:
