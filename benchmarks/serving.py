@@ -100,7 +100,7 @@ def main(
         check_figure(figure)
     requests = shuffled_requests(opened, prompts, plan)
     cohorts = plan.cohorts(opened)
-    with open_pool(opened, plan.backend, cohorts.alone, cohorts.beside) as engines:
+    with open_pool(opened, plan.backend, cohorts.exclusive, cohorts.shared) as engines:
         runs = measure(opened, engines, requests, plan)
     entries, judged = cells(runs), verdicts(runs)
     title = f"{opened.path.name} on {here.cpu}, engine threads: {here.threads}, medians of {plan.turns} turns"

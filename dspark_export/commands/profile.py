@@ -15,11 +15,11 @@ from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import check_folder
 from dspark_engines.measured import (
     COST_TABLE,
-    Arrangement,
     BreakEven,
+    CoreLayout,
     CostTable,
+    MeasuredLayout,
     Noise,
-    Placement,
     break_even,
     is_flat,
     noise_of,
@@ -98,32 +98,32 @@ def standard_plan(bundle: Bundle, backend: str) -> ProfilePlan:
 
 def profile_bundle(
     bundle: Bundle, backend: str, options: EngineOptions, plan: ProfilePlan, reporter: Reporter
-) -> tuple[CostTable, Placement | None]:
+) -> tuple[CostTable, MeasuredLayout | None]:
     """Measure the engines and store what was found; the placement first, unless `options` give the threads."""
     placement = None
     if not options.threads:
         wanted = PlacementPlan(plan.rows, min(PLACEMENT_CONTEXT, max(plan.contexts)))
         placement = place(bundle, backend, wanted, reporter.step("placing threads"))
-        options = placement.alone.engines
+        options = placement.exclusive.engines
     fingerprint = take_fingerprint(bundle, backend, options)
     with get_backend(backend).open(bundle, options) as engines:
         table = measure(bundle, engines, plan, fingerprint, reporter.step("measuring costs"))
-    if placement is not None and placement.beside is not None:
-        table = table.model_copy(update={"beside": _measure_beside(bundle, backend, placement.beside, plan, reporter)})
+    if placement is not None and placement.shared is not None:
+        table = table.model_copy(update={"shared": _measure_shared(bundle, backend, placement.shared, plan, reporter)})
     if placement is not None:
         save_placement(placement, bundle)
     save_cost_table(table, bundle)
     return table, placement
 
 
-def _measure_beside(
-    bundle: Bundle, backend: str, arrangement: Arrangement, plan: ProfilePlan, reporter: Reporter
+def _measure_shared(
+    bundle: Bundle, backend: str, layout: CoreLayout, plan: ProfilePlan, reporter: Reporter
 ) -> CostTable:
     """What steps of one of two cohorts cost while the other is at work as well, at the shortest and longest context."""
     most = (bundle.manifest.limits.slots + 1) // 2
     contexts = sorted({min(plan.contexts), max(plan.contexts)})
     smaller = replace(plan, rows=sorted({min(rows, most) for rows in plan.rows}), contexts=contexts)
-    options, step = arrangement.engines, reporter.step("measuring costs beside another cohort")
+    options, step = layout.engines, reporter.step("measuring costs while another cohort runs")
     with get_backend(backend).open(bundle, options) as mine, get_backend(backend).open(bundle, options) as other:
         return measure(bundle, mine, smaller, take_fingerprint(bundle, backend, options), step, other)
 

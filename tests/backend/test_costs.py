@@ -27,7 +27,7 @@ from dspark_engines.measured import (
 )
 from dspark_engines.profiling import ProfilePlan, measure
 from dspark_engines.profiling.measure import token_counts
-from dspark_engines.runtime.serving.costs import CostsInCompany
+from dspark_engines.runtime.serving.costs import CurrentCosts
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 
@@ -76,13 +76,13 @@ def test_beside_another_cohort_that_is_at_work_all_the_time(bundle: Bundle) -> N
 
     with backend.open(bundle, OPTIONS) as mine, backend.open(bundle, OPTIONS) as other:
         verify, other.verify.step = other.verify.step, counted  # type: ignore[method-assign]
-        beside = measure(bundle, mine, plan, here, lambda done, total: None, other)
+        shared = measure(bundle, mine, plan, here, lambda done, total: None, other)
     assert steps > 1
-    assert {t.tokens for t in beside.verify} == set(range(1, 7))
-    save_cost_table(table(bundle, {1: 1.0, 6: 2.0}).model_copy(update={"beside": beside}), bundle)
+    assert {t.tokens for t in shared.verify} == set(range(1, 7))
+    save_cost_table(table(bundle, {1: 1.0, 6: 2.0}).model_copy(update={"shared": shared}), bundle)
     read = load_cost_table(bundle, here)
     assert read is not None
-    assert read.beside == beside
+    assert read.shared == shared
 
 
 def test_a_company_that_fails_fails_the_measurement(bundle: Bundle) -> None:
@@ -101,16 +101,16 @@ def test_a_company_that_fails_fails_the_measurement(bundle: Bundle) -> None:
             measure(bundle, mine, plan, here, lambda done, total: None, other)
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_costs_in_company_are_those_beside_others(bundle: Bundle, alone: bool) -> None:
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_current_costs_are_the_shared_ones_while_another_cohort_runs(bundle: Bundle, exclusive: bool) -> None:
     cheap, dear = table(bundle, {1: 1.0, 6: 2.0}, draft=0.5), table(bundle, {1: 3.0, 6: 9.0}, draft=4.0, overhead=0.3)
-    costs = CostsInCompany(cheap.model_copy(update={"beside": dear}), lambda: alone)
-    expected = cheap if alone else dear
+    costs = CurrentCosts(cheap.model_copy(update={"shared": dear}), lambda: exclusive)
+    expected = cheap if exclusive else dear
     assert costs.step_cost(1, 8).points == expected.step_cost(1, 8).points
     assert costs.draft_seconds(1, 8) == expected.draft_seconds(1, 8)
     assert costs.overhead_seconds == expected.overhead_seconds
     assert costs.reading_seconds == expected.reading_seconds
-    assert CostsInCompany(cheap, lambda: alone).draft_seconds(1, 8) == 0.5, "without such a table its own"
+    assert CurrentCosts(cheap, lambda: exclusive).draft_seconds(1, 8) == 0.5, "without such a table its own"
 
 
 @pytest.mark.parametrize(

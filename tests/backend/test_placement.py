@@ -16,9 +16,9 @@ from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.measured import (
     COST_TABLE,
     PLACEMENT,
-    Arrangement,
-    Placement,
-    Trial,
+    CoreLayout,
+    LayoutTiming,
+    MeasuredLayout,
     load_placement,
     resolve_engines,
     save_placement,
@@ -30,7 +30,7 @@ from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 
 BACKEND = "onnxruntime"
-ALONE, PAIR, OTHER = (Arrangement(cohorts=n, threads=t) for n, t in ((1, 1), (2, 2), (2, 1)))
+EXCLUSIVE, PAIR, OTHER = (CoreLayout(cohorts=n, threads=t) for n, t in ((1, 1), (2, 2), (2, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,16 @@ def bundle(built: Path, tmp_path: Path) -> Bundle:
     return open_bundle(Path(shutil.copytree(built, tmp_path / "bundle")))
 
 
-def trial(requests: int, arrangement: Arrangement, seconds: float) -> Trial:
-    return Trial(requests=requests, arrangement=arrangement, seconds=seconds, low=1.0, high=1.0, samples=3)
+def timing(requests: int, layout: CoreLayout, seconds: float) -> LayoutTiming:
+    return LayoutTiming(requests=requests, layout=layout, seconds=seconds, low=1.0, high=1.0, samples=3)
 
 
-def placement(bundle: Bundle, **changes: Any) -> Placement:
+def placement(bundle: Bundle, **changes: Any) -> MeasuredLayout:
     """One thread for who is alone, two beside others, from three requests on."""
     here = take_fingerprint(bundle, BACKEND, EngineOptions())
-    made = Placement(fingerprint=here, alone=ALONE, beside=PAIR, pairs_from=3, trials=[trial(1, ALONE, 1.0)])
+    made = MeasuredLayout(
+        fingerprint=here, exclusive=EXCLUSIVE, shared=PAIR, pairs_from=3, timings=[timing(1, EXCLUSIVE, 1.0)]
+    )
     return made.model_copy(update=changes)
 
 
@@ -67,11 +69,11 @@ def requests(count: int) -> list[GenerationRequest]:
 def test_it_decides_who_runs_where_and_nobodys_output_changes(bundle: Bundle, count: int) -> None:
     save_placement(placement(bundle), bundle)
     with get_backend(BACKEND).open(bundle, EngineOptions(1)) as engines:
-        alone = [Generator(engines, bundle.manifest).run(request).token_ids for request in requests(count)]
+        exclusive = [Generator(engines, bundle.manifest).run(request).token_ids for request in requests(count)]
     with Runtime(bundle, RuntimeOptions()) as runtime:
         results = runtime.generate(requests(count))
-    assert [result.token_ids for result in results] == alone
-    assert runtime.cohorts.alone.threads == 1
+    assert [result.token_ids for result in results] == exclusive
+    assert runtime.cohorts.exclusive.threads == 1
     assert runtime.cohorts.places == [2, 2]
     assert {span.cohort for span in runtime.timeline.spans} == ({0} if count < 3 else {0, 1})
 
@@ -83,8 +85,8 @@ def test_it_decides_who_runs_where_and_nobodys_output_changes(bundle: Bundle, co
         ({}, {"max_batch": 2}, [2], 1, "do not pay for fewer than 3 requests"),
         ({}, {"max_batch": 1}, [1], 1, "one request"),
         ({}, {"pipeline": "off"}, [4], 1, "switched off"),
-        ({"pairs_from": 0, "beside": None}, {}, [4], 1, "do not pay for any number"),
-        ({"pairs_from": 0, "beside": None}, {"pipeline": "on"}, [2, 2], 1, "of its own"),
+        ({"pairs_from": 0, "shared": None}, {}, [4], 1, "do not pay for any number"),
+        ({"pairs_from": 0, "shared": None}, {"pipeline": "on"}, [2, 2], 1, "of its own"),
         ({}, {"engines": EngineOptions(9999)}, [4], 9999, "cores"),
     ],
 )
@@ -95,7 +97,7 @@ def test_what_is_given_overrules_it(
     save_placement(made, bundle)
     runtime = Runtime(bundle, RuntimeOptions(**options))
     cohorts = runtime._plan(options.get("max_batch", 4))
-    assert (cohorts.places, cohorts.alone.threads) == (places, threads)
+    assert (cohorts.places, cohorts.exclusive.threads) == (places, threads)
     assert reason in cohorts.reason
 
 
@@ -103,15 +105,15 @@ def test_measured_stored_and_read_back(bundle: Bundle) -> None:
     told: list[tuple[int, int]] = []
     plan = PlacementPlan([1, 2, 4], context=16, samples=3)
     found = place(bundle, BACKEND, plan, lambda done, total: told.append((done, total)))
-    assert found.alone.cohorts == 1
-    assert {t.requests for t in found.trials if t.arrangement.cohorts == 2} <= {2, 4}
-    assert all(0 < t.low <= t.seconds <= t.high and t.samples == 3 for t in found.trials)
-    assert any(t.arrangement.spinning for t in found.trials)
+    assert found.exclusive.cohorts == 1
+    assert {t.requests for t in found.timings if t.layout.cohorts == 2} <= {2, 4}
+    assert all(0 < t.low <= t.seconds <= t.high and t.samples == 3 for t in found.timings)
+    assert any(t.layout.spinning for t in found.timings)
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1], "the bar reaches its end"
     save_placement(found, bundle)
     assert load_placement(bundle, BACKEND) == found
-    assert resolve_engines(bundle, BACKEND, EngineOptions()) == found.alone.engines
+    assert resolve_engines(bundle, BACKEND, EngineOptions()) == found.exclusive.engines
     assert resolve_engines(bundle, BACKEND, EngineOptions(3)) == EngineOptions(3)
 
 
@@ -128,13 +130,13 @@ def test_measured_stored_and_read_back(bundle: Bundle) -> None:
     ],
 )
 def test_two_cohorts_have_to_gain_at_every_larger_number(
-    pair: dict[int, float], other: dict[int, float], expected: tuple[Arrangement | None, int]
+    pair: dict[int, float], other: dict[int, float], expected: tuple[CoreLayout | None, int]
 ) -> None:
     """Seconds of two cohorts by requests; one takes a second."""
-    trials = [trial(n, ALONE, 1.0) for n in (1, 2, 4, 8)]
-    for arrangement, times in ((PAIR, pair), (OTHER, other)):
-        trials += [trial(n, arrangement, 1.0).model_copy(update={"seconds": time}) for n, time in times.items()]
-    assert choose_pairs(trials, ALONE) == expected
+    timings = [timing(n, EXCLUSIVE, 1.0) for n in (1, 2, 4, 8)]
+    for layout, times in ((PAIR, pair), (OTHER, other)):
+        timings += [timing(n, layout, 1.0).model_copy(update={"seconds": time}) for n, time in times.items()]
+    assert choose_pairs(timings, EXCLUSIVE) == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 2}', "{}"])
@@ -163,6 +165,6 @@ def test_profile_chooses_unless_threads_are_given(bundle: Bundle, capsys: pytest
     assert stored is not None
     assert shown == stored.model_dump(exclude={"fingerprint"}, mode="json")
     table = json.loads(bundle.file(COST_TABLE).read_text("utf-8"))
-    assert table["fingerprint"]["threads"] == stored.alone.threads
+    assert table["fingerprint"]["threads"] == stored.exclusive.threads
     assert main(arguments) == 0
     assert "placement: one cohort" in capsys.readouterr().out

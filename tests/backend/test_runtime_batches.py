@@ -50,7 +50,7 @@ def greedy_requests(seed: int = 0) -> list[GenerationRequest]:
 
 
 @pytest.fixture(scope="module")
-def alone(bundle: Bundle) -> list[list[int]]:
+def exclusive(bundle: Bundle) -> list[list[int]]:
     """Every request alone and without speculation."""
     with get_backend("onnxruntime").open(bundle, OPTIONS) as engines:
         generator = Generator(engines, bundle.manifest)
@@ -64,20 +64,20 @@ def options(max_batch: int, scheduler: str = "fixed") -> RuntimeOptions:
 @pytest.mark.parametrize("scheduler", scheduler_names())
 @pytest.mark.parametrize("max_batch", [1, 4, 8])
 def test_greedy_output_is_that_of_the_request_alone(
-    bundle: Bundle, alone: list[list[int]], max_batch: int, scheduler: str
+    bundle: Bundle, exclusive: list[list[int]], max_batch: int, scheduler: str
 ) -> None:
     with Runtime(bundle, options(max_batch, scheduler)) as runtime:
         results = runtime.generate(greedy_requests())
-    assert [result.token_ids for result in results] == alone
+    assert [result.token_ids for result in results] == exclusive
     assert any(r.accepted for result in results for r in result.rounds), "nothing was ever accepted"
 
 
 @pytest.mark.parametrize("scheduler", ["threshold", "algorithm1", "async"])
-def test_where_drafting_does_not_pay_it_is_left_out(bundle: Bundle, alone: list[list[int]], scheduler: str) -> None:
+def test_where_drafting_does_not_pay_it_is_left_out(bundle: Bundle, exclusive: list[list[int]], scheduler: str) -> None:
     """The tiny drafter guesses: after a few rounds nearly all are plain, and nobody's output changes."""
     with Runtime(bundle, replace(options(4, scheduler), speculation="auto")) as runtime:
         results = runtime.generate(greedy_requests())
-    assert [result.token_ids for result in results] == alone
+    assert [result.token_ids for result in results] == exclusive
     drafts = sum(span.engine == "draft" for span in runtime.timeline.spans)
     steps = sum(span.engine == "verify" for span in runtime.timeline.spans)
     assert 0 < drafts < steps / 3
@@ -87,26 +87,26 @@ def test_where_drafting_does_not_pay_it_is_left_out(bundle: Bundle, alone: list[
     ("in_bundle", "wanted", "drafts"), [(False, "auto", False), (False, "on", True), (True, "off", False)]
 )
 def test_speculation_is_switched_per_bundle_and_per_run(
-    bundle: Bundle, alone: list[list[int]], in_bundle: bool, wanted: Speculation, drafts: bool
+    bundle: Bundle, exclusive: list[list[int]], in_bundle: bool, wanted: Speculation, drafts: bool
 ) -> None:
     manifest = bundle.manifest.model_copy(update={"speculation": in_bundle})
     with Runtime(replace(bundle, manifest=manifest), replace(options(8), speculation=wanted)) as runtime:
         results = runtime.generate(greedy_requests()[:8])
-    assert [result.token_ids for result in results] == alone[:8]
+    assert [result.token_ids for result in results] == exclusive[:8]
     assert any(span.engine == "draft" for span in runtime.timeline.spans) is drafts
 
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("scheduler", ["fixed", "async"])
 def test_two_cohorts_overlap_and_change_nothing(
-    bundle: Bundle, alone: list[list[int]], scheduler: str, shared: bool, tmp_path: Path
+    bundle: Bundle, exclusive: list[list[int]], scheduler: str, shared: bool, tmp_path: Path
 ) -> None:
     """On engines of their own, and taking turns on the same ones."""
     with ExitStack() as stack:
         engines = stack.enter_context(get_backend("onnxruntime").open(bundle, OPTIONS)) if shared else None
         runtime = stack.enter_context(Runtime(bundle, replace(options(8, scheduler), pipeline="on"), engines=engines))
         results = runtime.generate(greedy_requests())
-    assert [result.token_ids for result in results] == alone
+    assert [result.token_ids for result in results] == exclusive
     assert runtime.cohorts.places == [4, 4]
     assert ("take turns" if shared else "of its own") in runtime.cohorts.reason
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
@@ -140,7 +140,7 @@ def test_overlap_turns_itself_off_and_says_why(
     wanted: str, places: int, threads: int, expected: list[int], reason: str, own: bool
 ) -> None:
     cohorts = plan_cohorts(wanted, places, EngineOptions(threads), own_engines=own)
-    assert (cohorts.beside is not None) is (own and len(expected) == 2)
+    assert (cohorts.shared is not None) is (own and len(expected) == 2)
     assert cohorts.places == expected
     assert reason in cohorts.reason
 
@@ -160,17 +160,17 @@ def test_sampled_output_depends_on_the_seed_alone(bundle: Bundle, speculate: boo
     assert [result.token_ids for result in other] != expected
 
 
-def test_streams_say_everything_once_and_in_order(bundle: Bundle, alone: list[list[int]]) -> None:
+def test_streams_say_everything_once_and_in_order(bundle: Bundle, exclusive: list[list[int]]) -> None:
     with Runtime(bundle, options(4)) as runtime:
         streams = [runtime.submit(request) for request in greedy_requests()[:12]]
-        for stream, expected in zip(streams, alone, strict=False):
+        for stream, expected in zip(streams, exclusive, strict=False):
             *tokens, last = list(stream)
             assert isinstance(last, Finished)
             assert all(isinstance(event, Tokens) and event.token_ids for event in tokens)
             assert [token for event in tokens for token in event.token_ids] == expected == last.result.token_ids
 
 
-def test_cancelled_requests_end_and_disturb_nobody(bundle: Bundle, alone: list[list[int]]) -> None:
+def test_cancelled_requests_end_and_disturb_nobody(bundle: Bundle, exclusive: list[list[int]]) -> None:
     requests, rng = greedy_requests(), random.Random(3)
     with Runtime(bundle, options(4)) as runtime:
         streams = [runtime.submit(request) for request in requests]
@@ -179,7 +179,7 @@ def test_cancelled_requests_end_and_disturb_nobody(bundle: Bundle, alone: list[l
         results = [stream.result() for stream in streams]
     cancelled = [r for r, stream in zip(results, streams, strict=True) if stream.cancelled and r.stop == "cancelled"]
     assert cancelled
-    for result, stream, expected in zip(results, streams, alone, strict=True):
+    for result, stream, expected in zip(results, streams, exclusive, strict=True):
         if stream.cancelled:
             assert result.token_ids == expected[: len(result.token_ids)]
         else:
@@ -233,18 +233,18 @@ def broken_drafter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken_drafter")
-def test_a_failing_drafter_loses_nothing(bundle: Bundle, alone: list[list[int]]) -> None:
+def test_a_failing_drafter_loses_nothing(bundle: Bundle, exclusive: list[list[int]]) -> None:
     warning = pytest.warns(RuntimeWarning, match="draft engine failed.*device is gone.*plain decoding")
     with warning, Runtime(bundle, options(4)) as runtime:
         results = runtime.generate(greedy_requests())
-    assert [result.token_ids for result in results] == alone
+    assert [result.token_ids for result in results] == exclusive
     statistics = run_statistics(runtime, results)
     assert (statistics.draft_failures, statistics.bad_blocks) >= (1, 0)
     assert statistics.last_draft_failure == "RuntimeError: the device is gone"
 
 
 def test_a_drafter_whose_confidences_are_all_nan_is_done_without(
-    bundle: Bundle, alone: list[list[int]], monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, exclusive: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine
 
@@ -258,7 +258,7 @@ def test_a_drafter_whose_confidences_are_all_nan_is_done_without(
     warning = pytest.warns(RuntimeWarning, match="confidences or logits are NaN")
     with warning, Runtime(bundle, options(2, "async")) as runtime:
         results = runtime.generate(greedy_requests()[:8])
-    assert [result.token_ids for result in results] == alone[:8]
+    assert [result.token_ids for result in results] == exclusive[:8]
     assert not any(r.proposed for result in results for r in result.rounds)
     statistics = run_statistics(runtime, results)
     assert statistics.draft_failures == 0

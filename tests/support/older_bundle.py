@@ -38,3 +38,20 @@ def _describe(manifest: dict[str, Any], root: Path) -> None:
     manifest["graphs"]["verification"] = manifest["graphs"].pop("accept") | {"path": OLD_GRAPH}
     others = [record for record in manifest["files"] if record["path"] != GRAPH]
     manifest["files"] = [*others, record_file(root / OLD_GRAPH, root).model_dump()]
+
+
+OLDER_KEYS = {
+    "exclusive": "alone",
+    "shared": "beside",
+    "timings": "trials",
+    "layout": "arrangement",
+}
+
+
+def older_keys(measured: Any) -> Any:
+    """A placement or cost table, parsed, with the keys of older versions."""
+    if isinstance(measured, list):
+        return [older_keys(each) for each in measured]
+    if not isinstance(measured, dict):
+        return measured
+    return {OLDER_KEYS.get(key, key): older_keys(value) for key, value in measured.items()}

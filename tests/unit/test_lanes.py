@@ -42,12 +42,12 @@ def engines(name: str, calls: list[str]) -> Any:
 
 
 def lanes(company: Sequence[int], calls: list[str]) -> Lanes:
-    pool = EnginePool(engines("alone", calls), (engines("own 0", calls), engines("own 1", calls)))
+    pool = EnginePool(engines("exclusive", calls), (engines("own 0", calls), engines("own 1", calls)))
     return Lanes(pool, Timeline(), lambda cohort: not [other for other in company if other != cohort], 2)
 
 
 @pytest.mark.parametrize(
-    ("company", "expected"), [([], ["alone.verify", "alone.draft"]), ([0, 1], ["own 1.verify", "own 1.draft"])]
+    ("company", "expected"), [([], ["exclusive.verify", "exclusive.draft"]), ([0, 1], ["own 1.verify", "own 1.draft"])]
 )
 def test_who_is_alone_has_the_machine(company: list[int], expected: list[str]) -> None:
     calls: list[str] = []
@@ -55,18 +55,18 @@ def test_who_is_alone_has_the_machine(company: list[int], expected: list[str]) -
     mine.verify.step()  # type: ignore[call-arg]
     mine.draft.step()  # type: ignore[call-arg]
     assert calls == expected
-    assert mine.verify.new_slot() == "alone.verify"
+    assert mine.verify.new_slot() == "exclusive.verify"
 
 
 def test_who_comes_during_a_step_does_not_wait_for_it() -> None:
     """Both believe to be alone for a moment: one engine never runs two steps at once."""
     calls: list[str] = []
     both = lanes([], calls)
-    both.pool.alone.verify.meanwhile = both.engines(1).verify.step  # type: ignore[attr-defined]
+    both.pool.exclusive.verify.meanwhile = both.engines(1).verify.step  # type: ignore[attr-defined]
     both.engines(0).verify.step()  # type: ignore[call-arg]
-    assert calls == ["alone.verify", "own 1.verify"]
+    assert calls == ["exclusive.verify", "own 1.verify"]
     both.engines(1).verify.step()  # type: ignore[call-arg]
-    assert calls[-1] == "alone.verify", "it is free again"
+    assert calls[-1] == "exclusive.verify", "it is free again"
 
 
 def test_engines_that_are_somebodys_own_are_nobody_elses() -> None:
@@ -84,11 +84,11 @@ def test_a_failing_step_gives_the_engine_back() -> None:
     def fail() -> None:
         raise ValueError
 
-    both.pool.alone.verify.meanwhile = fail  # type: ignore[attr-defined]
+    both.pool.exclusive.verify.meanwhile = fail  # type: ignore[attr-defined]
     with pytest.raises(ValueError):  # noqa: PT011
         both.engines(0).verify.step()  # type: ignore[call-arg]
     both.engines(0).verify.step()  # type: ignore[call-arg]
-    assert calls == ["alone.verify", "alone.verify"]
+    assert calls == ["exclusive.verify", "exclusive.verify"]
 
 
 @pytest.mark.parametrize("cohorts", [1, 2])
@@ -138,7 +138,7 @@ def test_few_stay_together_and_many_are_spread(pairs_from: int, seed: int) -> No
             if seated[cohort] and rng.random() < 0.4:
                 room.leave(cohort)
                 seated[cohort] -= 1
-        assert [room.alone(cohort) for cohort in (0, 1)] == [seated[1] == 0, seated[0] == 0]
+        assert [room.exclusive(cohort) for cohort in (0, 1)] == [seated[1] == 0, seated[0] == 0]
 
 
 def test_a_closed_and_empty_room_lets_everybody_go() -> None:

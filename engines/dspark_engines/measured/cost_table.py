@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -67,7 +68,7 @@ class CostTable(Measured):
     """What a round of one request spends outside both engines."""
     reading_seconds: NonNegativeFloat = 0.0
     """What a token that the drafter has missed adds to its next step."""
-    beside: CostTable | None = None
+    shared: CostTable | None = Field(default=None, validation_alias=AliasChoices("shared", "beside"))
     """What steps cost on a cohort's own engines while another cohort is at work; None where there is no such thing."""
 
     def __hash__(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Bundle, save_model
@@ -14,7 +14,7 @@ from dspark_engines.measured.fingerprint import take_fingerprint
 PLACEMENT = "calibration/placement.json"
 
 
-class Arrangement(BaseModel):
+class CoreLayout(BaseModel):
     """One cohort with all requests, or two with half of them each; `threads` of every engine, which may spin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,46 +29,46 @@ class Arrangement(BaseModel):
         return EngineOptions(self.threads, self.spinning)
 
 
-class Trial(BaseModel):
+class LayoutTiming(BaseModel):
     """Median seconds, and quartiles, of two rounds of so many requests: one that drafts and a plain one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests: PositiveInt
-    arrangement: Arrangement
+    layout: CoreLayout = Field(validation_alias=AliasChoices("layout", "arrangement"))
     seconds: PositiveFloat
     low: PositiveFloat
     high: PositiveFloat
     samples: PositiveInt
 
 
-class Placement(Measured):
-    """calibration/placement.json (schema version 1).
+class MeasuredLayout(Measured):
+    """calibration/placement.json (schema version 1); older versions have written other keys.
 
-    `alone` is for a cohort that has the machine to itself. From `pairs_from` requests in flight (0: never) there are
-    two cohorts, each on engines of its own opened as `beside` says.
+    `exclusive` is for a cohort that has the machine to itself. From `pairs_from` requests in flight (0: never) there
+    are two cohorts, each on engines of its own opened as `shared` says.
     """
 
-    alone: Arrangement
-    beside: Arrangement | None = None
+    exclusive: CoreLayout = Field(validation_alias=AliasChoices("exclusive", "alone"))
+    shared: CoreLayout | None = Field(default=None, validation_alias=AliasChoices("shared", "beside"))
     pairs_from: NonNegativeInt = 0
-    trials: list[Trial] = Field(min_length=1)
+    timings: list[LayoutTiming] = Field(min_length=1, validation_alias=AliasChoices("timings", "trials"))
 
 
-def load_placement(bundle: Bundle, backend: str) -> Placement | None:
+def load_placement(bundle: Bundle, backend: str) -> MeasuredLayout | None:
     """The bundle's placement, or None: without a file, and with a warning when it is unreadable or of elsewhere."""
     path = bundle.file(PLACEMENT)
     if not path.is_file():
         return None
-    return load_measured(path, Placement, "placement", take_fingerprint(bundle, backend, EngineOptions()))
+    return load_measured(path, MeasuredLayout, "placement", take_fingerprint(bundle, backend, EngineOptions()))
 
 
 def resolve_engines(bundle: Bundle, backend: str, options: EngineOptions) -> EngineOptions:
     """`options`, or where they leave the threads open what the bundle's placement says for this machine."""
     placement = None if options.threads else load_placement(bundle, backend)
-    return placement.alone.engines if placement else options
+    return placement.exclusive.engines if placement else options
 
 
-def save_placement(placement: Placement, bundle: Bundle) -> None:
+def save_placement(placement: MeasuredLayout, bundle: Bundle) -> None:
     """Write it into the bundle, in one rename."""
     save_model(placement, bundle.file(PLACEMENT))

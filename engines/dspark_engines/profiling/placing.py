@@ -1,4 +1,4 @@
-"""How a bundle's engines share this machine's cores: all sensible arrangements measured side by side."""
+"""How a bundle's engines share this machine's cores: all sensible layouts measured side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle
 from dspark_engines.machine import usable_cores
-from dspark_engines.measured import Arrangement, Placement, Trial, take_fingerprint
+from dspark_engines.measured import CoreLayout, LayoutTiming, MeasuredLayout, take_fingerprint
 from dspark_engines.profiling.bench import Bench, Step
 from dspark_engines.profiling.turns import alternate, quartiles
 
@@ -34,8 +34,8 @@ class PlacementPlan:
     seed: int = 0
 
 
-def place(bundle: Bundle, backend: str, plan: PlacementPlan, progress: Progress) -> Placement:
-    """Measure rounds under every arrangement, and choose: one that drafts and verifies half a block, and a plain one.
+def place(bundle: Bundle, backend: str, plan: PlacementPlan, progress: Progress) -> MeasuredLayout:
+    """Measure rounds under every layout, and choose: one that drafts and verifies half a block, and a plain one.
 
     First the threads of engines that have the machine to themselves, by a round of one request, and whether they had
     better spin; then, for every larger number of requests, two cohorts against that.
@@ -43,53 +43,55 @@ def place(bundle: Bundle, backend: str, plan: PlacementPlan, progress: Progress)
     cores = usable_cores()
     pairs = _pairs(cores) if get_backend(backend).own_engines else []
     larger = [requests for requests in sorted(set(plan.requests)) if requests > 1] if pairs else []
-    measured = partial(_Trials, bundle, backend, plan, _Parts(progress, 2 + len(larger)))
-    with measured() as trials:
-        found = trials.run(1, _singles(cores))
-    alone = _fastest(found)
-    with measured() as trials:  # by itself: engines that spin slow all others down for as long as they are open
-        found += trials.run(1, [alone.model_copy(update={"spinning": True})])
-    alone = _fastest(found)
-    with measured() as trials:
+    measured = partial(_LayoutTimer, bundle, backend, plan, _Parts(progress, 2 + len(larger)))
+    with measured() as timings:
+        found = timings.run(1, _singles(cores))
+    exclusive = _fastest(found)
+    with measured() as timings:  # by itself: engines that spin slow all others down for as long as they are open
+        found += timings.run(1, [exclusive.model_copy(update={"spinning": True})])
+    exclusive = _fastest(found)
+    with measured() as timings:
         for requests in larger:
-            found += trials.run(requests, [alone, *pairs])
-    beside, pairs_from = choose_pairs(found, alone)
+            found += timings.run(requests, [exclusive, *pairs])
+    shared, pairs_from = choose_pairs(found, exclusive)
     fingerprint = take_fingerprint(bundle, backend, EngineOptions())
-    return Placement(fingerprint=fingerprint, alone=alone, beside=beside, pairs_from=pairs_from, trials=found)
+    return MeasuredLayout(
+        fingerprint=fingerprint, exclusive=exclusive, shared=shared, pairs_from=pairs_from, timings=found
+    )
 
 
-def choose_pairs(trials: Sequence[Trial], alone: Arrangement) -> tuple[Arrangement | None, int]:
+def choose_pairs(timings: Sequence[LayoutTiming], exclusive: CoreLayout) -> tuple[CoreLayout | None, int]:
     """The pair of cohorts that is fastest with most requests, and from how many on it gains at every number measured.
 
     (None, 0) where it gains with none.
     """
-    seconds = {(trial.requests, trial.arrangement): trial.seconds for trial in trials}
-    pairs = {trial.arrangement for trial in trials if trial.arrangement.cohorts == 2}
-    numbers = sorted({trial.requests for trial in trials if trial.arrangement in pairs}, reverse=True)
+    seconds = {(timing.requests, timing.layout): timing.seconds for timing in timings}
+    pairs = {timing.layout for timing in timings if timing.layout.cohorts == 2}
+    numbers = sorted({timing.requests for timing in timings if timing.layout in pairs}, reverse=True)
     if not numbers:
         return None, 0
     best = min(pairs, key=lambda pair: (seconds[numbers[0], pair], pair.threads))
     least = 0
     for requests in numbers:
-        if not seconds[requests, best] < (1.0 - GAIN) * seconds[requests, alone]:
+        if not seconds[requests, best] < (1.0 - GAIN) * seconds[requests, exclusive]:
             break
         least = requests
     return (best, least) if least else (None, 0)
 
 
-def _fastest(trials: Sequence[Trial]) -> Arrangement:
+def _fastest(timings: Sequence[LayoutTiming]) -> CoreLayout:
     """Of one request; spinning has to gain, because it takes cores from others."""
-    return min(trials, key=lambda t: t.seconds * (1.0 + GAIN * t.arrangement.spinning)).arrangement
+    return min(timings, key=lambda t: t.seconds * (1.0 + GAIN * t.layout.spinning)).layout
 
 
-def _singles(cores: int) -> list[Arrangement]:
+def _singles(cores: int) -> list[CoreLayout]:
     threads = sorted({max(1, cores // part) for part in PARTS}, reverse=True)
-    return [Arrangement(cohorts=1, threads=n) for n in threads]
+    return [CoreLayout(cohorts=1, threads=n) for n in threads]
 
 
-def _pairs(cores: int) -> list[Arrangement]:
+def _pairs(cores: int) -> list[CoreLayout]:
     threads = sorted({max(1, cores // (2 * part)) for part in PARTS[:2]}, reverse=True)
-    return [Arrangement(cohorts=2, threads=n) for n in threads] if cores > 1 else []
+    return [CoreLayout(cohorts=2, threads=n) for n in threads] if cores > 1 else []
 
 
 class _Parts:
@@ -104,39 +106,39 @@ class _Parts:
         self._done += share >= 1.0
 
 
-class _Trials:
-    """Arrangements measured in turns, on engines that stay open between them."""
+class _LayoutTimer:
+    """Layouts measured in turns, on engines that stay open between them."""
 
     def __init__(self, bundle: Bundle, backend: str, plan: PlacementPlan, parts: _Parts) -> None:
         self._bundle, self._backend, self._plan, self._parts = bundle, backend, plan, parts
-        self._stack, self._opened = ExitStack(), dict[tuple[Arrangement, int], Engines]()
+        self._stack, self._opened = ExitStack(), dict[tuple[CoreLayout, int], Engines]()
         self._length = bundle.manifest.drafter.block_size // 2 + 1
 
-    def __enter__(self) -> _Trials:
+    def __enter__(self) -> _LayoutTimer:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def run(self, requests: int, arrangements: Sequence[Arrangement]) -> list[Trial]:
-        """A trial of each; they take turns in random order, so that a drifting machine favours none."""
-        rounds = {arrangement: self._prepare(requests, arrangement) for arrangement in arrangements}
+    def run(self, requests: int, layouts: Sequence[CoreLayout]) -> list[LayoutTiming]:
+        """A timing of each; they take turns in random order, so that a drifting machine favours none."""
+        rounds = {layout: self._prepare(requests, layout) for layout in layouts}
         times = alternate(rounds, lambda seconds: self._plan.samples, self._plan.seed, self._parts.tell)
-        return [Trial(requests=requests, arrangement=each, **quartiles(found)) for each, found in times.items()]
+        return [LayoutTiming(requests=requests, layout=each, **quartiles(found)) for each, found in times.items()]
 
-    def _prepare(self, requests: int, arrangement: Arrangement) -> Step:
-        sizes = [requests] if arrangement.cohorts == 1 else [requests - requests // 2, requests // 2]
+    def _prepare(self, requests: int, layout: CoreLayout) -> Step:
+        sizes = [requests] if layout.cohorts == 1 else [requests - requests // 2, requests // 2]
         benches = [
-            Bench(self._bundle, self._engines(arrangement, cohort), rows, self._plan.context)
+            Bench(self._bundle, self._engines(layout, cohort), rows, self._plan.context)
             for cohort, rows in enumerate(sizes)
         ]
         return partial(_rounds, benches, self._length)
 
-    def _engines(self, arrangement: Arrangement, cohort: int) -> Engines:
-        if (arrangement, cohort) not in self._opened:
-            opening = get_backend(self._backend).open(self._bundle, arrangement.engines)
-            self._opened[arrangement, cohort] = self._stack.enter_context(opening)
-        return self._opened[arrangement, cohort]
+    def _engines(self, layout: CoreLayout, cohort: int) -> Engines:
+        if (layout, cohort) not in self._opened:
+            opening = get_backend(self._backend).open(self._bundle, layout.engines)
+            self._opened[layout, cohort] = self._stack.enter_context(opening)
+        return self._opened[layout, cohort]
 
 
 def _rounds(benches: Sequence[Bench], length: int) -> float:

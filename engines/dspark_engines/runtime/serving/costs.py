@@ -1,4 +1,4 @@
-"""Costs as one cohort has them: other ones alone than beside another cohort."""
+"""Costs as a cohort has them at this moment: other ones while another cohort runs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dspark_engines.measured import StepCost
 from dspark_engines.measured.cost_table import CostTable
 
 
-class CostsInCompany:
-    """A table's costs beside another cohort while `alone()` is false, its own else."""
+class CurrentCosts:
+    """A table's own costs while `exclusive()`, else its `shared` ones."""
 
-    def __init__(self, table: CostTable, alone: Callable[[], bool]) -> None:
-        self._table, self._beside, self._alone = table, table.beside or table, alone
+    def __init__(self, table: CostTable, exclusive: Callable[[], bool]) -> None:
+        self._table, self._shared, self._exclusive = table, table.shared or table, exclusive
 
     @property
     def _now(self) -> CostTable:
-        return self._table if self._alone() else self._beside
+        return self._table if self._exclusive() else self._shared
 
     @property
     def overhead_seconds(self) -> float:

@@ -18,15 +18,15 @@ from dspark_engines.runtime.serving.timeline import ENGINES, Span, Timeline
 class Lanes:
     """Hands engines of `pool` to cohorts, step by step, and records who used what. Safe for several threads.
 
-    `alone(cohort)` tells whether no other cohort has requests: its steps then run on the engines that use the whole
+    `exclusive(cohort)` tells whether no other cohort has requests: its steps then run on the engines that use the whole
     machine. A cohort that comes meanwhile starts on its own; one step at most shares the cores. Outputs of engines
     that several `cohorts` take turns on are copied: they are valid until the next step, which may be another's.
     """
 
-    def __init__(self, pool: EnginePool, timeline: Timeline, alone: Callable[[int], bool], cohorts: int) -> None:
-        self._pool, self._timeline, self._alone = pool, timeline, alone
-        self._copying = cohorts > 1 and not pool.beside
-        self._switching = pool.alone not in pool.beside
+    def __init__(self, pool: EnginePool, timeline: Timeline, exclusive: Callable[[int], bool], cohorts: int) -> None:
+        self._pool, self._timeline, self._exclusive = pool, timeline, exclusive
+        self._copying = cohorts > 1 and not pool.shared
+        self._switching = pool.exclusive not in pool.shared
         self._locks = {engine: threading.Lock() for engine in ENGINES}
 
     def engines(self, cohort: int) -> Engines:
@@ -59,17 +59,17 @@ class Lanes:
 
     @contextmanager
     def _chosen(self, role: str, cohort: int) -> Iterator[Any]:
-        shared, lock = getattr(self._pool.alone, role), self._locks[role]
-        if not self._pool.beside:
+        shared, lock = getattr(self._pool.exclusive, role), self._locks[role]
+        if not self._pool.shared:
             with lock:
                 yield shared
-        elif self._switching and self._alone(cohort) and lock.acquire(blocking=False):
+        elif self._switching and self._exclusive(cohort) and lock.acquire(blocking=False):
             try:
                 yield shared
             finally:
                 lock.release()
         else:
-            yield getattr(self._pool.beside[cohort], role)
+            yield getattr(self._pool.shared[cohort], role)
 
 
 class _Lane(Engine):
@@ -79,7 +79,7 @@ class _Lane(Engine):
 
     def __init__(self, lanes: Lanes, cohort: int) -> None:
         self._lanes, self._cohort = lanes, cohort
-        self._engine: Engine = getattr(lanes.pool.alone, self.role)
+        self._engine: Engine = getattr(lanes.pool.exclusive, self.role)
 
     @property
     def max_rows(self) -> int:

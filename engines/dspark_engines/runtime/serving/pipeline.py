@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from dspark_engines.backends import EngineOptions
 from dspark_engines.machine import usable_cores
-from dspark_engines.measured import Placement
+from dspark_engines.measured import MeasuredLayout
 
 Pipeline = Literal["auto", "on", "off"]
 
@@ -14,14 +14,14 @@ Pipeline = Literal["auto", "on", "off"]
 class Cohorts(NamedTuple):
     """Places of every cohort, and the reason for their number.
 
-    `alone` and `beside`: how engines are opened for a cohort that has the machine to itself, and for each of two;
+    `exclusive` and `shared`: how engines are opened for a cohort that has the machine to itself, and for each of two;
     None where they take turns on the same. `pairs_from`: requests in flight from which both take some.
     """
 
     places: list[int]
     reason: str
-    alone: EngineOptions
-    beside: EngineOptions | None = None
+    exclusive: EngineOptions
+    shared: EngineOptions | None = None
     pairs_from: int = 2
 
     @property
@@ -31,7 +31,7 @@ class Cohorts(NamedTuple):
 
 
 def plan_cohorts(
-    wanted: Pipeline, places: int, options: EngineOptions, *, own_engines: bool, placement: Placement | None = None
+    wanted: Pipeline, places: int, options: EngineOptions, *, own_engines: bool, placement: MeasuredLayout | None = None
 ) -> Cohorts:
     """Two cohorts where that pays, else one.
 
@@ -40,22 +40,24 @@ def plan_cohorts(
     enough for both.
     """
     measured = None if options.threads else placement
-    alone = measured.alone.engines if measured else options
+    exclusive = measured.exclusive.engines if measured else options
     if wanted == "off":
-        return Cohorts([places], "switched off", alone)
+        return Cohorts([places], "switched off", exclusive)
     if places < 2:
-        return Cohorts([places], "one request at a time has nothing to overlap with", alone)
+        return Cohorts([places], "one request at a time has nothing to overlap with", exclusive)
     cores = usable_cores()
-    pairs_from, beside, reason = 2, None, "two cohorts take turns on the engines"
+    pairs_from, shared, reason = 2, None, "two cohorts take turns on the engines"
     if own_engines:
         half = EngineOptions(options.threads or max(1, cores // 2), options.spinning)
-        beside, reason = half, f"two cohorts, each on engines of its own with {half.threads} threads"
+        shared, reason = half, f"two cohorts, each on engines of its own with {half.threads} threads"
     if wanted == "auto" and measured is not None:
-        if measured.beside is None or not 0 < measured.pairs_from <= places:
+        if measured.shared is None or not 0 < measured.pairs_from <= places:
             least = f"fewer than {measured.pairs_from} requests" if measured.pairs_from else "any number of requests"
-            return Cohorts([places], f"measured here: two cohorts do not pay for {least}", alone)
-        pairs_from, beside = measured.pairs_from, measured.beside.engines
+            return Cohorts([places], f"measured here: two cohorts do not pay for {least}", exclusive)
+        pairs_from, shared = measured.pairs_from, measured.shared.engines
         reason = f"measured here: two cohorts pay from {pairs_from} requests"
     elif wanted == "auto" and 2 * (options.threads or cores) > cores:
-        return Cohorts([places], f"each engine uses {options.threads or cores} of {cores} cores: they are full", alone)
-    return Cohorts([places - places // 2, places // 2], reason, alone, beside, pairs_from)
+        return Cohorts(
+            [places], f"each engine uses {options.threads or cores} of {cores} cores: they are full", exclusive
+        )
+    return Cohorts([places - places // 2, places // 2], reason, exclusive, shared, pairs_from)

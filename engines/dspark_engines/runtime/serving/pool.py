@@ -14,17 +14,17 @@ COHORTS = 2
 
 @dataclass(frozen=True)
 class EnginePool:
-    """`alone`: for a cohort that has the machine to itself. `beside[i]`: cohort i's own, while another is at work.
+    """`exclusive`: for a cohort that has the machine to itself. `shared[i]`: cohort i's own, while another is at work.
 
-    Without `beside`, cohorts take turns on `alone`. Engines of a pool take each other's slots.
+    Without `shared`, cohorts take turns on `exclusive`. Engines of a pool take each other's slots.
     """
 
-    alone: Engines
-    beside: tuple[Engines, ...] = ()
+    exclusive: Engines
+    shared: tuple[Engines, ...] = ()
 
     def preload(self, places: list[int]) -> None:
         """Load whatever steps of cohorts with so many places can need."""
-        pairs = [(self.alone, max(places)), *zip(self.beside, places, strict=False)]
+        pairs = [(self.exclusive, max(places)), *zip(self.shared, places, strict=False)]
         for engines, rows in pairs:
             engines.verify.preload(rows)
             engines.draft.preload(rows)
@@ -32,9 +32,9 @@ class EnginePool:
 
 @contextmanager
 def open_pool(
-    bundle: Bundle, backend: str, alone: EngineOptions, beside: EngineOptions | None = None
+    bundle: Bundle, backend: str, exclusive: EngineOptions, shared: EngineOptions | None = None
 ) -> Iterator[EnginePool]:
-    """Open `bundle`'s engines once, and with `beside` once more for each of two cohorts.
+    """Open `bundle`'s engines once, and with `shared` once more for each of two cohorts.
 
     Where both options are the same, the first cohort's own are those for who is alone. Raises what opening raises.
     """
@@ -43,10 +43,10 @@ def open_pool(
         def opened(options: EngineOptions) -> Engines:
             return stack.enter_context(get_backend(backend).open(bundle, options))
 
-        first = opened(alone)
-        if beside is None:
+        first = opened(exclusive)
+        if shared is None:
             yield EnginePool(first)
-        elif beside == alone:
-            yield EnginePool(first, (first, *(opened(beside) for _ in range(COHORTS - 1))))
+        elif shared == exclusive:
+            yield EnginePool(first, (first, *(opened(shared) for _ in range(COHORTS - 1))))
         else:
-            yield EnginePool(first, tuple(opened(beside) for _ in range(COHORTS)))
+            yield EnginePool(first, tuple(opened(shared) for _ in range(COHORTS)))

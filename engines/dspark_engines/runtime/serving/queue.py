@@ -55,7 +55,7 @@ class WaitingRoom:
             self._seated[cohort] -= 1
             self._changed.notify_all()
 
-    def alone(self, cohort: int) -> bool:
+    def exclusive(self, cohort: int) -> bool:
         """Whether no other cohort has requests, as far as one can tell without waiting."""
         return sum(self._seated) == self._seated[cohort]
 

@@ -35,7 +35,7 @@ from dspark_engines.runtime.round.draft_health import DraftHealth
 from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_engines.runtime.round.selection import DraftSelection
 from dspark_engines.runtime.serving.cohort import Cohort
-from dspark_engines.runtime.serving.costs import CostsInCompany
+from dspark_engines.runtime.serving.costs import CurrentCosts
 from dspark_engines.runtime.serving.engine_turns import Lanes
 from dspark_engines.runtime.serving.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.runtime.serving.pool import EnginePool, open_pool
@@ -103,17 +103,17 @@ class Runtime:
             )
         self.cohorts = self._plan(places)
         pool = self._opened or self._stack.enter_context(
-            open_pool(self.bundle, options.backend, self.cohorts.alone, self.cohorts.beside)
+            open_pool(self.bundle, options.backend, self.cohorts.exclusive, self.cohorts.shared)
         )
         if not self.cohorts.overlapping:
-            pool = EnginePool(pool.alone)
+            pool = EnginePool(pool.exclusive)
         pool.preload(self.cohorts.places)
         self._room.seat(self.cohorts.places, self.cohorts.pairs_from)
-        lanes = Lanes(pool, self.timeline, self._room.alone, len(self.cohorts.places))
-        self._samples = pool.alone.draft.samples
+        lanes = Lanes(pool, self.timeline, self._room.exclusive, len(self.cohorts.places))
+        self._samples = pool.exclusive.draft.samples
         costs, confidence = self._costs(), self._confidence()
         for number in range(len(self.cohorts.places)):
-            mine = CostsInCompany(costs, partial(self._room.alone, number)) if costs else None
+            mine = CurrentCosts(costs, partial(self._room.exclusive, number)) if costs else None
             cohort = Cohort(self._runner(lanes.engines(number), mine, confidence), self._room, number)
             self._threads.append(threading.Thread(target=cohort.run, name=f"dspark-cohort-{number}", daemon=True))
         for thread in self._threads:
@@ -139,7 +139,7 @@ class Runtime:
 
     def _plan(self, places: int) -> Cohorts:
         options, opened = self.options, self._opened
-        own = bool(opened.beside) if opened else get_backend(options.backend).own_engines
+        own = bool(opened.shared) if opened else get_backend(options.backend).own_engines
         placement = None if options.engines.threads else load_placement(self.bundle, options.backend)
         return plan_cohorts(options.pipeline, places, options.engines, own_engines=own, placement=placement)
 
@@ -151,7 +151,7 @@ class Runtime:
             return None
         if not needs_cost(spec) and not self.bundle.file(COST_TABLE).is_file():
             return None
-        return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, self.cohorts.alone))
+        return load_cost_table(self.bundle, take_fingerprint(self.bundle, options.backend, self.cohorts.exclusive))
 
     def _confidence(self) -> Confidence:
         """The bundle's calibration, if it is of use."""
