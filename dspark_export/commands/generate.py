@@ -84,9 +84,9 @@ def _batch(
 ) -> int:
     """Results in the file's order; lines that were wrong are named on standard error, and the exit code is 2."""
     lines = read_requests(path)
-    places = min(len(lines), bundle.manifest.limits.slots)
+    slots = min(len(lines), bundle.manifest.limits.slots)
     codec, answers = TextCodec(bundle), list[Answer]()
-    with reporting() as reporter, Runtime(bundle, replace(settings, max_batch=places, max_queue=len(lines))) as runtime:
+    with reporting() as reporter, Runtime(bundle, replace(settings, max_batch=slots, max_queue=len(lines))) as runtime:
         step = reporter.step("generating")
         submitted = submit_lines(path, lines, runtime, codec, defaults)
         for done, answer in enumerate(results(submitted, codec), 1):

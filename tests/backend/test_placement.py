@@ -74,12 +74,12 @@ def test_it_decides_who_runs_where_and_nobodys_output_changes(bundle: Bundle, co
         results = runtime.generate(requests(count))
     assert [result.token_ids for result in results] == exclusive
     assert runtime.cohorts.exclusive.threads == 1
-    assert runtime.cohorts.places == [2, 2]
+    assert runtime.cohorts.slots == [2, 2]
     assert {span.cohort for span in runtime.timeline.spans} == ({0} if count < 3 else {0, 1})
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "places", "threads", "reason"),
+    ("changes", "options", "slots", "threads", "reason"),
     [
         ({}, {}, [2, 2], 1, "pay from 3 requests"),
         ({}, {"max_batch": 2}, [2], 1, "do not pay for fewer than 3 requests"),
@@ -91,13 +91,13 @@ def test_it_decides_who_runs_where_and_nobodys_output_changes(bundle: Bundle, co
     ],
 )
 def test_what_is_given_overrules_it(
-    bundle: Bundle, changes: dict[str, Any], options: dict[str, Any], places: list[int], threads: int, reason: str
+    bundle: Bundle, changes: dict[str, Any], options: dict[str, Any], slots: list[int], threads: int, reason: str
 ) -> None:
     made = placement(bundle, **changes)
     save_placement(made, bundle)
     runtime = Runtime(bundle, RuntimeOptions(**options))
     cohorts = runtime._plan(options.get("max_batch", 4))
-    assert (cohorts.places, cohorts.exclusive.threads) == (places, threads)
+    assert (cohorts.slots, cohorts.exclusive.threads) == (slots, threads)
     assert reason in cohorts.reason
 
 

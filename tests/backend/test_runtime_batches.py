@@ -107,7 +107,7 @@ def test_two_cohorts_overlap_and_change_nothing(
         runtime = stack.enter_context(Runtime(bundle, replace(options(8, scheduler), pipeline="on"), engines=engines))
         results = runtime.generate(greedy_requests())
     assert [result.token_ids for result in results] == exclusive
-    assert runtime.cohorts.places == [4, 4]
+    assert runtime.cohorts.slots == [4, 4]
     assert ("take turns" if shared else "of its own") in runtime.cohorts.reason
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
     assert runtime.timeline.overlap_seconds() > 0
@@ -125,7 +125,7 @@ def test_two_cohorts_overlap_and_change_nothing(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "places", "threads", "expected", "reason"),
+    ("wanted", "slots", "threads", "expected", "reason"),
     [
         ("auto", 8, 0, [8], "cores"),
         ("auto", 8, 10_000, [8], "cores"),
@@ -137,11 +137,11 @@ def test_two_cohorts_overlap_and_change_nothing(
 )
 @pytest.mark.parametrize("own", [False, True])
 def test_overlap_turns_itself_off_and_says_why(
-    wanted: str, places: int, threads: int, expected: list[int], reason: str, own: bool
+    wanted: str, slots: int, threads: int, expected: list[int], reason: str, own: bool
 ) -> None:
-    cohorts = plan_cohorts(wanted, places, EngineOptions(threads), own_engines=own)
+    cohorts = plan_cohorts(wanted, slots, EngineOptions(threads), own_engines=own)
     assert (cohorts.shared is not None) is (own and len(expected) == 2)
-    assert cohorts.places == expected
+    assert cohorts.slots == expected
     assert reason in cohorts.reason
 
 

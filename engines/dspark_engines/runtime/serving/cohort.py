@@ -9,7 +9,7 @@ from dspark_engines.runtime.events import Failed, Finished, RequestStream, Token
 from dspark_engines.runtime.round.draft_health import LOG
 from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_engines.runtime.round.state import RequestState
-from dspark_engines.runtime.serving.queue import WaitingRoom
+from dspark_engines.runtime.serving.queue import AdmissionQueue
 
 
 @dataclass(eq=False)
@@ -31,15 +31,15 @@ class Member:
 
 
 class Cohort:
-    """Requests that the room seats in cohort `number`; they join and leave at any round."""
+    """Requests that the queue admits to cohort `number`; they join and leave at any round."""
 
-    def __init__(self, runner: RoundRunner, room: WaitingRoom, number: int) -> None:
-        self._runner, self._room, self._number = runner, room, number
+    def __init__(self, runner: RoundRunner, queue: AdmissionQueue, number: int) -> None:
+        self._runner, self._queue, self._number = runner, queue, number
         self.members: dict[int, Member] = {}
 
     def run(self) -> None:
-        """Serve until the room is closed and everything is finished. A failure ends all members, with a `Failed`."""
-        while self.members or self._room.wait(self._number):
+        """Serve until the queue is closed and everything is finished. A failure ends all members, with a `Failed`."""
+        while self.members or self._queue.wait(self._number):
             try:
                 self._admit()
                 if self.members:
@@ -64,23 +64,23 @@ class Cohort:
                 self._leave(member)
 
     def _admit(self) -> None:
-        while (stream := self._room.take(self._number)) is not None:
-            if stream.cancelled or self._room.abandoned:
-                self._room.leave(self._number)
+        while (stream := self._queue.take(self._number)) is not None:
+            if stream.cancelled or self._queue.abandoned:
+                self._queue.release(self._number)
                 stream.put(Finished(replace(self._runner.new_result(), stop="cancelled")))
                 continue
             try:
                 member = Member(stream, self._runner.start(stream.request))
             except Exception as error:  # no memory for its caches, say: the others go on
                 LOG.error("a request could not be started: %s", error)
-                self._room.leave(self._number)
+                self._queue.release(self._number)
                 stream.put(Failed(error))
                 continue
             self.members[member.state.id] = member
 
     def _drop_cancelled(self) -> None:
         for member in list(self.members.values()):
-            if member.stream.cancelled or self._room.abandoned:
+            if member.stream.cancelled or self._queue.abandoned:
                 member.state.result.stop = "cancelled"
                 self._leave(member)
 
@@ -90,19 +90,19 @@ class Cohort:
         seconds.prefill, seconds.verify = first - member.joined, seconds.verify - member.prompt_verify
         seconds.other = max(0.0, now - first - seconds.draft - seconds.verify)
         del self.members[member.state.id]
-        self._room.leave(self._number)
+        self._queue.release(self._number)
         member.stream.put(Finished(member.state.result))
 
     def _fail_one(self, member: Member, error: Exception) -> None:
         """End one request, whose caches nobody touches again."""
         LOG.warning("request %d ended with an error: %s", member.state.id, error)
         del self.members[member.state.id]
-        self._room.leave(self._number)
+        self._queue.release(self._number)
         member.stream.put(Failed(error))
 
     def _fail(self, error: Exception) -> None:
         LOG.error("a step failed, and %d requests with it", len(self.members), exc_info=error)
         while self.members:
             member = self.members.popitem()[1]
-            self._room.leave(self._number)
+            self._queue.release(self._number)
             member.stream.put(Failed(error))

@@ -15,7 +15,7 @@ from dspark_engines.runtime.serving.pool import EnginePool
 from dspark_engines.runtime.serving.timeline import ENGINES, Span, Timeline
 
 
-class Lanes:
+class EngineTurns:
     """Hands engines of `pool` to cohorts, step by step, and records who used what. Safe for several threads.
 
     `exclusive(cohort)` tells whether no other cohort has requests: its steps then run on the engines that use the whole
@@ -72,14 +72,14 @@ class Lanes:
             yield getattr(self._pool.shared[cohort], role)
 
 
-class _Lane(Engine):
+class _Turns(Engine):
     """What both engines forward as it is."""
 
     role: str
 
-    def __init__(self, lanes: Lanes, cohort: int) -> None:
-        self._lanes, self._cohort = lanes, cohort
-        self._engine: Engine = getattr(lanes.pool.exclusive, self.role)
+    def __init__(self, turns: EngineTurns, cohort: int) -> None:
+        self._turns, self._cohort = turns, cohort
+        self._engine: Engine = getattr(turns.pool.exclusive, self.role)
 
     @property
     def max_rows(self) -> int:
@@ -89,7 +89,7 @@ class _Lane(Engine):
         return self._engine.new_slot()
 
 
-class _Verify(_Lane, VerifyEngine):
+class _Verify(_Turns, VerifyEngine):
     role = "verify"
     _engine: VerifyEngine
 
@@ -97,17 +97,17 @@ class _Verify(_Lane, VerifyEngine):
         return self._engine.accepts_on_device(sampling)
 
     def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
+        output: VerifyOutput = self._turns.step(self.role, self._cohort, "step", *args, **kwargs)
         return output
 
     def step_and_accept(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        output: VerifyOutput = self._lanes.step(self.role, self._cohort, "step_and_accept", *args, **kwargs)
+        output: VerifyOutput = self._turns.step(self.role, self._cohort, "step_and_accept", *args, **kwargs)
         return output
 
 
-class _Draft(_Lane, DraftEngine):
+class _Draft(_Turns, DraftEngine):
     role = "draft"
 
     def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
-        output: DraftOutput = self._lanes.step(self.role, self._cohort, "step", *args, **kwargs)
+        output: DraftOutput = self._turns.step(self.role, self._cohort, "step", *args, **kwargs)
         return output

@@ -22,9 +22,9 @@ class EnginePool:
     exclusive: Engines
     shared: tuple[Engines, ...] = ()
 
-    def preload(self, places: list[int]) -> None:
-        """Load whatever steps of cohorts with so many places can need."""
-        pairs = [(self.exclusive, max(places)), *zip(self.shared, places, strict=False)]
+    def preload(self, slots: list[int]) -> None:
+        """Load whatever steps of cohorts with so many slots can need."""
+        pairs = [(self.exclusive, max(slots)), *zip(self.shared, slots, strict=False)]
         for engines, rows in pairs:
             engines.verify.preload(rows)
             engines.draft.preload(rows)

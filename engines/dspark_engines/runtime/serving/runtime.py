@@ -36,10 +36,10 @@ from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_engines.runtime.round.selection import DraftSelection
 from dspark_engines.runtime.serving.cohort import Cohort
 from dspark_engines.runtime.serving.costs import CurrentCosts
-from dspark_engines.runtime.serving.engine_turns import Lanes
+from dspark_engines.runtime.serving.engine_turns import EngineTurns
 from dspark_engines.runtime.serving.pipeline import Cohorts, Pipeline, plan_cohorts
 from dspark_engines.runtime.serving.pool import EnginePool, open_pool
-from dspark_engines.runtime.serving.queue import WaitingRoom
+from dspark_engines.runtime.serving.queue import AdmissionQueue
 from dspark_engines.runtime.serving.timeline import Timeline
 from dspark_engines.scheduler import FixedSpec, SchedulerSpec, get_scheduler, needs_confidence, needs_cost
 
@@ -83,7 +83,7 @@ class Runtime:
         self.bundle, self.options = bundle, options or RuntimeOptions()
         self._opened = EnginePool(engines) if isinstance(engines, Engines) else engines
         self.speculating = {"auto": bundle.manifest.speculation, "on": True, "off": False}[self.options.speculation]
-        self._room = WaitingRoom(self.options.max_queue)
+        self._queue = AdmissionQueue(self.options.max_queue)
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
         self._samples = True
@@ -95,26 +95,26 @@ class Runtime:
         """Name of the scheduler that decides, once the runtime is entered: `fixed` where a cost table is missing."""
 
     def __enter__(self) -> Self:
-        options, slots = self.options, self.bundle.manifest.limits.slots
-        places = options.max_batch or slots
-        if places > slots:
+        options, limits = self.options, self.bundle.manifest.limits
+        slots = options.max_batch or limits.slots
+        if slots > limits.slots:
             raise RequestError(
-                f"{places} requests at once, the bundle was built for {slots}", hint="build it with more --slots"
+                f"{slots} requests at once, the bundle was built for {limits.slots}", hint="build it with more --slots"
             )
-        self.cohorts = self._plan(places)
+        self.cohorts = self._plan(slots)
         pool = self._opened or self._stack.enter_context(
             open_pool(self.bundle, options.backend, self.cohorts.exclusive, self.cohorts.shared)
         )
         if not self.cohorts.overlapping:
             pool = EnginePool(pool.exclusive)
-        pool.preload(self.cohorts.places)
-        self._room.seat(self.cohorts.places, self.cohorts.pairs_from)
-        lanes = Lanes(pool, self.timeline, self._room.exclusive, len(self.cohorts.places))
+        pool.preload(self.cohorts.slots)
+        self._queue.set_slots(self.cohorts.slots, self.cohorts.pairs_from)
+        turns = EngineTurns(pool, self.timeline, self._queue.exclusive, len(self.cohorts.slots))
         self._samples = pool.exclusive.draft.samples
         costs, confidence = self._costs(), self._confidence()
-        for number in range(len(self.cohorts.places)):
-            mine = CurrentCosts(costs, partial(self._room.exclusive, number)) if costs else None
-            cohort = Cohort(self._runner(lanes.engines(number), mine, confidence), self._room, number)
+        for number in range(len(self.cohorts.slots)):
+            mine = CurrentCosts(costs, partial(self._queue.exclusive, number)) if costs else None
+            cohort = Cohort(self._runner(turns.engines(number), mine, confidence), self._queue, number)
             self._threads.append(threading.Thread(target=cohort.run, name=f"dspark-cohort-{number}", daemon=True))
         for thread in self._threads:
             thread.start()
@@ -133,15 +133,15 @@ class Runtime:
             self._stack.close()
 
     def _end(self, *, abandon: bool) -> None:
-        self._room.close(abandon=abandon)
+        self._queue.close(abandon=abandon)
         for thread in self._threads:
             thread.join()
 
-    def _plan(self, places: int) -> Cohorts:
+    def _plan(self, slots: int) -> Cohorts:
         options, opened = self.options, self._opened
         own = bool(opened.shared) if opened else get_backend(options.backend).own_engines
         placement = None if options.engines.threads else load_placement(self.bundle, options.backend)
-        return plan_cohorts(options.pipeline, places, options.engines, own_engines=own, placement=placement)
+        return plan_cohorts(options.pipeline, slots, options.engines, own_engines=own, placement=placement)
 
     def _costs(self) -> CostTable | None:
         """The bundle's cost table, if it is of use and was measured here."""
@@ -185,7 +185,7 @@ class Runtime:
         request = request if self.speculating else replace(request, speculate=False)
         check_draftable(request, self._samples)
         stream = RequestStream(request)
-        self._room.put(stream)
+        self._queue.put(stream)
         return stream
 
     def generate(self, requests: Iterable[GenerationRequest]) -> list[GenerationResult]:

@@ -60,7 +60,7 @@ def run_statistics(runtime: Runtime, results: Sequence[GenerationResult]) -> Run
         scheduler=runtime.scheduler,
         mean_verify_length=sum(round_.proposed for round_ in rounds) / len(rounds) if rounds else 0.0,
         accepted_length=accepted_length(rounds),
-        cohorts=list(runtime.cohorts.places),
+        cohorts=list(runtime.cohorts.slots),
         cohorts_reason=runtime.cohorts.reason,
         seconds=timeline.seconds(),
         idle_share={engine: timeline.idle_share(engine) for engine in ENGINES},

@@ -1,4 +1,4 @@
-"""Which engines a cohort's step runs on, and in which cohort a request is seated."""
+"""Which engines a cohort's step runs on, and in which cohort a request is admitted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from dspark_engines import GenerationRequest
 from dspark_engines.backends import Engine, Engines, VerifyOutput
 from dspark_engines.runtime import RequestStream
-from dspark_engines.runtime.serving.engine_turns import Lanes
+from dspark_engines.runtime.serving.engine_turns import EngineTurns
 from dspark_engines.runtime.serving.pool import EnginePool
-from dspark_engines.runtime.serving.queue import WaitingRoom
+from dspark_engines.runtime.serving.queue import AdmissionQueue
 from dspark_engines.runtime.serving.timeline import Timeline
 
 
@@ -41,17 +41,17 @@ def engines(name: str, calls: list[str]) -> Any:
     return Engines(Named(f"{name}.verify", calls), Named(f"{name}.draft", calls))  # type: ignore[arg-type]
 
 
-def lanes(company: Sequence[int], calls: list[str]) -> Lanes:
+def turns(others: Sequence[int], calls: list[str]) -> EngineTurns:
     pool = EnginePool(engines("exclusive", calls), (engines("own 0", calls), engines("own 1", calls)))
-    return Lanes(pool, Timeline(), lambda cohort: not [other for other in company if other != cohort], 2)
+    return EngineTurns(pool, Timeline(), lambda cohort: not [other for other in others if other != cohort], 2)
 
 
 @pytest.mark.parametrize(
-    ("company", "expected"), [([], ["exclusive.verify", "exclusive.draft"]), ([0, 1], ["own 1.verify", "own 1.draft"])]
+    ("others", "expected"), [([], ["exclusive.verify", "exclusive.draft"]), ([0, 1], ["own 1.verify", "own 1.draft"])]
 )
-def test_who_is_alone_has_the_machine(company: list[int], expected: list[str]) -> None:
+def test_who_is_alone_has_the_machine(others: list[int], expected: list[str]) -> None:
     calls: list[str] = []
-    mine = lanes(company, calls).engines(1)
+    mine = turns(others, calls).engines(1)
     mine.verify.step()  # type: ignore[call-arg]
     mine.draft.step()  # type: ignore[call-arg]
     assert calls == expected
@@ -61,7 +61,7 @@ def test_who_is_alone_has_the_machine(company: list[int], expected: list[str]) -
 def test_who_comes_during_a_step_does_not_wait_for_it() -> None:
     """Both believe to be alone for a moment: one engine never runs two steps at once."""
     calls: list[str] = []
-    both = lanes([], calls)
+    both = turns([], calls)
     both.pool.exclusive.verify.meanwhile = both.engines(1).verify.step  # type: ignore[attr-defined]
     both.engines(0).verify.step()  # type: ignore[call-arg]
     assert calls == ["exclusive.verify", "own 1.verify"]
@@ -73,13 +73,13 @@ def test_engines_that_are_somebodys_own_are_nobody_elses() -> None:
     calls: list[str] = []
     first = engines("own 0", calls)
     pool = EnginePool(first, (first, engines("own 1", calls)))
-    Lanes(pool, Timeline(), lambda cohort: True, 2).engines(1).verify.step()  # type: ignore[call-arg]
+    EngineTurns(pool, Timeline(), lambda cohort: True, 2).engines(1).verify.step()  # type: ignore[call-arg]
     assert calls == ["own 1.verify"]
 
 
 def test_a_failing_step_gives_the_engine_back() -> None:
     calls: list[str] = []
-    both = lanes([], calls)
+    both = turns([], calls)
 
     def fail() -> None:
         raise ValueError
@@ -104,7 +104,7 @@ def test_a_shared_engine_s_outputs_outlive_the_other_cohort_s_step(cohorts: int)
 
     calls: list[str] = []
     shared: Any = Engines(Buffered("shared", calls), Named("draft", calls))  # type: ignore[arg-type]
-    both = Lanes(EnginePool(shared), Timeline(), lambda cohort: True, cohorts)
+    both = EngineTurns(EnginePool(shared), Timeline(), lambda cohort: True, cohorts)
     first, second = (both.engines(cohort % cohorts).verify.step() for cohort in (0, 1))  # type: ignore[call-arg]
     assert (first.logits is second.logits) is (cohorts == 1)
     if cohorts == 2:
@@ -118,36 +118,36 @@ def stream() -> RequestStream:
 @pytest.mark.parametrize("pairs_from", [0, 2, 4, 5])
 @pytest.mark.parametrize("seed", range(5))
 def test_few_stay_together_and_many_are_spread(pairs_from: int, seed: int) -> None:
-    """Random coming and going through places of 4 and 3."""
-    rng, places, seated = random.Random(seed), [4, 3], [0, 0]
-    room = WaitingRoom(100)
-    room.seat(places, pairs_from)
+    """Random coming and going through slots of 4 and 3."""
+    rng, slots, taken = random.Random(seed), [4, 3], [0, 0]
+    queue = AdmissionQueue(100)
+    queue.set_slots(slots, pairs_from)
     for _ in range(300):
         if rng.random() < 0.5:
-            room.put(stream())
+            queue.put(stream())
         for cohort in rng.sample([0, 1], 2):
-            before = list(seated)
-            while room.take(cohort) is not None:
-                seated[cohort] += 1
-                assert seated[cohort] <= places[cohort]
-                if sum(seated) < pairs_from:
-                    assert cohort == 0 or before[0] == places[0]
+            before = list(taken)
+            while queue.take(cohort) is not None:
+                taken[cohort] += 1
+                assert taken[cohort] <= slots[cohort]
+                if sum(taken) < pairs_from:
+                    assert cohort == 0 or before[0] == slots[0]
                 else:
-                    assert seated[cohort] <= seated[1 - cohort] + 1 or seated[1 - cohort] == places[1 - cohort]
+                    assert taken[cohort] <= taken[1 - cohort] + 1 or taken[1 - cohort] == slots[1 - cohort]
         for cohort in (0, 1):
-            if seated[cohort] and rng.random() < 0.4:
-                room.leave(cohort)
-                seated[cohort] -= 1
-        assert [room.exclusive(cohort) for cohort in (0, 1)] == [seated[1] == 0, seated[0] == 0]
+            if taken[cohort] and rng.random() < 0.4:
+                queue.release(cohort)
+                taken[cohort] -= 1
+        assert [queue.exclusive(cohort) for cohort in (0, 1)] == [taken[1] == 0, taken[0] == 0]
 
 
-def test_a_closed_and_empty_room_lets_everybody_go() -> None:
-    room = WaitingRoom(1)
-    room.seat([1, 1], 2)
-    room.put(stream())
-    room.close(abandon=False)
-    assert room.wait(0)
-    assert room.take(1) is None, "the first cohort's turn"
-    assert room.take(0) is not None
-    assert not room.wait(0)
-    assert not room.wait(1)
+def test_a_closed_and_empty_queue_lets_everybody_go() -> None:
+    queue = AdmissionQueue(1)
+    queue.set_slots([1, 1], 2)
+    queue.put(stream())
+    queue.close(abandon=False)
+    assert queue.wait(0)
+    assert queue.take(1) is None, "the first cohort's turn"
+    assert queue.take(0) is not None
+    assert not queue.wait(0)
+    assert not queue.wait(1)
