@@ -11,7 +11,7 @@ from dspark_calibration.report import Cost, Load, Replayed, SweepPoint
 from dspark_calibration.sts import Scaling, confidences
 from dspark_engines.arrays import Doubles
 from dspark_engines.scheduler import ThresholdSpec
-from dspark_export.calibrating.replay import Deployment, lay_out, oracle, plain_throughput, replay
+from dspark_export.calibrating.replay import MeasuredMachine, lay_out, oracle, plain_throughput, replay
 
 THRESHOLDS = [0.0, *(round(0.05 * i, 2) for i in range(1, 20))]
 CASES = (
@@ -34,36 +34,36 @@ def sources_of_confidence(rounds: Rounds, scaling: Scaling) -> dict[str, Doubles
     }
 
 
-def replay_loads(rounds: Rounds, forms: dict[str, Doubles], deployment: Deployment) -> list[Load]:
+def replay_loads(rounds: Rounds, forms: dict[str, Doubles], machine: MeasuredMachine) -> list[Load]:
     """All cases at all loads that there are rounds for."""
     return [
         Load(
             requests=rows,
-            plain=plain_throughput(deployment, rows),
-            replays=list(_replays(rounds, forms, deployment, rows)),
+            plain=plain_throughput(machine, rows),
+            replays=list(_replays(rounds, forms, machine, rows)),
         )
-        for rows in deployment.loads
+        for rows in machine.loads
         if rows <= len(rounds)
     ]
 
 
-def _replays(rounds: Rounds, forms: dict[str, Doubles], deployment: Deployment, rows: int) -> Iterator[Replayed]:
+def _replays(rounds: Rounds, forms: dict[str, Doubles], machine: MeasuredMachine, rows: int) -> Iterator[Replayed]:
     for scheduler, form in CASES:
-        outcome = replay(lay_out(rounds, forms[form], rows), scheduler, deployment)
+        outcome = replay(lay_out(rounds, forms[form], rows), scheduler, machine)
         yield Replayed(scheduler=scheduler, confidences=form, **outcome._asdict())
 
 
-def sweep_thresholds(rounds: Rounds, forms: dict[str, Doubles], deployment: Deployment | None) -> list[SweepPoint]:
+def sweep_thresholds(rounds: Rounds, forms: dict[str, Doubles], machine: MeasuredMachine | None) -> list[SweepPoint]:
     """Verify while survival is at or above a threshold: how much is verified, how much of it accepted, and what
     that brings at the smallest load. Threshold 0 verifies everything."""
-    rows = deployment.loads[0] if deployment else 1
+    rows = machine.loads[0] if machine else 1
     points = []
     for form in ("raw", "sts"):
         streams = lay_out(rounds, forms[form], rows)
         for threshold in THRESHOLDS:
-            if deployment:
+            if machine:
                 spec = ThresholdSpec(threshold) if threshold else "fixed"
-                outcome = replay(streams, spec, deployment)
+                outcome = replay(streams, spec, machine)
                 verified, length = outcome.verify_length, outcome.accepted_length
                 realised = outcome.realised
             else:
@@ -84,10 +84,10 @@ def sweep_thresholds(rounds: Rounds, forms: dict[str, Doubles], deployment: Depl
     return points
 
 
-def cost_rows(deployment: Deployment) -> list[Cost]:
-    """The measured steps at the deployment's context, in milliseconds."""
-    table = deployment.costs
-    band = min(table.contexts, key=lambda measured: abs(measured - deployment.context))
+def cost_rows(machine: MeasuredMachine) -> list[Cost]:
+    """The measured steps at the machine's context, in milliseconds."""
+    table = machine.costs
+    band = min(table.contexts, key=lambda measured: abs(measured - machine.context))
     return [
         Cost(
             requests=timing.rows,

@@ -45,7 +45,7 @@ def oracle(rounds: Rounds) -> Doubles:
 
 
 @dataclass(frozen=True)
-class Deployment:
+class MeasuredMachine:
     """The measured machine at one context length (tokens)."""
 
     costs: CostTable
@@ -61,10 +61,10 @@ class Deployment:
         return self.costs.step_cost(rows, self.context)
 
 
-def plain_throughput(deployment: Deployment, rows: int) -> float:
+def plain_throughput(machine: MeasuredMachine, rows: int) -> float:
     """Tokens per second without speculation: a token of every request a step, and no draft."""
-    cost = deployment.step_cost(rows)
-    return rows / (float(cost.seconds(np.array(rows))) + deployment.costs.overhead_seconds)
+    cost = machine.step_cost(rows)
+    return rows / (float(cost.seconds(np.array(rows))) + machine.costs.overhead_seconds)
 
 
 class ReplayOutcome(NamedTuple):
@@ -101,13 +101,13 @@ def summarise(streams: Streams, lengths: Ints, cost: StepCost) -> ReplayOutcome:
     )
 
 
-def replay(streams: Streams, spec: SchedulerSpec | str, deployment: Deployment) -> ReplayOutcome:
+def replay(streams: Streams, spec: SchedulerSpec | str, machine: MeasuredMachine) -> ReplayOutcome:
     """Let the scheduler plan every step, and price its plans with the measured cost table.
 
     It is the runtime's own scheduler. One with a memory sees the steps in turn, others all at once.
     """
     rows = streams.accepted.shape[1]
-    cost = deployment.step_cost(rows)
+    cost = machine.step_cost(rows)
     scheduler = get_scheduler(spec, cost)
     if spec == AsyncSpec.name or isinstance(spec, AsyncSpec):
         pairs = zip(streams.survival, streams.request_ids, strict=True)

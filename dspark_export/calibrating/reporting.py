@@ -21,7 +21,7 @@ from dspark_engines.progress import Reporter
 from dspark_export.calibrating.errors import user_errors
 from dspark_export.calibrating.fitting import Halves, load_halves
 from dspark_export.calibrating.loads import cost_rows, replay_loads, sources_of_confidence, sweep_thresholds
-from dspark_export.calibrating.replay import Deployment as Machine
+from dspark_export.calibrating.replay import MeasuredMachine
 from dspark_export.calibrating.verdict import caveats, verdict
 
 TRACES = "calibration/traces"
@@ -44,7 +44,9 @@ def make_report(bundle: Bundle, folder: Path, reporter: Reporter) -> Report:
     validation = Validation(halves.validation, sts, per_position, RESAMPLES)
     costs, missing = read_costs(bundle, sts.backend)
     context = int(np.median(halves.validation.context))
-    return _assemble(bundle, sts, store.header, halves, validation, Machine(costs, context) if costs else None, missing)
+    return _assemble(
+        bundle, sts, store.header, halves, validation, MeasuredMachine(costs, context) if costs else None, missing
+    )
 
 
 def _assemble(
@@ -53,7 +55,7 @@ def _assemble(
     header: TraceHeader,
     halves: Halves,
     validation: Validation,
-    machine: Machine | None,
+    machine: MeasuredMachine | None,
     missing: str,
 ) -> Report:
     forms = sources_of_confidence(halves.validation, sts.scaling)
@@ -117,7 +119,7 @@ def read_costs(bundle: Bundle, backend: str) -> tuple[CostTable | None, str]:
     return table, ""
 
 
-def _deployment(bundle: Bundle, sts: StsCalibration, machine: Machine | None) -> Deployment:
+def _deployment(bundle: Bundle, sts: StsCalibration, machine: MeasuredMachine | None) -> Deployment:
     manifest = bundle.manifest
     where = machine.costs.fingerprint if machine else None
     return Deployment(

@@ -17,7 +17,7 @@ from dspark_engines.progress import Reporter
 from dspark_export.calibrating.errors import unwritable, user_errors
 from dspark_export.calibrating.fitting import FitPlan, fit, load_halves
 from dspark_export.calibrating.plan import TracePlan
-from dspark_export.calibrating.replay import Deployment
+from dspark_export.calibrating.replay import MeasuredMachine
 from dspark_export.calibrating.reporting import TRACES, make_report, read_costs
 from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.calibrating.writing import write_interchange, write_report
@@ -91,5 +91,5 @@ def write_reports(bundle: Bundle, sts: StsCalibration, traces: Path, reporter: R
     check_folder(bundle.file(STS).parent, bundle.path)
     report = make_report(bundle, traces, reporter)
     costs, _ = read_costs(bundle, sts.backend)
-    machine = Deployment(costs, report.context) if costs and report.context is not None else None
+    machine = MeasuredMachine(costs, report.context) if costs and report.context is not None else None
     return report, write_report(report, bundle) + write_interchange(sts, report, machine, bundle)

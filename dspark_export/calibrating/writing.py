@@ -13,7 +13,7 @@ from dspark_calibration.report import Report
 from dspark_calibration.report.page import render
 from dspark_engines.bundle import Bundle, write_file
 from dspark_engines.measured import StepCost
-from dspark_export.calibrating.replay import Deployment
+from dspark_export.calibrating.replay import MeasuredMachine
 
 REPORT_JSON, REPORT_HTML = "calibration/report.json", "calibration/report.html"
 INTERCHANGE = "calibration/interchange"
@@ -25,7 +25,9 @@ def write_report(report: Report, bundle: Bundle) -> list[Path]:
     return [write_file(bundle.file(name), content) for name, content in files.items()]
 
 
-def write_interchange(sts: StsCalibration, report: Report, machine: Deployment | None, bundle: Bundle) -> list[Path]:
+def write_interchange(
+    sts: StsCalibration, report: Report, machine: MeasuredMachine | None, bundle: Bundle
+) -> list[Path]:
     """Temperatures, and where there is one the cost table, as other servers read them."""
     before = [position.before.ece for position in report.positions]
     after = [position.temperature_scaling.ece for position in report.positions]
@@ -40,7 +42,7 @@ def write_interchange(sts: StsCalibration, report: Report, machine: Deployment |
     return [write_file(folder / name, json.dumps(content, indent=1) + "\n") for name, content in files.items()]
 
 
-def steps_per_second(machine: Deployment) -> list[tuple[int, float]]:
+def steps_per_second(machine: MeasuredMachine) -> list[tuple[int, float]]:
     """(tokens, rounds a second), by tokens alone: what several batch sizes measured for a size is averaged, the
     draft and the time outside the engines included, and more tokens never take less time."""
     seconds: dict[int, list[float]] = {}

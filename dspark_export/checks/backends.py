@@ -18,7 +18,7 @@ from dspark_export.reference_graph import ReferenceGraph
 DTYPES = {None: "float32", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-class OutputError(NamedTuple):
+class OutputDifference(NamedTuple):
     """The worst of all steps: one output of one backend against the exported graph, under the tolerance table."""
 
     backend: str
@@ -31,7 +31,7 @@ class OutputError(NamedTuple):
 class BackendReport(NamedTuple):
     """Errors of all backends that ran, and why others did not."""
 
-    outputs: list[OutputError]
+    outputs: list[OutputDifference]
     skipped: dict[str, str]
 
     @property
@@ -48,7 +48,7 @@ def compare_backends(
     A backend that was called must run here; without names, those that cannot are skipped, with the reason.
     Raises `BackendError` when none can run.
     """
-    outputs: list[OutputError] = []
+    outputs: list[OutputDifference] = []
     skipped: dict[str, str] = {}
     for name in names or [info.name for info in bundle.manifest.backends]:
         announce(name)
@@ -68,7 +68,7 @@ def compare_backends(
     return BackendReport(outputs, skipped)
 
 
-def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> list[OutputError]:
+def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> list[OutputDifference]:
     """The engines of one backend against the exported graphs, steps with rollback."""
     random = np.random.default_rng(seed)
     drafting = list(drafter_steps(bundle.manifest, random, engines.draft.samples))
@@ -76,13 +76,13 @@ def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> l
         *_compare(bundle, name, "target", engines.verify, list(target_steps(bundle.manifest, random))),
         *_compare(bundle, name, "drafter", engines.draft, drafting),
         *(
-            OutputError(name, accepted.what, accepted.max_error, accepted.max_error, accepted.passed)
+            OutputDifference(name, accepted.what, accepted.max_error, accepted.max_error, accepted.passed)
             for accepted in compare_accept(bundle, engines, random)
         ),
     ]
 
 
-def _compare(bundle: Bundle, name: str, graph: str, engine: Any, feeds: list[Feeds]) -> Iterator[OutputError]:
+def _compare(bundle: Bundle, name: str, graph: str, engine: Any, feeds: list[Feeds]) -> Iterator[OutputDifference]:
     capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
     reference, slot = ReferenceGraph(bundle.file(f"onnx/{graph}.onnx"), 1, capacity), engine.new_slot()
     results = compare_steps(
@@ -95,12 +95,12 @@ def _compare(bundle: Bundle, name: str, graph: str, engine: Any, feeds: list[Fee
     return _worst(name, graph, results)
 
 
-def _worst(name: str, graph: str, results: Iterable[ITERATION]) -> Iterator[OutputError]:
+def _worst(name: str, graph: str, results: Iterable[ITERATION]) -> Iterator[OutputDifference]:
     """The worst step of every output."""
     steps = list(results)
     for output in dict.fromkeys(output for step in steps for output in step):
         errors = [step[output] for step in steps if output in step]
-        yield OutputError(
+        yield OutputDifference(
             name,
             f"{graph}.{output}",
             max(error.max_absdiff for error in errors),

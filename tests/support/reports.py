@@ -9,7 +9,7 @@ from dspark_calibration.sts import fit_positions, fit_scaling, fit_sts
 from dspark_calibration.sts.file import EceInterval
 from dspark_calibration.traces import PromptRef
 from dspark_export.calibrating.loads import cost_rows, replay_loads, sources_of_confidence, sweep_thresholds
-from dspark_export.calibrating.replay import Deployment as Machine
+from dspark_export.calibrating.replay import MeasuredMachine
 from dspark_export.calibrating.verdict import caveats, verdict
 from tests.support.cost_by_hand import cost_table
 from tests.support.rounds import known_rounds
@@ -48,7 +48,7 @@ def sample_report(*, costs: bool = True, rounds: int = 600) -> Report:
     """Half of the prompts from each of two sources, one with a name that must be escaped."""
     held_out, sts = known_rounds(rounds, TEMPERATURES, per_prompt=PER_PROMPT), calibration(rounds)
     prompts = [PromptRef(id=str(i), source="<script>alert" if i % 2 else "gsm8k") for i in range(rounds // PER_PROMPT)]
-    machine = Machine(cost_table(), 100) if costs else None
+    machine = MeasuredMachine(cost_table(), 100) if costs else None
     validation = Validation(held_out, sts, fit_positions(held_out, 3, 2), 20)
     forms = sources_of_confidence(held_out, sts.scaling)
     loads = replay_loads(held_out, forms, machine) if machine else []
@@ -86,7 +86,7 @@ def sample_report(*, costs: bool = True, rounds: int = 600) -> Report:
     )
 
 
-def deployment(machine: Machine | None) -> Deployment:
+def deployment(machine: MeasuredMachine | None) -> Deployment:
     """Made up."""
     return Deployment(
         name="a-bundle-with-quite-a-long-name-for-a-narrow-screen",

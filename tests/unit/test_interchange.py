@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dspark_calibration.interchange import sglang_cost_table, sglang_temperatures, tensorrt_llm_temperatures
-from dspark_export.calibrating.replay import Deployment
+from dspark_export.calibrating.replay import MeasuredMachine
 from dspark_export.calibrating.writing import steps_per_second
 from tests.support.cost_by_hand import cost_table
 
@@ -22,7 +22,7 @@ def test_temperatures() -> None:
 
 
 def test_cost_table_is_by_tokens_alone_rising_in_tokens_and_falling_in_rate() -> None:
-    rates = steps_per_second(Deployment(cost_table(), 100))
+    rates = steps_per_second(MeasuredMachine(cost_table(), 100))
     # Fixed parts: 0.2 s with one request, 0.3 s with two; two tokens were measured with both.
     assert [tokens for tokens, _ in rates] == [1, 2, 4, 8]
     seconds = {tokens: 1.0 / rate for tokens, rate in rates}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from dspark_engines.scheduler import FixedSpec, ThresholdSpec
-from dspark_export.calibrating.replay import Deployment, lay_out, oracle, plain_throughput, replay
+from dspark_export.calibrating.replay import MeasuredMachine, lay_out, oracle, plain_throughput, replay
 from tests.support.cost_by_hand import cost_table
 from tests.support.rounds import known_rounds
 
-MACHINE = Deployment(cost_table(), 100)
+MACHINE = MeasuredMachine(cost_table(), 100)
 
 
 def rounds(accepted: list[int], confidence: list[list[float]]):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspark_engines.measured import CostTable, Experience, Fingerprint, Timing
-from dspark_engines.runtime.round.selection import LONGEST, PATIENCE, DraftSelection, Yield
+from dspark_engines.measured import CostTable, DraftPrior, Fingerprint, Timing
+from dspark_engines.runtime.round.selection import LONGEST, PATIENCE, DraftGain, DraftSelection
 
 BLOCK = 4
 
@@ -90,7 +90,7 @@ def test_a_request_that_left_is_forgotten_and_a_newcomer_gets_what_is_usual() ->
 
 
 def test_a_yield_is_a_mean_that_forgets() -> None:
-    value = Yield(4, 4)
+    value = DraftGain(4, 4)
     for _ in range(3):
         value = value.after(2, 0)
     assert (value.verified, value.accepted, value.weight) == (pytest.approx(2.5), pytest.approx(1.0), 4)
@@ -111,13 +111,13 @@ def test_a_yield_is_a_mean_that_forgets() -> None:
 def test_the_calibration_says_whether_to_begin(survival: tuple[float, ...], expected: bool) -> None:
     """A draft costs 0.4 steps, a draft token a tenth of one."""
     table, states = costs(0.4, 0.1), requests(1)
-    assert bool(DraftSelection(table, BLOCK, Experience(survival, 0.0)).choose(states, states)) is expected
+    assert bool(DraftSelection(table, BLOCK, DraftPrior(survival, 0.0)).choose(states, states)) is expected
 
 
 @pytest.mark.parametrize(("spread", "tries"), [(0.0, 0), (0.5, 1)])
 def test_a_newcomer_may_be_better_than_usual(spread: float, tries: int) -> None:
     """Where requests differ much each is tried; who shows no more than usual is left alone from then on."""
-    selection = DraftSelection(costs(0.5, 0.01), BLOCK, Experience((0.3, 0.0, 0.0, 0.0), spread))
+    selection = DraftSelection(costs(0.5, 0.01), BLOCK, DraftPrior((0.3, 0.0, 0.0, 0.0), spread))
     drafted = []
     for state in requests(2):
         drafted.append(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspark_engines.backends.padded.packing import Placement, draft_indices, verify_indices
+from dspark_engines.backends.padded.packing import StepRows, draft_indices, verify_indices
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, powers_up_to, role_shapes
 from dspark_engines.backends.padded.slots import PaddedSlot
 from dspark_engines.backends.padded.splitting import long_rows, narrow_rows
@@ -58,7 +58,7 @@ def test_buckets_that_end_too_early() -> None:
 
 def test_verify_indices() -> None:
     """Two rows at places 2 and 0 of a shape for four, filled up from three tokens to four."""
-    rows = Placement([2, 0], np.array([1, 2]), np.array([5, 9]))
+    rows = StepRows([2, 0], np.array([1, 2]), np.array([5, 9]))
     indices = verify_indices(rows, StepShape(4, 4, 3), 32)
     assert {name: array.tolist() for name, array in indices.items()} == {
         "positions": [5, 9, 10, 0],
@@ -71,7 +71,7 @@ def test_verify_indices() -> None:
 
 def test_draft_indices() -> None:
     """Places 1 and 0 of two; three features, packed before two blocks of two."""
-    rows = Placement([1, 0], np.array([1, 2]), np.array([5, 9]))
+    rows = StepRows([1, 0], np.array([1, 2]), np.array([5, 9]))
     indices = draft_indices(rows, StepShape(2, 4, 3), 2, 32)
     assert {name: array.tolist() for name, array in indices.items()} == {
         "positions": [5, 9, 10, 0, 11, 12, 6, 7],

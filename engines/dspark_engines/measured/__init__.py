@@ -1,7 +1,7 @@
 """What was measured on one machine and stored in a bundle: costs, the layout of cores, the calibration."""
 
 from dspark_engines.measured.breakeven import BreakEven, break_even, is_flat
-from dspark_engines.measured.calibration import STS, Confidence, Experience, load_confidence, read_sts, save_sts
+from dspark_engines.measured.calibration import STS, Confidence, DraftPrior, load_confidence, read_sts, save_sts
 from dspark_engines.measured.cost_table import COST_TABLE, Costs, CostTable, Timing, load_cost_table, save_cost_table
 from dspark_engines.measured.file import Measured, load_measured
 from dspark_engines.measured.fingerprint import Fingerprint, take_fingerprint
@@ -26,7 +26,7 @@ __all__ = [
     "CoreLayout",
     "CostTable",
     "Costs",
-    "Experience",
+    "DraftPrior",
     "Fingerprint",
     "LayoutTiming",
     "Measured",

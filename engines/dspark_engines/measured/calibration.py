@@ -15,7 +15,7 @@ from dspark_engines.text_file import parse_json, read_text
 STS = "calibration/sts.json"
 
 
-class Experience(NamedTuple):
+class DraftPrior(NamedTuple):
     """What the calibration's prompts were like: how often a draft survived up to each position, and the standard
     deviation, between prompts, of the draft tokens accepted a round."""
 
@@ -29,7 +29,7 @@ class Confidence(NamedTuple):
 
     scaling: Scaling | None
     trusted: bool
-    experience: Experience | None = None
+    prior: DraftPrior | None = None
 
 
 def load_confidence(bundle: Bundle, backend: str) -> Confidence:
@@ -48,7 +48,7 @@ def load_confidence(bundle: Bundle, backend: str) -> Confidence:
         elif found.block_size != bundle.manifest.drafter.block_size:
             problem = f"{path} is for blocks of {found.block_size}"
         else:
-            seen = Experience(tuple(found.survival), found.spread) if found.survival else None
+            seen = DraftPrior(tuple(found.survival), found.spread) if found.survival else None
             return Confidence(found.scaling, True, seen)
     message = f"{problem}: ignored, whole blocks are verified; run dspark-export calibrate"
     warnings.warn(message, RuntimeWarning, stacklevel=2)

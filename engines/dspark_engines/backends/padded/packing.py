@@ -16,7 +16,7 @@ from dspark_engines.backends.padded.shapes import StepShape
 
 
 @dataclass(frozen=True)
-class Placement:
+class StepRows:
     """Rows of one step: `places` [n] are their cache rows, `lengths` [n] their tokens, `used` [n] cells before."""
 
     places: Sequence[int]
@@ -33,7 +33,7 @@ class Placement:
         return filled(np.repeat(self.used, self.lengths) + offsets, total)
 
 
-def verify_indices(rows: Placement, shape: StepShape, capacity: int) -> dict[str, Ints]:
+def verify_indices(rows: StepRows, shape: StepShape, capacity: int) -> dict[str, Ints]:
     """Index inputs of a verify step: positions [N], pad_rows [R, S], unpad [N], used [R], visible [R]."""
     pad, unpad = np.zeros((shape.rows, shape.width), np.int64), np.zeros(shape.tokens, np.int64)
     used, visible = _parked(shape.rows, capacity - shape.width)
@@ -50,7 +50,7 @@ def verify_indices(rows: Placement, shape: StepShape, capacity: int) -> dict[str
     }
 
 
-def draft_indices(rows: Placement, shape: StepShape, block: int, capacity: int) -> dict[str, Ints]:
+def draft_indices(rows: StepRows, shape: StepShape, block: int, capacity: int) -> dict[str, Ints]:
     """Index inputs of a draft step; packed are M features, then R blocks.
 
     positions [M + R*block], block_positions [R*block], pad_rows [R, S + block], used [R], visible [R].

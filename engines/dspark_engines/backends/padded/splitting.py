@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dspark_engines.arrays import Ints
-from dspark_engines.backends.padded.packing import Placement
+from dspark_engines.backends.padded.packing import StepRows
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
 from dspark_engines.backends.padded.slots import PaddedSlot
 
@@ -20,7 +20,7 @@ class Launch(NamedTuple):
     """
 
     shape: StepShape
-    rows: Placement
+    rows: StepRows
     taken: Ints
     first: int
 
@@ -34,7 +34,7 @@ def long_rows(
         done = 0
         while length > width and length - done > keep:
             count = min(length - done - keep, max(shape.tokens for shape in shapes.wide))
-            rows = Placement([0], np.array([count]), np.array([before + done]))
+            rows = StepRows([0], np.array([count]), np.array([before + done]))
             taken = np.arange(start + done, start + done + count)
             yield Launch(shapes.fit_wide(count), rows, taken, slot.place)
             done += count
@@ -48,7 +48,7 @@ def narrow_rows(shapes: RoleShapes, slots: Sequence[PaddedSlot], lengths: Ints, 
     if not chosen:
         return None
     places = [slots[row].place for row in chosen]
-    rows = Placement(places, left[chosen], (used + lengths - left)[chosen])
+    rows = StepRows(places, left[chosen], (used + lengths - left)[chosen])
     taken = [np.arange(starts[row] + lengths[row] - left[row], starts[row] + lengths[row]) for row in chosen]
     shape = shapes.fit(max(places) + 1, int(left[chosen].sum()))
     return Launch(shape, rows, np.concatenate(taken), 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dspark_engines.measured import Costs, Experience
+from dspark_engines.measured import Costs, DraftPrior
 from dspark_engines.runtime.round.state import RequestState
 
 MEMORY = 32
@@ -23,18 +23,18 @@ PATIENCE, LONGEST = 16, 128
 
 
 @dataclass(frozen=True)
-class Yield:
+class DraftGain:
     """What a request's drafts come to in a round: tokens verified, tokens accepted; of `weight` rounds."""
 
     verified: float
     accepted: float
     weight: int = 1
 
-    def after(self, verified: int, accepted: int) -> Yield:
+    def after(self, verified: int, accepted: int) -> DraftGain:
         """With one more round: a mean at first, then one that forgets."""
         weight = min(self.weight + 1, MEMORY)
         share = 1.0 / weight
-        return Yield(
+        return DraftGain(
             self.verified + share * (verified - self.verified),
             self.accepted + share * (accepted - self.accepted),
             weight,
@@ -44,8 +44,8 @@ class Yield:
 class DraftSelection:
     """Chooses the requests whose drafts raise tokens per second, by expected accepted tokens, best first.
 
-    What is usual comes from the calibration (`experience`) at first; without one expectations start high, so that
-    drafting is tried. A newcomer is expected to be as much better than usual as requests differ from each other,
+    What is usual comes from the calibration (`prior`) at first; without one expectations start high, so that
+    drafting is tried. A new request is expected to be as much better than usual as requests differ from each other,
     less with every round that it has shown what it is: trying a good one is worth more than a bad one costs. A
     drafter that has fallen behind has to read first, which is charged to the rounds that the request has left.
 
@@ -53,16 +53,16 @@ class DraftSelection:
     the one whose drafter has the least to catch up on. One instance serves one sequence of rounds.
     """
 
-    def __init__(self, costs: Costs, block_size: int, experience: Experience | None = None) -> None:
-        self._costs, self._block_size, self._experience = costs, block_size, experience
-        self._usual: Yield | None = None
-        self._own: dict[int, Yield] = {}
+    def __init__(self, costs: Costs, block_size: int, prior: DraftPrior | None = None) -> None:
+        self._costs, self._block_size, self._prior = costs, block_size, prior
+        self._usual: DraftGain | None = None
+        self._own: dict[int, DraftGain] = {}
         self._patience, self._plain = PATIENCE, 0
 
     def choose(self, states: Sequence[RequestState], candidates: Sequence[RequestState]) -> list[RequestState]:
         """Those of `candidates` (all who could draft) that shall, in their order; `states` are all in the round."""
-        newcomer = _newcomer(self._expected(states))
-        self._own = {state.id: self._own.get(state.id, newcomer) for state in states}
+        new = _new_request(self._expected(states))
+        self._own = {state.id: self._own.get(state.id, new) for state in states}
         if not candidates:
             return []
         count, order = self._best_count(states, candidates)
@@ -80,30 +80,30 @@ class DraftSelection:
         """A request drafted: so much of it was verified, so much accepted."""
         usual = self._expected([state])
         self._usual = usual.after(verified, accepted)
-        self._own[state.id] = self._own.get(state.id, _newcomer(usual)).after(verified, accepted)
+        self._own[state.id] = self._own.get(state.id, _new_request(usual)).after(verified, accepted)
 
-    def _expected(self, states: Sequence[RequestState]) -> Yield:
+    def _expected(self, states: Sequence[RequestState]) -> DraftGain:
         """What is usual; before the first round, what the calibration says of the best length for these requests."""
         if self._usual is None:
-            self._usual = Yield(self._block_size, self._block_size)
-            if self._experience is not None and states:
-                self._usual = self._calibrated(self._experience, len(states), _context(states))
+            self._usual = DraftGain(self._block_size, self._block_size)
+            if self._prior is not None and states:
+                self._usual = self._calibrated(self._prior, len(states), _context(states))
         return self._usual
 
-    def _calibrated(self, experience: Experience, rows: int, context: int) -> Yield:
+    def _calibrated(self, prior: DraftPrior, rows: int, context: int) -> DraftGain:
         lengths = np.arange(1, self._block_size + 1)
-        accepted = np.cumsum(experience.survival)
+        accepted = np.cumsum(prior.survival)
         seconds = self._costs.step_cost(rows, context).seconds(rows * (1 + lengths))
         seconds = seconds + self._costs.draft_seconds(rows, context) + self._costs.overhead_seconds
         best = int(np.argmax((1.0 + accepted) / seconds))
-        return Yield(float(lengths[best]), float(accepted[best]), MEMORY)
+        return DraftGain(float(lengths[best]), float(accepted[best]), MEMORY)
 
     def _best_count(self, states: Sequence[RequestState], candidates: Sequence[RequestState]) -> tuple[int, list[int]]:
-        """How many should draft, and candidates by falling yield. Of equally good numbers the smallest."""
+        """How many should draft, and candidates by falling gain. Of equally good numbers the smallest."""
         rows, context = len(states), _context(states)
         cost, overhead = self._costs.step_cost(rows, context), self._costs.overhead_seconds
         own = [self._own[state.id] for state in candidates]
-        expected = np.array([self._hoped(each) for each in own])
+        expected = np.array([self._optimistic(each) for each in own])
         reading = np.array([self._reading(*pair) for pair in zip(candidates, expected.tolist(), strict=True)])
         plain = rows / (float(cost.seconds(np.array(rows))) + overhead)
         order = np.argsort(reading * plain - expected, kind="stable").tolist()
@@ -113,9 +113,9 @@ class DraftSelection:
         seconds = cost.seconds(np.asarray(np.rint(rows + verified), np.int64)) + np.array(drafting)
         return int(np.argmax((rows + accepted) / (seconds + _sums(reading[order]) + overhead))), order
 
-    def _hoped(self, own: Yield) -> float:
+    def _optimistic(self, own: DraftGain) -> float:
         """Tokens accepted a round: what was seen, and what may be in a request that has shown little."""
-        spread = self._experience.spread if self._experience is not None else 0.0
+        spread = self._prior.spread if self._prior is not None else 0.0
         return own.accepted + spread * PRIOR / max(PRIOR, own.weight)
 
     def _reading(self, state: RequestState, accepted: float) -> float:
@@ -124,7 +124,7 @@ class DraftSelection:
         return self._costs.reading_seconds * state.unread / rounds
 
 
-def _newcomer(usual: Yield) -> Yield:
+def _new_request(usual: DraftGain) -> DraftGain:
     return replace(usual, weight=min(PRIOR, usual.weight))
 
 

@@ -167,7 +167,7 @@ class Runtime:
         self.scheduler = spec if isinstance(spec, str) else spec.name
         scheduler, selection = get_scheduler(spec, costs.step_cost(1, 0) if costs else None), None
         if costs is not None and self.options.speculation == "auto":
-            selection = DraftSelection(costs, manifest.drafter.block_size, confidence.experience)
+            selection = DraftSelection(costs, manifest.drafter.block_size, confidence.prior)
         self.draft_health.append(DraftHealth())
         return RoundRunner(
             engines,
