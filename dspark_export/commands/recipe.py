@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from dspark_calibration import first_problem
 from dspark_engines.backends import EnginePrecision
@@ -45,8 +45,8 @@ class CalibrationTable(_Table):
     max_new_tokens: PositiveInt = 128
 
 
-class TensorRtTable(_Table):
-    """[tensorrt], for both flavours."""
+class EnginesTable(_Table):
+    """[engines]: how they are compiled, for backends that compile for a GPU; older recipes say [tensorrt]."""
 
     precision: EnginePrecision | None = None
     compute_capability: str | None = None
@@ -68,7 +68,7 @@ class Recipe(_Table):
     limits: LimitsTable
     speculation: bool = True
     calibration: CalibrationTable | None = None
-    tensorrt: TensorRtTable = TensorRtTable()
+    engines: EnginesTable = Field(default=EnginesTable(), validation_alias=AliasChoices("engines", "tensorrt"))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -110,13 +110,13 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "precision": recipe.precision,
         "keep": recipe.keep_fp32,
         "speculation": recipe.speculation,
-        "engine_precision": recipe.tensorrt.precision,
-        "compute_capability": recipe.tensorrt.compute_capability,
-        "workspace": recipe.tensorrt.workspace_mib,
-        "timing_cache": recipe.tensorrt.timing_cache,
-        "token_buckets": ",".join(map(str, recipe.tensorrt.token_buckets)) or None,
-        "plugins": recipe.tensorrt.plugins,
-        "greedy_drafts": recipe.tensorrt.greedy_drafts,
+        "engine_precision": recipe.engines.precision,
+        "compute_capability": recipe.engines.compute_capability,
+        "workspace": recipe.engines.workspace_mib,
+        "timing_cache": recipe.engines.timing_cache,
+        "token_buckets": ",".join(map(str, recipe.engines.token_buckets)) or None,
+        "plugins": recipe.engines.plugins,
+        "greedy_drafts": recipe.engines.greedy_drafts,
     }
     if recipe.calibration is not None:
         named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}

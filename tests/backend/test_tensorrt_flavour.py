@@ -134,8 +134,9 @@ def test_layers_that_are_no_plugins_are_counted(
         compiled_without_registry(bundle, trt, monkeypatch)
 
 
+@pytest.mark.parametrize("section", ["engines", "tensorrt"])  # the second in older recipes
 def test_the_recipe_says_it_too(
-    bundle: Bundle, tmp_path: Path, trt: FakeTensorRt, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, tmp_path: Path, trt: FakeTensorRt, capsys: pytest.CaptureFixture[str], section: str
 ) -> None:
     recipe = f"""
 backend = "tensorrt"
@@ -146,7 +147,7 @@ drafter.path = "{tmp_path}/drafter"
 context_length = 48
 prefill_chunk = 16
 slots = 1
-[tensorrt]
+[{section}]
 plugins = false
 greedy_drafts = true
 """
