@@ -17,6 +17,10 @@ from dspark_engines.runtime.serving.pool import EnginePool
 from dspark_engines.runtime.serving.queue import AdmissionQueue
 from dspark_engines.runtime.serving.timeline import Timeline
 
+NONE, NO_FLOATS = np.zeros(0, np.int64), np.zeros(0, np.float32)
+VERIFY: Any = ([], NONE, NONE, NONE, NONE)
+DRAFT: Any = ([], NO_FLOATS, NONE, NONE, NONE, NO_FLOATS, NO_FLOATS)
+
 
 class Named(Engine):
     """Says who it is instead of computing."""
@@ -29,11 +33,11 @@ class Named(Engine):
     def new_slot(self) -> str:
         return self.name
 
-    def step(self) -> VerifyOutput:
+    def step(self, *args: Any) -> VerifyOutput:
         self.calls.append(self.name)
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
-            meanwhile()
+            meanwhile(*args)
         return VerifyOutput(np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
@@ -52,8 +56,8 @@ def turns(others: Sequence[int], calls: list[str]) -> EngineTurns:
 def test_who_is_alone_has_the_machine(others: list[int], expected: list[str]) -> None:
     calls: list[str] = []
     mine = turns(others, calls).engines(1)
-    mine.verify.step()  # type: ignore[call-arg]
-    mine.draft.step()  # type: ignore[call-arg]
+    mine.verify.step(*VERIFY)
+    mine.draft.step(*DRAFT)
     assert calls == expected
     assert mine.verify.new_slot() == "exclusive.verify"
 
@@ -63,9 +67,9 @@ def test_who_comes_during_a_step_does_not_wait_for_it() -> None:
     calls: list[str] = []
     both = turns([], calls)
     both.pool.exclusive.verify.meanwhile = both.engines(1).verify.step  # type: ignore[attr-defined]
-    both.engines(0).verify.step()  # type: ignore[call-arg]
+    both.engines(0).verify.step(*VERIFY)
     assert calls == ["exclusive.verify", "own 1.verify"]
-    both.engines(1).verify.step()  # type: ignore[call-arg]
+    both.engines(1).verify.step(*VERIFY)
     assert calls[-1] == "exclusive.verify", "it is free again"
 
 
@@ -73,7 +77,7 @@ def test_engines_that_are_somebodys_own_are_nobody_elses() -> None:
     calls: list[str] = []
     first = engines("own 0", calls)
     pool = EnginePool(first, (first, engines("own 1", calls)))
-    EngineTurns(pool, Timeline(), lambda cohort: True, 2).engines(1).verify.step()  # type: ignore[call-arg]
+    EngineTurns(pool, Timeline(), lambda cohort: True, 2).engines(1).verify.step(*VERIFY)
     assert calls == ["own 1.verify"]
 
 
@@ -81,13 +85,13 @@ def test_a_failing_step_gives_the_engine_back() -> None:
     calls: list[str] = []
     both = turns([], calls)
 
-    def fail() -> None:
+    def fail(*args: Any) -> None:
         raise ValueError
 
     both.pool.exclusive.verify.meanwhile = fail  # type: ignore[attr-defined]
     with pytest.raises(ValueError):  # noqa: PT011
-        both.engines(0).verify.step()  # type: ignore[call-arg]
-    both.engines(0).verify.step()  # type: ignore[call-arg]
+        both.engines(0).verify.step(*VERIFY)
+    both.engines(0).verify.step(*VERIFY)
     assert calls == ["exclusive.verify", "exclusive.verify"]
 
 
@@ -98,14 +102,14 @@ def test_a_shared_engine_s_outputs_outlive_the_other_cohort_s_step(cohorts: int)
     class Buffered(Named):
         buffer = np.zeros(1, np.float32)
 
-        def step(self) -> VerifyOutput:
+        def step(self, *args: Any) -> VerifyOutput:
             self.buffer += 1
             return VerifyOutput(self.buffer, self.buffer, 0.5)
 
     calls: list[str] = []
     shared: Any = Engines(Buffered("shared", calls), Named("draft", calls))  # type: ignore[arg-type]
     both = EngineTurns(EnginePool(shared), Timeline(), lambda cohort: True, cohorts)
-    first, second = (both.engines(cohort % cohorts).verify.step() for cohort in (0, 1))  # type: ignore[call-arg]
+    first, second = (both.engines(cohort % cohorts).verify.step(*VERIFY) for cohort in (0, 1))
     assert (first.logits is second.logits) is (cohorts == 1)
     if cohorts == 2:
         assert (first.logits[0], first.features[0], first.seconds, second.logits[0]) == (1, 1, 0.5, 2)

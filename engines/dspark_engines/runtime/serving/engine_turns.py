@@ -1,18 +1,23 @@
-"""The engines as one cohort sees them: its own, everybody's when it is alone, or a turn on shared ones."""
+"""The engines as one cohort sees them: its own, those that use all cores, or a turn on shared ones."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends import DraftEngine, DraftOutput, Engine, Engines, Slot, VerifyEngine, VerifyOutput
 from dspark_engines.runtime.serving.pool import EnginePool
 from dspark_engines.runtime.serving.timeline import ENGINES, Span, Timeline
+from dspark_engines.sampling.contract import AcceptInputs
+
+E = TypeVar("E", bound=Engine)
+Output = TypeVar("Output", VerifyOutput, DraftOutput)
 
 
 class EngineTurns:
@@ -24,90 +29,109 @@ class EngineTurns:
     """
 
     def __init__(self, pool: EnginePool, timeline: Timeline, exclusive: Callable[[int], bool], cohorts: int) -> None:
-        self._pool, self._timeline, self._exclusive = pool, timeline, exclusive
+        self.pool = pool
+        self._timeline, self._exclusive = timeline, exclusive
         self._copying = cohorts > 1 and not pool.shared
         self._switching = pool.exclusive not in pool.shared
         self._locks = {engine: threading.Lock() for engine in ENGINES}
 
     def engines(self, cohort: int) -> Engines:
         """What `cohort` runs its steps on."""
-        return Engines(_Verify(self, cohort), _Draft(self, cohort))
-
-    @property
-    def pool(self) -> EnginePool:
-        """All of them."""
-        return self._pool
-
-    def step(self, role: str, cohort: int, method: str, *args: Any, **kwargs: Any) -> Any:
-        """A step, by that method, on the engine that is `cohort`'s at this moment."""
-        with self._turn(role, cohort) as engine:
-            output = getattr(engine, method)(*args, **kwargs)
-            if not self._copying:
-                return output
-            arrays = {name: value.copy() for name, value in output._asdict().items() if isinstance(value, np.ndarray)}
-            return output._replace(**arrays)
+        return Engines(_VerifyTurns(self, cohort), _DraftTurns(self, cohort))
 
     @contextmanager
-    def _turn(self, role: str, cohort: int) -> Iterator[Any]:
-        """Have an engine to oneself; the time is recorded."""
-        with self._chosen(role, cohort) as engine:
+    def turn(self, role: str, cohort: int, exclusive: E, shared: Sequence[E]) -> Iterator[E]:
+        """Have the engine that is `cohort`'s at this moment to oneself; the time is recorded."""
+        with self._chosen(role, cohort, exclusive, shared) as engine:
             begin = time.perf_counter()
             try:
                 yield engine
             finally:
                 self._timeline.spans.append(Span(role, cohort, begin, time.perf_counter()))
 
+    def lasting(self, output: Output) -> Output:
+        """`output` for as long as the cohort needs it: a copy where another cohort's step may overwrite it."""
+        if not self._copying:
+            return output
+        arrays: dict[str, Any] = {
+            name: value.copy() for name, value in output._asdict().items() if isinstance(value, np.ndarray)
+        }
+        return output._replace(**arrays)
+
     @contextmanager
-    def _chosen(self, role: str, cohort: int) -> Iterator[Any]:
-        shared, lock = getattr(self._pool.exclusive, role), self._locks[role]
-        if not self._pool.shared:
+    def _chosen(self, role: str, cohort: int, exclusive: E, shared: Sequence[E]) -> Iterator[E]:
+        lock = self._locks[role]
+        if not shared:
             with lock:
-                yield shared
+                yield exclusive
         elif self._switching and self._exclusive(cohort) and lock.acquire(blocking=False):
             try:
-                yield shared
+                yield exclusive
             finally:
                 lock.release()
         else:
-            yield getattr(self._pool.shared[cohort], role)
+            yield shared[cohort]
 
 
-class _Turns(Engine):
-    """What both engines forward as it is."""
-
-    role: str
-
+class _VerifyTurns(VerifyEngine):
     def __init__(self, turns: EngineTurns, cohort: int) -> None:
-        self._turns, self._cohort = turns, cohort
-        self._engine: Engine = getattr(turns.pool.exclusive, self.role)
+        self._turns = turns
+        self._exclusive = turns.pool.exclusive.verify
+        self._engines = ("verify", cohort, self._exclusive, [engines.verify for engines in turns.pool.shared])
 
     @property
     def max_rows(self) -> int:
-        return self._engine.max_rows
+        return self._exclusive.max_rows
 
     def new_slot(self) -> Slot:
-        return self._engine.new_slot()
-
-
-class _Verify(_Turns, VerifyEngine):
-    role = "verify"
-    _engine: VerifyEngine
+        return self._exclusive.new_slot()
 
     def accepts_on_device(self, sampling: bool) -> bool:
-        return self._engine.accepts_on_device(sampling)
+        return self._exclusive.accepts_on_device(sampling)
 
-    def step(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        output: VerifyOutput = self._turns.step(self.role, self._cohort, "step", *args, **kwargs)
-        return output
+    def step(
+        self, slots: Sequence[Slot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
+    ) -> VerifyOutput:
+        with self._turns.turn(*self._engines) as engine:
+            return self._turns.lasting(engine.step(slots, token_ids, row_lengths, used, logit_rows))
 
-    def step_and_accept(self, *args: Any, **kwargs: Any) -> VerifyOutput:
-        output: VerifyOutput = self._turns.step(self.role, self._cohort, "step_and_accept", *args, **kwargs)
-        return output
+    def step_and_accept(
+        self,
+        slots: Sequence[Slot],
+        token_ids: Ints,
+        row_lengths: Ints,
+        used: Ints,
+        logit_rows: Ints,
+        inputs: AcceptInputs,
+    ) -> VerifyOutput:
+        with self._turns.turn(*self._engines) as engine:
+            output = engine.step_and_accept(slots, token_ids, row_lengths, used, logit_rows, inputs)
+            return self._turns.lasting(output)
 
 
-class _Draft(_Turns, DraftEngine):
-    role = "draft"
+class _DraftTurns(DraftEngine):
+    def __init__(self, turns: EngineTurns, cohort: int) -> None:
+        self._turns = turns
+        self._exclusive = turns.pool.exclusive.draft
+        self._engines = ("draft", cohort, self._exclusive, [engines.draft for engines in turns.pool.shared])
 
-    def step(self, *args: Any, **kwargs: Any) -> DraftOutput:
-        output: DraftOutput = self._turns.step(self.role, self._cohort, "step", *args, **kwargs)
-        return output
+    @property
+    def max_rows(self) -> int:
+        return self._exclusive.max_rows
+
+    def new_slot(self) -> Slot:
+        return self._exclusive.new_slot()
+
+    def step(
+        self,
+        slots: Sequence[Slot],
+        features: Floats,
+        feature_lengths: Ints,
+        used: Ints,
+        anchor_ids: Ints,
+        temperature: Floats,
+        uniforms: Floats,
+    ) -> DraftOutput:
+        with self._turns.turn(*self._engines) as engine:
+            output = engine.step(slots, features, feature_lengths, used, anchor_ids, temperature, uniforms)
+            return self._turns.lasting(output)
