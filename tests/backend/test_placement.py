@@ -25,7 +25,7 @@ from dspark_engines.measured import (
     take_fingerprint,
 )
 from dspark_engines.profiling import PlacementPlan, place
-from dspark_engines.profiling.placing import choose_pairs
+from dspark_engines.profiling.layouts import choose_pairs
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 

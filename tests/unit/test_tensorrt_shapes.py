@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dspark_engines.backends.padded.launches import long_rows, narrow_rows
 from dspark_engines.backends.padded.packing import StepRows, draft_indices, verify_indices
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, powers_up_to, role_shapes
 from dspark_engines.backends.padded.slots import PaddedSlot
-from dspark_engines.backends.padded.splitting import long_rows, narrow_rows
 from dspark_engines.bundle import Limits
 from dspark_engines.errors import BackendError
 

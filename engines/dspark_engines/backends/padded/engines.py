@@ -12,11 +12,11 @@ from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, VerifyEngine, VerifyOutput
 from dspark_engines.backends.padded.acceptor import PaddedAcceptor
 from dspark_engines.backends.padded.held_logits import LogitKeeper, PaddedHeldLogits
+from dspark_engines.backends.padded.launches import Launch, long_rows, narrow_rows
 from dspark_engines.backends.padded.packing import by_place, draft_indices, filled, verify_indices
 from dspark_engines.backends.padded.runner import NOTHING, Outputs, StepRunner
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
 from dspark_engines.backends.padded.slots import PaddedSlot, SlotPool
-from dspark_engines.backends.padded.splitting import Launch, long_rows, narrow_rows
 from dspark_engines.sampling.contract import Accepted, AcceptInputs, DraftLogits
 
 LOGITS, DRAFT_LOGITS = frozenset({"logits"}), frozenset({"draft_logits"})
