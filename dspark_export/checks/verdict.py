@@ -46,7 +46,7 @@ def judge(comparisons_passed: bool, identity: IdentityReport, acceptance: Accept
 def _not_speculated(drafter_failure: str, rounds: Sequence[Round]) -> Verdict | None:
     if drafter_failure:
         reason = f"the drafter failed ({drafter_failure}), and requests went on without it"
-        return Verdict("inconclusive", reason, "mend the drafter or its engine, and verify again")
+        return Verdict("inconclusive", reason, "mend the drafter or its engine, and check again")
     if not any(round_.proposed for round_ in rounds):
         hint = "use more --max-new-tokens, or prompts that are answered at length"
         return Verdict("inconclusive", "nothing was drafted: every output ended before a draft was of use", hint)

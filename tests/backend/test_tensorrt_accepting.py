@@ -1,4 +1,4 @@
-"""Decisions over drafts on a simulated GPU: what the host would have decided, on logits that it never sees."""
+"""Accepting drafts on a simulated GPU: what the host would have accepted, on logits that it never sees."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STEPS: tuple[tuple[Sequence[int], Sequence[int], Sequence[int]], ...] = (
 
 
 class ByHand(VerifyEngine):
-    """The same engine, which leaves decisions to the host."""
+    """The same engine, which leaves accepting to the host."""
 
     def __init__(self, engine: VerifyEngine) -> None:
         self.engine = engine
@@ -85,7 +85,7 @@ def inputs_of(feeds: Feeds) -> AcceptInputs:
 
 
 @pytest.mark.parametrize("temperatures", [(0.0,), (0.7, 1.3), (0.0, 1.0)], ids=["greedy", "sampling", "mixed"])
-def test_decisions_are_the_hosts(machine: Machine, temperatures: tuple[float, ...]) -> None:
+def test_what_is_accepted_is_what_the_host_would(machine: Machine, temperatures: tuple[float, ...]) -> None:
     """Rows with drafts, plain ones and prompts, in changing company: first runs, recorded graphs, replayed ones."""
     random = np.random.default_rng(5)
     engine, used = machine.engines.verify, [0, 0, 0]

@@ -31,7 +31,7 @@ class Machine(NamedTuple):
 
     @property
     def programs(self) -> tuple[Any, Any, Any]:
-        """What runs the target, the drafter and decisions."""
+        """What runs the target, the drafter and the accept graph."""
         target: Any = self.engines.verify
         drafter: Any = self.engines.draft
         return target._runner, drafter._runner, target._acceptor._runner

@@ -123,9 +123,7 @@ class TraceStore:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CalibrationError(f"{file}: not readable as a trace: {error}", hint="delete it and go on") from None
         if problem := trace.problem(self.header.block_size):
-            raise CalibrationError(
-                f"{file}: {problem}", hint="delete it and go on; if it comes back: verify the bundle"
-            )
+            raise CalibrationError(f"{file}: {problem}", hint="delete it and go on; if it comes back: check the bundle")
         return trace
 
 

@@ -106,7 +106,7 @@ def input_shape(
 
 
 def lines(step: StepShape) -> int:
-    """Lines of logits that a step's decisions may look at: one for every token, and one for every row not served."""
+    """Lines of logits that accepting may look at: one for every token, and one for every row not served."""
     return step.tokens + step.rows
 
 

@@ -79,7 +79,7 @@ class _TrtBackend(Backend):
         trt, file = self.flavour.load(), f"{role}.engine"
         capability = building.choose_capability(self.flavour, trt, options.compute_capability)
         half = options.precision or default_precision(capability)
-        precision: EnginePrecision = "fp32" if role == "accept" else half  # decisions are not rounded
+        precision: EnginePrecision = "fp32" if role == "accept" else half  # what is accepted is not rounded
         plugins = building.choose_plugins(self.flavour, capability, options.plugins)
         greedy = options.greedy_drafts and role != "verify"
         request = building.EngineRequest(role, source, output / file, shapes, precision, capability, plugins, greedy)
