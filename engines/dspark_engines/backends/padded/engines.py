@@ -13,6 +13,7 @@ from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, Ver
 from dspark_engines.backends.padded.acceptor import PaddedAcceptor
 from dspark_engines.backends.padded.held_logits import LogitKeeper, PaddedHeldLogits
 from dspark_engines.backends.padded.launches import Launch, long_rows, narrow_rows
+from dspark_engines.backends.padded.outputs import Pieces, served_rows
 from dspark_engines.backends.padded.packing import by_place, draft_indices, filled, verify_indices
 from dspark_engines.backends.padded.runner import NOTHING, Outputs, StepRunner
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape
@@ -71,7 +72,7 @@ class PaddedVerifyEngine(_StepEngine, VerifyEngine):
         self, slots: Sequence[PaddedSlot], token_ids: Ints, row_lengths: Ints, used: Ints, logit_rows: Ints
     ) -> VerifyOutput:
         launches, seconds = self._launches(slots, row_lengths, used), 0.0
-        logits, features = _Pieces(launches), _Pieces(launches)
+        logits, features = Pieces(launches), Pieces(launches)
         for launch in launches:
             asked = np.flatnonzero(np.isin(logit_rows, launch.taken))
             outputs, spent = self._launch(launch, token_ids, logit_rows[asked])
@@ -91,7 +92,7 @@ class PaddedVerifyEngine(_StepEngine, VerifyEngine):
     ) -> VerifyOutput:
         assert self._acceptor is not None, "only engines that accept on the device are asked to"
         launches, seconds = self._launches(slots, row_lengths, used), 0.0
-        features, count = _Pieces(launches), len(inputs.verify_lengths)
+        features, count = Pieces(launches), len(inputs.verify_lengths)
         accepted = Accepted(np.zeros(count, np.int64), np.zeros(count, np.int64))
         first = np.cumsum(inputs.verify_lengths + 1) - inputs.verify_lengths - 1  # first line of every row
         for launch in launches:
@@ -169,13 +170,13 @@ class PaddedDraftEngine(_StepEngine, DraftEngine):
         wanted = not self._greedy and bool(temperature.any())
         stay = NOTHING if wanted and self._keeper is None else DRAFT_LOGITS
         outputs, spent = self._launch(last, features, anchor_ids, temperature, uniforms, stay)
-        ids, confidence = (_rows(outputs[name], last) for name in ("draft_ids", "confidence_logits"))
+        ids, confidence = (served_rows(outputs[name], last) for name in ("draft_ids", "confidence_logits"))
         logits: DraftLogits = np.empty((*ids.shape, 0), np.float32)
         if wanted and self._keeper is not None:
             self._keeper.keep(last.rows.places)
             logits = PaddedHeldLogits(self._keeper, last.rows.places)
         elif wanted:
-            logits = _rows(outputs["draft_logits"], last)
+            logits = served_rows(outputs["draft_logits"], last)
         return DraftOutput(ids, confidence, logits, seconds + spent)
 
     def _launch(
@@ -197,32 +198,3 @@ class PaddedDraftEngine(_StepEngine, DraftEngine):
         for name, values in (("anchor_ids", anchor_ids), ("temperature", temperature), ("uniforms", uniforms)):
             feeds[name] = by_place(values, places, shape.rows)
         return self._runner.run(shape, launch.first, feeds, stay)
-
-
-def _rows(output: npt.NDArray[Any], launch: Launch) -> npt.NDArray[Any]:
-    """The served rows of an output [R, ...], without a copy where they are the first ones."""
-    places = list(launch.rows.places)
-    return output[: len(places)] if places == list(range(len(places))) else output[places]
-
-
-class _Pieces:
-    """One output of a step, launch by launch: copied if there are several, since each overwrites the last one's."""
-
-    def __init__(self, launches: Sequence[Launch]) -> None:
-        self._copying, self._parts, self._indices = len(launches) > 1, list[Floats](), list[Ints]()
-
-    def add(self, lines: Floats, indices: Ints) -> None:
-        """The first lines belong at these places in the step's order."""
-        part = lines[: len(indices)]
-        self._parts.append(part.copy() if self._copying else part)
-        self._indices.append(indices)
-
-    def joined(self) -> Floats:
-        """All of them."""
-        if not self._copying:
-            return self._parts[0]
-        lines = sum(len(part) for part in self._parts)
-        result = np.empty((lines, *self._parts[0].shape[1:]), self._parts[0].dtype)
-        for part, indices in zip(self._parts, self._indices, strict=True):
-            result[indices] = part
-        return result
