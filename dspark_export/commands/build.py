@@ -16,11 +16,10 @@ from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
 from dspark_export.commands.console import print_json, print_text, reporting
+from dspark_export.commands.engine_options import compile_options, take_compile_options
 from dspark_export.commands.options import (
     backend_option,
     checkpoint_options,
-    compile_options,
-    take_compile_options,
 )
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.profile import profile_bundle, standard_plan

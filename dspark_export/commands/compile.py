@@ -12,29 +12,18 @@ from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import open_bundle
 from dspark_engines.errors import DsparkError
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
+from dspark_export.commands.engine_options import compile_flags, compile_options, take_compile_options
 from dspark_export.commands.options import (
     backend_option,
     bundle_argument,
-    compile_options,
     json_option,
     overwrite_option,
-    take_compile_options,
 )
 
 if TYPE_CHECKING:  # it needs an extra of its own
     from dspark_export.checks.backends import BackendReport
 
 FAILED = 1
-COMPILING = (
-    "engine_precision",
-    "compute_capability",
-    "workspace",
-    "timing_cache",
-    "token_buckets",
-    "plugins",
-    "greedy_drafts",
-    "overwrite",
-)
 
 
 @click.command("compile")
@@ -71,9 +60,8 @@ def command(context: click.Context, /, bundle: Path, backend: str, **options: An
 
 def _only_comparing(context: click.Context) -> None:
     """Options of a compilation say nothing to a comparison; whoever gives them expects one."""
-    for name in COMPILING:
+    for name, option in {**compile_flags(), "overwrite": "--overwrite"}.items():
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
             raise DsparkError(f"{option} does not go with --compare", hint="compile first, then compare")
 
 

@@ -11,10 +11,10 @@ import click
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from dspark_calibration import first_problem
-from dspark_engines.backends import EnginePrecision
 from dspark_engines.bundle import Precision
 from dspark_engines.errors import DsparkError
 from dspark_engines.text_file import read_text
+from dspark_export.commands.engine_options import engines_table, recipe_defaults
 from dspark_export.commands.paths import PATH
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,16 +45,7 @@ class CalibrationTable(_Table):
     max_new_tokens: PositiveInt = 128
 
 
-class EnginesTable(_Table):
-    """[engines]: how they are compiled, for backends that compile for a GPU; older recipes say [tensorrt]."""
-
-    precision: EnginePrecision | None = None
-    compute_capability: str | None = None
-    workspace_mib: PositiveInt | None = None
-    timing_cache: str | None = None
-    token_buckets: list[PositiveInt] = []
-    plugins: bool | None = None
-    greedy_drafts: bool = False
+EnginesTable = engines_table(_Table)
 
 
 class Recipe(_Table):
@@ -68,7 +59,9 @@ class Recipe(_Table):
     limits: LimitsTable
     speculation: bool = True
     calibration: CalibrationTable | None = None
-    engines: EnginesTable = Field(default=EnginesTable(), validation_alias=AliasChoices("engines", "tensorrt"))
+    engines: EnginesTable = Field(  # type: ignore[valid-type]  # made from the options; older recipes say [tensorrt]
+        default=EnginesTable(), validation_alias=AliasChoices("engines", "tensorrt")
+    )
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -110,13 +103,7 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
         "precision": recipe.precision,
         "keep": recipe.keep_fp32,
         "speculation": recipe.speculation,
-        "engine_precision": recipe.engines.precision,
-        "compute_capability": recipe.engines.compute_capability,
-        "workspace": recipe.engines.workspace_mib,
-        "timing_cache": recipe.engines.timing_cache,
-        "token_buckets": ",".join(map(str, recipe.engines.token_buckets)) or None,
-        "plugins": recipe.engines.plugins,
-        "greedy_drafts": recipe.engines.greedy_drafts,
+        **recipe_defaults(recipe.engines),
     }
     if recipe.calibration is not None:
         named = {"prompts": recipe.calibration.prompts, "max_new_tokens": recipe.calibration.max_new_tokens}

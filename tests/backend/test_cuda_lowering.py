@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends import Engines
-from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.onnxruntime_cuda.lowering import MASK, lower_for_cuda
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
 from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Role

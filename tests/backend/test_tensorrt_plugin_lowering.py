@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.tensorrt.building.plugin_nodes import drop_bodies, plugin_nodes, plugin_ops
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError

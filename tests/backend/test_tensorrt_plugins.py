@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.tensorrt.building.plugin_nodes import plugin_nodes
 from dspark_plugins.accept.steps import NODES as ACCEPT_NODES
 from dspark_plugins.markov_head.steps import FEW_ROWS

@@ -1,12 +1,6 @@
 """Backends: one seam, an implementation a folder."""
 
-from dspark_engines.backends.base import (
-    Backend,
-    CompiledEngine,
-    CompileOptions,
-    EngineOptions,
-    EnginePrecision,
-)
+from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import (
     DraftEngine,
     DraftOutput,
@@ -16,6 +10,7 @@ from dspark_engines.backends.engine import (
     VerifyEngine,
     VerifyOutput,
 )
+from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.registry import backend_names, get_backend
 
 __all__ = [

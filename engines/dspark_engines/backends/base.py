@@ -1,20 +1,18 @@
-"""What compiles exported graphs and opens the engines: a backend, and its options."""
+"""What compiles exported graphs and opens the engines: a backend."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.bundle import BackendInfo, Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
-
-EnginePrecision = Literal["fp32", "fp16", "bf16"]
-"""What linear layers, attention and caches of an engine compute in."""
 
 
 class CompiledEngine(NamedTuple):
@@ -37,42 +35,14 @@ class CompiledEngine(NamedTuple):
     greedy_drafts: bool = False
 
 
-def _silent(done: int, total: int) -> None:
-    del done, total
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """How engines are compiled; None and 0 leave it to the backend. `progress(done, total)` counts its steps.
-
-    `compute_capability` is the GPU's that engines are for, "8.9"; `workspace_mib` limits the builder's scratch memory
-    on the device; `timing_cache` is read if it is there, and written; `token_buckets` are the sizes of steps, in
-    tokens of all rows together, that engines are made for; `plugins` says whether custom ops become plugins with
-    kernels of ours; with `greedy_drafts` the drafter's engine leaves out what only sampled requests need.
-    """
-
-    precision: EnginePrecision | None = None
-    compute_capability: str | None = None
-    workspace_mib: int = 0
-    timing_cache: Path | None = None
-    token_buckets: tuple[int, ...] = ()
-    plugins: bool | None = None
-    greedy_drafts: bool = False
-    progress: Callable[[int, int], None] = _silent
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How engines use the machine; `threads` 0 means all cores, `spinning` that idle ones wait actively."""
-
-    threads: int = 0
-    spinning: bool = False
-
-
 class Backend(ABC):
     """Compiles exported graphs and runs what it compiled."""
 
     name: str
+    kind: str = ""
+    """What it is, for messages: "runs on the CPU"."""
+    supports: frozenset[str] = frozenset()
+    """Fields of `CompileOptions`, beside the precision, that it follows. Others are refused where they are given."""
     own_engines: bool = False
     """Whether each cohort of a runtime should have engines of its own, opened with a share of the cores; they then
     take each other's slots. Without, cohorts take turns on one pair."""
@@ -95,6 +65,16 @@ class Backend(ABC):
 
         Asked before any heavy work.
         """
+
+    def refuse_unsupported(self, options: CompileOptions) -> None:
+        """Raises `BackendError` for an option that was given and that this backend does not follow."""
+        for knob in fields(options):
+            known = knob.name in self.supports or knob.name == "precision" or "flag" not in knob.metadata
+            if not known and getattr(options, knob.name) != knob.default:
+                raise BackendError(
+                    f"backend '{self.name}' {self.kind} and has no {knob.name.replace('_', ' ')}",
+                    hint=f"leave {knob.metadata['flag'].partition('/')[0]} out, or choose another --backend",
+                )
 
     def require_float32(self, exported: Precision) -> None:
         """For backends that lower precision by themselves: raises `BackendError` for graphs `exported` in less."""

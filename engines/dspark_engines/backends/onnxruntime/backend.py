@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions
+from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
@@ -15,6 +15,7 @@ from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.self_check import require_exact_integers
 from dspark_engines.backends.onnxruntime.session import open_session
+from dspark_engines.backends.options import CompileOptions, EngineOptions
 from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
@@ -22,14 +23,13 @@ ROLES: tuple[tuple[Role, str, str], ...] = (
     ("verify", "target.onnx", "row_lengths"),
     ("draft", "drafter.onnx", "feature_lengths"),
 )
-GPU_OPTIONS = ("compute_capability", "workspace_mib", "timing_cache", "token_buckets", "plugins", "greedy_drafts")
-GPU_BACKENDS = ("tensorrt-rtx", "tensorrt")
 
 
 class OnnxRuntimeBackend(Backend):
     """One engine file a role and bucket of rows; weights stay in onnx/ and are mapped from there."""
 
     name = "onnxruntime"
+    kind = "runs on the CPU"
     own_engines = True
 
     @property
@@ -41,12 +41,7 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(
                 f"backend '{self.name}' has no engines in {options.precision}", hint="leave --engine-precision out"
             )
-        asked = [name for name in GPU_OPTIONS if getattr(options, name)]
-        if asked:
-            raise BackendError(
-                f"backend '{self.name}' runs on the CPU and has no {asked[0].replace('_', ' ')}",
-                hint=f"leave the option out, or choose --backend {' or '.join(GPU_BACKENDS)}",
-            )
+        self.refuse_unsupported(options)
 
     def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.onnxruntime.compile import compile_graph  # needs the extra [export]

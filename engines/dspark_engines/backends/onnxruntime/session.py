@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dspark_engines.backends.base import EngineOptions
 from dspark_engines.backends.onnxruntime.library import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
+from dspark_engines.backends.options import EngineOptions
 from dspark_engines.bundle import Bundle, EngineInfo
 from dspark_engines.errors import BackendError
 

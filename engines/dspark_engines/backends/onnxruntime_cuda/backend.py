@@ -7,23 +7,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
+from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
-from dspark_engines.errors import BackendError
 
 SOURCES: tuple[tuple[Role, str], ...] = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
 DEFAULT: EnginePrecision = "bf16"
 """What checkpoints are trained in, and whose range nothing leaves."""
-OTHERS = ("compute_capability", "workspace_mib", "timing_cache", "plugins")
 
 
 class OnnxRuntimeCudaBackend(Backend):
     """One graph a role, for every GPU; its weights in half precision lie beside it."""
 
     name = "onnxruntime-cuda"
+    kind = "compiles for no GPU in particular"
+    supports = frozenset({"token_buckets", "greedy_drafts"})
 
     @property
     def version(self) -> str:
@@ -31,12 +32,7 @@ class OnnxRuntimeCudaBackend(Backend):
 
     def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
         self.require_float32(exported)
-        asked = [name for name in OTHERS if getattr(options, name)]
-        if asked:
-            raise BackendError(
-                f"backend '{self.name}' compiles for no GPU in particular and has no {asked[0].replace('_', ' ')}",
-                hint="leave the option out, or choose --backend tensorrt-rtx or tensorrt",
-            )
+        self.refuse_unsupported(options)
         for role, _ in SOURCES:
             role_shapes(role, limits, block_size, options.token_buckets)
 

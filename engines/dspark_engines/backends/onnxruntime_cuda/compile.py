@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from dspark_engines.backends.base import EnginePrecision
 from dspark_engines.backends.onnxruntime_cuda.lowering import lower_for_cuda
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.lowering import save_lowered
 from dspark_engines.bundle import Role
 

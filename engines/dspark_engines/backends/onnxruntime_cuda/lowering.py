@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants
 
-from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.lowering import lower_graph
 from dspark_engines.bundle import Role
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import Backend, CompiledEngine, CompileOptions, EngineOptions, EnginePrecision
+from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
@@ -30,6 +31,8 @@ BF16_SINCE = 8
 class _TrtBackend(Backend):
     """One engine a role, with its weights inside; all shapes of a role share it."""
 
+    kind = "builds engines for a GPU"
+    supports = frozenset(knob.name for knob in fields(CompileOptions))
     flavour: Flavour
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 
-from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.lowering.attention import LOWERINGS
 from dspark_engines.backends.padded.lowering.frame import Frame
 from dspark_engines.backends.padded.lowering.older_ops import rename_older_ops

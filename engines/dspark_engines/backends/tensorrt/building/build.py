@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dspark_engines.backends.base import CompileOptions, EnginePrecision
+from dspark_engines.backends.options import CompileOptions, EnginePrecision
 from dspark_engines.backends.padded.lowering import lower_graph, save_lowered
 from dspark_engines.backends.padded.shapes import RoleShapes
 from dspark_engines.backends.tensorrt.building.config import make_config, save_timing_cache

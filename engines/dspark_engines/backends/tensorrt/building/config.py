@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dspark_engines.backends.base import CompileOptions
+from dspark_engines.backends.options import CompileOptions
 from dspark_engines.backends.tensorrt.flavours import RTX, Flavour, capabilities
 from dspark_engines.errors import BackendError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dspark_engines.backends.base import EnginePrecision
+from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.bundle import Role
 
 BYTES_OF_FOUR: dict[EnginePrecision | None, int] = {"fp32": 4, None: 2, "fp16": 2, "bf16": 2}
