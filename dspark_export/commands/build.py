@@ -17,6 +17,7 @@ from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
 from dspark_export.commands.console import print_json, print_text, reporting
 from dspark_export.commands.engine_options import compile_options, take_compile_options
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import (
     backend_option,
     checkpoint_options,
@@ -87,12 +88,21 @@ def _report(output: Path, manifest: Manifest, done: Calibrated | None, as_json: 
         show(done, as_json)
 
 
-@click.command("build")
+@styled("build", "Checkpoints in, deployable bundle out.")
 @recipe_option
 @checkpoint_options
-@click.option("--prompts", type=PATH, help="Calibrate on this prompt set, and profile.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens a prompt when calibrating.")
-@click.option("--calibrate/--no-calibrate", default=True, help="Use the prompt set, where one is named, or do not.")
+@click.option("--prompts", type=PATH, help="Profile, and calibrate on this prompt set.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=128,
+    help="Tokens generated for each prompt when calibrating.",
+)
+@click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    help="--no-calibrate skips profiling and calibration even if a prompt set is given.",
+)
 @backend_option
 @compile_options
 def command(backend: str, as_json: bool, **options: Any) -> None:

@@ -18,6 +18,7 @@ from dspark_export.calibrating.plan import Shard, TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate, merge, prepare
 from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
 from dspark_export.prompts import Prompt, read_prompt_set
@@ -35,27 +36,29 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     return Shard(int(number), int(count))
 
 
-@click.command("calibrate")
+@styled("calibrate", "Calibrate confidences on a prompt set.")
 @bundle_argument
 @click.argument("folders", nargs=-1, type=PATH, metavar="[DIR]...")
 @click.option("--prompts", type=PATH, help="JSON Lines of prompts, with `id` and `source`.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens a prompt.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="How tokens are drawn; 0 is greedy.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Every prompt's own seed follows from it.")
-@click.option("--bins", type=click.IntRange(min=2), default=20, help="Bins of the calibration error.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Tokens generated for each prompt.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="Sampling temperature; 0 is greedy.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed that each prompt's own seed is derived from.")
+@click.option("--bins", type=click.IntRange(min=2), default=20, help="Bins of the expected calibration error.")
 @click.option(
     "--offsets",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     help="Give positions an offset as well as a temperature; auto: when that mends much.",
 )
-@click.option("--resamples", type=click.IntRange(min=20), default=200, help="Resamples of the bootstrap.")
-@click.option("--traces", type=PATH, help="Folder of the traces; inside BUNDLE without.")
+@click.option("--resamples", type=click.IntRange(min=20), default=200, help="Bootstrap resamples for the intervals.")
+@click.option("--traces", type=PATH, help="Folder of the traces (default: inside BUNDLE).")
 @click.option("--shard", callback=_shard, metavar="I/N", help="Only trace every N-th prompt, from the I-th.")
-@click.option("--merge", "merging", is_flag=True, help="Do not trace: lay the shards in the DIRs together, then fit.")
-@click.option("--check", "checking", is_flag=True, help="Measure BUNDLE's calibration on new prompts; 1 if it drifted.")
-@click.option("--overwrite", is_flag=True, help="Throw away the traces that are there.")
+@click.option("--merge", "merging", is_flag=True, help="Do not trace: merge the shards in the DIRs, then fit.")
+@click.option(
+    "--check", "checking", is_flag=True, help="Measure the calibration on new prompts; exit code 1 if it has drifted."
+)
+@click.option("--overwrite", is_flag=True, help="Delete existing traces first.")
 @threads_option
 @backend_option
 @json_option

@@ -21,20 +21,25 @@ from dspark_export.checks.verdict import judge
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.check_output import CheckResult
 from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.precision import run as run_precision
 from dspark_export.prompts import built_in_prompts, encode_prompts, read_prompt_set
 
 
-@click.command("check")
+@styled("check", "Is a bundle whole, and does it work?")
 @bundle_argument
-@click.option("--prompts", type=PATH, help="JSON Lines of prompts; a few built-in ones without.")
+@click.option("--prompts", type=PATH, help="JSON Lines of prompts (default: a few built-in ones).")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first prompts.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=32, help="Tokens a prompt.")
-@click.option("--target", type=PATH, help="Also hold the graphs against torch: the target…")
-@click.option("--drafter", type=PATH, help="…and the drafter; needs the extra [parity].")
-@click.option("--audit", is_flag=True, help="Also test what is sampled against the target's distribution (minutes).")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=32, help="Tokens generated for each prompt.")
+@click.option(
+    "--target", type=PATH, help="The target's checkpoint, to compare the graphs with torch as well (extra [parity])."
+)
+@click.option("--drafter", type=PATH, help="The drafter's checkpoint; give both or neither.")
+@click.option(
+    "--audit", is_flag=True, help="Also test sampled output against the target's distribution (takes minutes)."
+)
 @click.option(
     "--min-accepted-length",
     type=click.FloatRange(min=1),
@@ -43,8 +48,8 @@ from dspark_export.prompts import built_in_prompts, encode_prompts, read_prompt_
 @click.option(
     "--precision-report",
     is_flag=True,
-    help="Instead: what int8 costs against float32. The checkpoints are those that the bundle was built from, where "
-    "they were or at --target and --drafter.",
+    help="Report what int8 costs against float32, and nothing else. The checkpoints are those that the bundle was "
+    "built from, where they were or at --target and --drafter.",
 )
 @threads_option
 @backend_option

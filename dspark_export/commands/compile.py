@@ -13,6 +13,7 @@ from dspark_engines.bundle import open_bundle
 from dspark_engines.errors import DsparkError
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.engine_options import compile_flags, compile_options, take_compile_options
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import (
     backend_option,
     bundle_argument,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # it needs an extra of its own
 FAILED = 1
 
 
-@click.command("compile")
+@styled("compile", "Compile engines for an exported bundle.")
 @bundle_argument
 @backend_option
 @compile_options

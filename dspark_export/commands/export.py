@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from dspark_export.commands.build import run_build
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import checkpoint_options
 from dspark_export.commands.recipe import recipe_option
 
 
-@click.command("export")
+@styled("export", "Write the ONNX graphs only.")
 @recipe_option
 @checkpoint_options
 def command(as_json: bool, **options: Any) -> None:

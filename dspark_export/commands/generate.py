@@ -21,26 +21,34 @@ from dspark_engines.text import TextCodec
 from dspark_engines.text_file import SURROGATE, decode_text, read_text
 from dspark_export.commands.batch import Answer, Defaults, read_requests, results, submit_lines
 from dspark_export.commands.console import USER_ERROR, print_error, print_json, print_text, reporting
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, speculation_options, threads_option
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
 
 
-@click.command("generate")
+@styled("generate", "Generate text from a bundle.")
 @bundle_argument
-@click.option("--prompt", help="The prompt; without it, a file or standard input is read.")
+@click.option("--prompt", help="The prompt (default: read from standard input).")
 @click.option("--prompt-file", type=PATH, help="Read the prompt from a file.")
-@click.option("--batch-file", type=PATH, help="JSON Lines of requests; a JSON result a line.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Stop after so many tokens.")
+@click.option("--batch-file", type=PATH, help="JSON Lines of requests; prints one JSON result for each.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Stop after this many tokens.")
 @speculation_options
 @click.option("--raw", is_flag=True, help="Send the prompt as it is, without the chat template.")
 @sampling_options
 @scheduler_option
-@click.option("--pipeline", type=click.Choice(["auto", "on", "off"]), default="auto", help="Overlap draft and verify.")
+@click.option(
+    "--pipeline",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Whether drafting and verifying overlap.",
+)
 @click.option("--trace", type=PATH, help="Write a timeline in Chrome's trace format.")
 @threads_option
 @backend_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text; after a batch, one on the run.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text; after a batch, one about the run."
+)
 def command(
     bundle: Path,
     prompt: str | None,

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.table import Table
 
 from dspark_engines.backends.onnxruntime.self_check import self_check
 from dspark_engines.bundle import EngineInfo, GraphInfo, Manifest, TargetInfo, open_bundle
 from dspark_export.commands.console import print_json, table_console
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import bundle_argument, json_option
 
 
-@click.command("inspect")
+@styled("inspect", "Show what a bundle holds.")
 @bundle_argument
 @json_option
 def command(bundle: Path, as_json: bool) -> None:

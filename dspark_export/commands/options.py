@@ -25,7 +25,7 @@ def json_option(function: F) -> F:
 
 def threads_option(function: F) -> F:
     """--threads, for the engines."""
-    text = "Engine threads; 0: as `profile` chose for this machine, without it all cores."
+    text = "Threads of each engine. 0 takes what `profile` measured, or all cores that the process may use."
     return click.option("--threads", type=click.IntRange(min=0), default=0, help=text)(function)
 
 
@@ -42,8 +42,8 @@ def speculation_options(function: F) -> F:
         "--speculation",
         type=click.Choice(["auto", "on", "off"]),
         default="auto",
-        help="Draft and verify: always, never, or as the bundle says and, for schedulers that know the cost, only "
-        "where it pays.",
+        help="on: always draft and verify. off: never. auto: as the bundle says, and only where it pays if costs are "
+        "known.",
     )
     off = click.option("--no-speculation", is_flag=True, help="The same as --speculation off: decode plainly.")
     return choice(off(function))
@@ -57,33 +57,37 @@ def overwrite_option(function: F) -> F:
 def checkpoint_options(function: F) -> F:
     """Where from, where to, how large: what `build` and `export` take."""
     decorators = [
-        click.option("--target", type=PATH, required=True, help="A .gguf file or a Hugging Face directory."),
-        click.option("--drafter", type=PATH, required=True, help="A DeepSpec drafter directory."),
+        click.option(
+            "--target", type=PATH, required=True, help="The target: a .gguf file or a Hugging Face directory."
+        ),
+        click.option("--drafter", type=PATH, required=True, help="The drafter: a DeepSpec directory."),
         click.option("--output", type=PATH, required=True, help="The bundle to write."),
         click.option(
             "--context-length",
             type=click.IntRange(min=16),
             default=2048,
-            help="Most tokens of a request, prompt and output together.",
+            help="Longest request, in tokens of prompt and output together.",
         ),
-        click.option("--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens run in one step."),
-        click.option("--slots", type=click.IntRange(min=1, max=64), default=8, help="Most requests at once."),
+        click.option(
+            "--prefill-chunk", type=click.IntRange(min=1), default=256, help="Prompt tokens that are read in one step."
+        ),
+        click.option(
+            "--slots", type=click.IntRange(min=1, max=64), default=8, help="How many requests can run at once."
+        ),
         click.option(
             "--precision",
             type=click.Choice(["fp32", "int8"]),
             default="fp32",
-            help="Of the linear layers; int8 is exact to the bit whatever shares a step.",
+            help="Precision of the linear layers. int8 output does not depend on batch size.",
         ),
         click.option(
             "--keep-fp32",
             "keep",
             multiple=True,
             metavar="LAYER",
-            help="A layer that int8 leaves alone, such as target.layers.0.mlp.down_proj; may be given several times.",
+            help="A layer to keep in float32, such as target.layers.0.mlp.down_proj. May be given several times.",
         ),
-        click.option(
-            "--speculation/--no-speculation", default=True, help="Whether runtimes speculate unless told otherwise."
-        ),
+        click.option("--speculation/--no-speculation", default=True, help="Whether runtimes speculate by default."),
         overwrite_option,
         json_option,
     ]

@@ -30,6 +30,7 @@ from dspark_engines.measured import (
 from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
 from dspark_engines.progress import Reporter
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.placement import placement_line, placement_table
 
@@ -37,16 +38,18 @@ CONTEXTS = (64, 512, 1536)
 PLACEMENT_CONTEXT = 256
 
 
-@click.command("profile")
+@styled("profile", "Measure what steps cost on this machine.")
 @bundle_argument
 @click.option("--context", "contexts", type=click.IntRange(min=1), multiple=True, help="Context lengths to measure.")
-@click.option("--rows", type=click.IntRange(min=1), multiple=True, help="Batch sizes; all buckets without.")
-@click.option("--samples", type=click.IntRange(min=3), default=7, help="Least timings of every kind of step.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), multiple=True, help="Batch sizes to measure (default: all compiled sizes)."
+)
+@click.option("--samples", type=click.IntRange(min=3), default=7, help="Minimum timings of each kind of step.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=8.0,
-    help="Time more often until a batch size and context had it.",
+    help="Keep timing each configuration for at least this many seconds.",
 )
 @threads_option
 @backend_option

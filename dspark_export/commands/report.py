@@ -17,14 +17,15 @@ from dspark_export.calibrating.reporting import TRACES
 from dspark_export.calibrating.run import write_reports
 from dspark_export.calibrating.writing import REPORT_JSON
 from dspark_export.commands.console import print_json, print_text, reporting
+from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import json_option
 from dspark_export.commands.paths import PATH
 
 
-@click.command("report")
+@styled("report", "Write a deployment's report again.")
 @click.argument("bundles", nargs=-1, required=True, type=PATH, metavar="BUNDLE...")
-@click.option("--traces", type=PATH, help="Folder of the traces; inside BUNDLE without.")
-@click.option("--output", type=PATH, help="Where the comparison of several goes.")
+@click.option("--traces", type=PATH, help="Folder of the traces (default: inside BUNDLE).")
+@click.option("--output", type=PATH, help="Where to write the comparison of several bundles.")
 @json_option
 def command(bundles: tuple[Path, ...], traces: Path | None, output: Path | None, as_json: bool) -> None:
     """Write the report of a calibrated BUNDLE anew, for instance after `profile`; or compare several on one page.

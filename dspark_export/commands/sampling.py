@@ -18,11 +18,17 @@ FIELDS = ("temperature", "top_k", "top_p", "min_p", "seed")
 def sampling_options(function: F) -> F:
     """--temperature, --top-k, --top-p, --min-p, --seed; ranges are checked by `SamplingParams`."""
     decorators = [
-        click.option("--temperature", type=float, default=0.0, help="0 decodes greedily."),
-        click.option("--top-k", type=int, default=0, help="Keep the most likely tokens only; 0: all."),
-        click.option("--top-p", type=float, default=1.0, help="Keep the fewest tokens with this probability together."),
-        click.option("--min-p", type=float, default=0.0, help="Drop tokens less likely than this share of the best."),
-        click.option("--seed", type=int, default=0, help="Fixes what is drawn, whatever else runs beside it."),
+        click.option("--temperature", type=float, default=0.0, help="Sampling temperature; 0 decodes greedily."),
+        click.option(
+            "--top-k", type=int, default=0, help="Keep only this many of the most likely tokens; 0 keeps all."
+        ),
+        click.option(
+            "--top-p", type=float, default=1.0, help="Keep the fewest tokens whose probabilities add up to this."
+        ),
+        click.option(
+            "--min-p", type=float, default=0.0, help="Drop tokens less likely than this share of the most likely one."
+        ),
+        click.option("--seed", type=int, default=0, help="Fixes what is drawn, whatever else is running."),
     ]
     for decorator in reversed(decorators):
         function = decorator(function)
@@ -32,7 +38,10 @@ def sampling_options(function: F) -> F:
 def scheduler_option(function: F) -> F:
     """--scheduler, from the registry."""
     return click.option(
-        "--scheduler", type=click.Choice(scheduler_names()), default="fixed", help="How much of a draft is verified."
+        "--scheduler",
+        type=click.Choice(scheduler_names()),
+        default="fixed",
+        help="Decides how much of a draft is verified.",
     )(function)
 
 
