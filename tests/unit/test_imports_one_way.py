@@ -175,3 +175,25 @@ def test_the_search_finds_imports(source: str, modules: set[str]) -> None:
 )
 def test_the_search_finds_more_than_exports(source: str, lines: list[int]) -> None:
     assert statements_that_do_more(ast.parse(source)) == lines
+
+
+def rooms(package: str) -> dict[str, set[str]]:
+    """Each folder (or file) at the top of a package, with those that it imports. Names in strings do not count."""
+    found: dict[str, set[str]] = {}
+    for owner, path in MODULES:
+        if owner != package:
+            continue
+        room = path.relative_to(FOLDERS[package]).parts[0].removesuffix(".py")
+        nodes = [node for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom) and node.module]
+        targets = {str(node.module).split(".")[1] for node in nodes if str(node.module).startswith(f"{package}.")}
+        found.setdefault(room, set()).update(targets - {room})
+    return found
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_import_direction_has_no_circles(package: str) -> None:
+    left = rooms(package)
+    while ready := [room for room, needed in left.items() if not needed & left.keys()]:
+        for room in ready:
+            del left[room]
+    assert left == {}
