@@ -49,18 +49,18 @@ def measure(
     plan: ProfilePlan,
     fingerprint: Fingerprint,
     progress: Progress,
-    company: Engines | None = None,
+    busy: Engines | None = None,
 ) -> CostTable:
     """Time every kind of step; kinds take turns in random order, so that a drifting machine favours none.
 
     `progress` is told (done, total) in tokens, those that fill caches included: about what the time goes by.
-    `company`, another cohort's engines, are at work all the time on as many requests.
+    `busy`, another cohort's engines, are at work all the time on as many requests.
     """
     verify: list[Timing] = []
     draft: list[Timing] = []
     for rows, context, tell in _shares(plan, bundle.manifest.drafter.block_size, progress):
         bench = Bench(bundle, engines, rows, context)
-        with _busy(None if company is None else Bench(bundle, company, rows, context), bundle):
+        with _busy(None if busy is None else Bench(bundle, busy, rows, context), bundle):
             found = alternate(dict(bench.steps()), plan.turns, plan.seed, tell)
         for (kind, tokens), times in found.items():
             timing = Timing(rows=rows, context=context, tokens=tokens, **quartiles(times))

@@ -50,7 +50,7 @@ class Scheduler(ABC):
         account but must be valid). None: the whole block. Caps must not depend
         on tokens drafted in this step; that is what the zeros in `survival` are for.
     plain_rows: rows of the verify step that are none of the R because they have no draft: an anchor each.
-    other_tokens: tokens that the verify step carries besides, such as a newcomer's chunk of prompt.
+    other_tokens: tokens that the verify step carries besides, such as a chunk of a new request's prompt.
     cost: the table for this step (its context band, its number of rows) instead of the scheduler's own.
 
     Leading axes, […, R, γ] and […, R], are independent steps decided in one call: servers in lock step.

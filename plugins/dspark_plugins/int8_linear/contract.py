@@ -1,4 +1,4 @@
-"""A linear layer whose products and sums are integers, so that a row's result never depends on its company.
+"""A linear layer whose products and sums are integers, so that a row's result does not depend on other rows.
 
 `dspark::QuantizeRows`: one scale a row (a token), whatever other rows hold.
     x [n, K] float32 -> quantized [terms*n, K] uint8, scale [terms*n, 1] float32
