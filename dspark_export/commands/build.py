@@ -11,6 +11,7 @@ from dspark_calibration.report.page import require
 from dspark_engines import open_bundle
 from dspark_engines.backends import CompileOptions, EngineOptions
 from dspark_engines.bundle import Limits, Manifest
+from dspark_engines.profiling import profile_bundle, profile_plan
 from dspark_engines.progress import Reporter
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
@@ -18,12 +19,8 @@ from dspark_export.commands.calibrate import show
 from dspark_export.commands.console import print_json, print_text, reporting
 from dspark_export.commands.engine_options import compile_options, take_compile_options
 from dspark_export.commands.help import command as styled
-from dspark_export.commands.options import (
-    backend_option,
-    checkpoint_options,
-)
+from dspark_export.commands.options import backend_option, checkpoint_options
 from dspark_export.commands.paths import PATH
-from dspark_export.commands.profile import profile_bundle, standard_plan
 from dspark_export.commands.recipe import recipe_option
 from dspark_export.prompts import Prompt, read_prompt_set
 
@@ -39,17 +36,17 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
     )
     output: Path = options["output"]
     plan = BuildPlan(
-        options["target"],
-        options["drafter"],
-        output,
-        backend,
-        limits,
-        options["overwrite"],
-        options["speculation"],
-        options["precision"],
-        tuple(options["keep"]),
-        options.get("compile", CompileOptions()),
-        options["recipe"],
+        target=options["target"],
+        drafter=options["drafter"],
+        output=output,
+        backend=backend,
+        limits=limits,
+        overwrite=options["overwrite"],
+        speculation=options["speculation"],
+        precision=options["precision"],
+        keep=tuple(options["keep"]),
+        options=options.get("compile", CompileOptions()),
+        recipe=options["recipe"],
     )
     prompts = None if backend is None else _prompts(options)
     with reporting() as reporter:
@@ -72,7 +69,7 @@ def _prompts(options: dict[str, Any]) -> list[Prompt] | None:
 def _calibrate(output: Path, backend: str, prompts: list[Prompt], tokens: int, reporter: Reporter) -> Calibrated:
     """Costs first, so that the report that calibration writes has them."""
     bundle, engines = open_bundle(output), EngineOptions()
-    profile_bundle(bundle, backend, engines, standard_plan(bundle, backend), reporter)
+    profile_bundle(bundle, backend, engines, profile_plan(bundle, backend), reporter)
     plan = CalibrationPlan(TracePlan(tokens, backend=backend, engines=engines))
     return calibrate(bundle, prompts, plan, reporter)
 

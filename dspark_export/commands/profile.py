@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from dspark_engines import Bundle, open_bundle
-from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines import open_bundle
+from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import check_folder
 from dspark_engines.measured import (
     COST_TABLE,
     BreakEven,
-    CoreLayout,
     CostTable,
-    MeasuredLayout,
     Noise,
     break_even,
     is_flat,
     noise_of,
-    save_cost_table,
-    save_placement,
-    take_fingerprint,
 )
-from dspark_engines.profiling import PlacementPlan, ProfilePlan, measure, place
-from dspark_engines.progress import Reporter
+from dspark_engines.profiling import profile_bundle, profile_plan
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.placement import placement_line, placement_table
-
-CONTEXTS = (64, 512, 1536)
-PLACEMENT_CONTEXT = 256
 
 
 @styled("profile", "Measure what steps cost on this machine.")
@@ -73,7 +63,7 @@ def command(
         raise click.UsageError(f"--seconds is {seconds}: it would never end")
     opened, options = open_bundle(bundle), EngineOptions(threads)
     check_folder(opened.file(COST_TABLE).parent, bundle)
-    plan = ProfilePlan(_rows(rows, opened, backend), _contexts(contexts, opened), samples, seconds=seconds)
+    plan = profile_plan(opened, backend, rows=rows, contexts=contexts, samples=samples, seconds=seconds)
     pairs = len(plan.rows) * len(plan.contexts)
     click.echo(f"{pairs} batch sizes and contexts, about {seconds:g} s each or more on slow engines", err=True)
     with reporting(remaining=True) as reporter:
@@ -92,56 +82,6 @@ def command(
         _show(table, entries, noise)
         print_text(f"written to {path}")
     _warn(noise, table)
-
-
-def standard_plan(bundle: Bundle, backend: str) -> ProfilePlan:
-    """What is measured when nothing else was asked for."""
-    return ProfilePlan(_rows((), bundle, backend), _contexts((), bundle))
-
-
-def profile_bundle(
-    bundle: Bundle, backend: str, options: EngineOptions, plan: ProfilePlan, reporter: Reporter
-) -> tuple[CostTable, MeasuredLayout | None]:
-    """Measure the engines and store what was found; the placement first, unless `options` give the threads."""
-    placement = None
-    if not options.threads:
-        wanted = PlacementPlan(plan.rows, min(PLACEMENT_CONTEXT, max(plan.contexts)))
-        placement = place(bundle, backend, wanted, reporter.step("placing threads"))
-        options = placement.exclusive.engines
-    fingerprint = take_fingerprint(bundle, backend, options)
-    with get_backend(backend).open(bundle, options) as engines:
-        table = measure(bundle, engines, plan, fingerprint, reporter.step("measuring costs"))
-    if placement is not None and placement.shared is not None:
-        table = table.model_copy(update={"shared": _measure_shared(bundle, backend, placement.shared, plan, reporter)})
-    if placement is not None:
-        save_placement(placement, bundle)
-    save_cost_table(table, bundle)
-    return table, placement
-
-
-def _measure_shared(
-    bundle: Bundle, backend: str, layout: CoreLayout, plan: ProfilePlan, reporter: Reporter
-) -> CostTable:
-    """What steps of one of two cohorts cost while the other is at work as well, at the shortest and longest context."""
-    most = (bundle.manifest.limits.slots + 1) // 2
-    contexts = sorted({min(plan.contexts), max(plan.contexts)})
-    smaller = replace(plan, rows=sorted({min(rows, most) for rows in plan.rows}), contexts=contexts)
-    options, step = layout.engines, reporter.step("measuring costs while another cohort runs")
-    with get_backend(backend).open(bundle, options) as mine, get_backend(backend).open(bundle, options) as other:
-        return measure(bundle, mine, smaller, take_fingerprint(bundle, backend, options), step, other)
-
-
-def _contexts(chosen: Sequence[int], bundle: Bundle) -> list[int]:
-    """Contexts that leave room for a block."""
-    info = bundle.manifest
-    longest = info.limits.context_length - info.drafter.block_size - 1
-    return sorted({min(context, longest) for context in chosen or CONTEXTS})
-
-
-def _rows(chosen: Sequence[int], bundle: Bundle, backend: str) -> list[int]:
-    """Batch sizes: those that engines were compiled for."""
-    compiled = {e.slots for b in bundle.manifest.backends if b.name == backend for e in b.engines}
-    return sorted(set(chosen) or compiled)
 
 
 def _show(table: CostTable, entries: Sequence[BreakEven], noise: Sequence[Noise]) -> None:

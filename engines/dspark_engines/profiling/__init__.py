@@ -2,5 +2,6 @@
 
 from dspark_engines.profiling.layouts import PlacementPlan, place
 from dspark_engines.profiling.measure import ProfilePlan, measure
+from dspark_engines.profiling.run import profile_bundle, profile_plan
 
-__all__ = ["PlacementPlan", "ProfilePlan", "measure", "place"]
+__all__ = ["PlacementPlan", "ProfilePlan", "measure", "place", "profile_bundle", "profile_plan"]
