@@ -16,7 +16,6 @@ from dspark_engines.bundle import Bundle
 from dspark_engines.errors import DsparkError
 from dspark_engines.measured import read_sts
 from dspark_engines.progress import Reporter
-from dspark_export.calibrating.errors import user_errors
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.reporting import check_origin
 from dspark_export.calibrating.tracing import trace_prompts
@@ -56,8 +55,7 @@ def check_drift(
     plan = replace(plan, max_new_tokens=sts.max_new_tokens, temperature=sts.temperature, backend=sts.backend)
     with tempfile.TemporaryDirectory() as scratch:
         store = trace_prompts(bundle, prompts, plan, folder or Path(scratch) / "traces", reporter)
-        with user_errors():
-            rounds = load_rounds(store, reporter.step("reading traces"))
+        rounds = load_rounds(store, reporter.step("reading traces"))
     if len(rounds) < rounds_needed(sts.bins):
         raise DsparkError(
             f"{len(rounds)} rounds that verified the whole block, at least {rounds_needed(sts.bins)} are needed",

@@ -1,23 +1,11 @@
-"""Calibration's own errors as the user's: one line, one hint."""
+"""What to say when traces and fits cannot be written."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from dspark_calibration import CalibrationError
-from dspark_engines.errors import DsparkError, OutputError
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn `CalibrationError` into `DsparkError`, with its hint."""
-    try:
-        yield
-    except CalibrationError as error:
-        raise DsparkError(str(error), hint=error.hint) from error
+from dspark_engines.errors import OutputError
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:

@@ -13,7 +13,6 @@ from dspark_calibration.sts import Scaling, confidences, fit_scaling, fit_sts, r
 from dspark_calibration.sts.file import EceInterval
 from dspark_calibration.traces import load_rounds, split_prompts
 from dspark_engines.progress import Reporter
-from dspark_export.calibrating.errors import user_errors
 
 Offsets = Literal["auto", "on", "off"]
 ENOUGH, BETTER = 0.01, 2.0 / 3.0
@@ -41,19 +40,17 @@ class Halves:
 
 def load_halves(store: TraceStore, reporter: Reporter) -> Halves:
     """The traces, split by prompt. Raises `DsparkError` when they are incomplete or damaged."""
-    with user_errors():
-        split = split_prompts(store.header.prompts)
-        rounds = load_rounds(store, reporter.step("reading traces"))
-        return Halves(rounds.of(split.fit), rounds.of(split.validation), rounds.cut)
+    split = split_prompts(store.header.prompts)
+    rounds = load_rounds(store, reporter.step("reading traces"))
+    return Halves(rounds.of(split.fit), rounds.of(split.validation), rounds.cut)
 
 
 def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter: Reporter) -> StsCalibration:
     """Fit on one half, validate on the other. Raises `DsparkError` for too few rounds in either."""
     g = store.header.block_size
-    with user_errors():
-        alone = fit_sts(halves.fit, g, plan.bins)
-        scaling = choose_scaling(halves.fit, alone, plan)
-        _check_validation(halves.validation, plan.bins)
+    alone = fit_sts(halves.fit, g, plan.bins)
+    scaling = choose_scaling(halves.fit, alone, plan)
+    _check_validation(halves.validation, plan.bins)
     low, high = _temperature_intervals(halves.fit, plan, reporter)
     held_out = halves.validation
     return StsCalibration(

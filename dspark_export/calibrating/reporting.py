@@ -18,7 +18,6 @@ from dspark_engines.bundle import Bundle, FileRecord, engine_identity
 from dspark_engines.errors import BundleError
 from dspark_engines.measured import COST_TABLE, CostTable, is_flat, read_sts, take_fingerprint
 from dspark_engines.progress import Reporter
-from dspark_export.calibrating.errors import user_errors
 from dspark_export.calibrating.fitting import Halves, load_halves
 from dspark_export.calibrating.loads import cost_rows, replay_loads, sources_of_confidence, sweep_thresholds
 from dspark_export.calibrating.replay import MeasuredMachine
@@ -34,13 +33,11 @@ def make_report(bundle: Bundle, folder: Path, reporter: Reporter) -> Report:
     Raises `DsparkError` when it is not calibrated, the calibration is of other engines, or traces are missing.
     """
     sts = read_sts(bundle)
-    with user_errors():
-        store = TraceStore.open(folder)
+    store = TraceStore.open(folder)
     check_origin(bundle, sts, store.header)
     halves = load_halves(store, reporter)
     reporter.step("measuring")
-    with user_errors():
-        per_position = fit_positions(halves.fit, sts.block_size, sts.bins)
+    per_position = fit_positions(halves.fit, sts.block_size, sts.bins)
     validation = Validation(halves.validation, sts, per_position, RESAMPLES)
     costs, missing = read_costs(bundle, sts.backend)
     context = int(np.median(halves.validation.context))

@@ -14,7 +14,7 @@ from dspark_engines.bundle import Bundle, check_folder, engine_identity
 from dspark_engines.errors import BundleError
 from dspark_engines.measured import STS, save_sts
 from dspark_engines.progress import Reporter
-from dspark_export.calibrating.errors import unwritable, user_errors
+from dspark_export.calibrating.errors import unwritable
 from dspark_export.calibrating.fitting import FitPlan, fit, load_halves
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.replay import MeasuredMachine
@@ -58,14 +58,13 @@ def merge(bundle: Bundle, folders: Sequence[Path], plan: CalibrationPlan, report
     """Lay the shards in `folders` together, then fit and write, as one run would have."""
     check_folder(bundle.file(STS).parent, bundle.path)
     identity = engine_identity(bundle.manifest, plan.trace.backend)
-    with user_errors():
-        for folder in folders:
-            if TraceStore.open(folder).header.bundle != identity:
-                raise BundleError(f"{folder}: the traces are of another bundle", hint="trace this bundle")
-        try:
-            store = merge_traces(folders, prepare(bundle, plan, keep=folders))
-        except OSError as error:
-            raise unwritable(plan.folder(bundle), error) from error
+    for folder in folders:
+        if TraceStore.open(folder).header.bundle != identity:
+            raise BundleError(f"{folder}: the traces are of another bundle", hint="trace this bundle")
+    try:
+        store = merge_traces(folders, prepare(bundle, plan, keep=folders))
+    except OSError as error:
+        raise unwritable(plan.folder(bundle), error) from error
     return finish(bundle, store, plan, reporter)
 
 

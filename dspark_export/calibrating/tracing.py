@@ -16,7 +16,7 @@ from dspark_engines.errors import BackendError
 from dspark_engines.measured import resolve_engines
 from dspark_engines.progress import Reporter
 from dspark_engines.runtime import Drafts, Outcome
-from dspark_export.calibrating.errors import unwritable, user_errors
+from dspark_export.calibrating.errors import unwritable
 from dspark_export.calibrating.plan import Shard, TracePlan, requests, trace_header
 from dspark_export.prompts import Prompt
 
@@ -63,12 +63,11 @@ def trace_prompts(
     """
     header = trace_header(bundle, prompts, plan)
     asked = requests(bundle, prompts, plan)
-    with user_errors():
-        store = _create(folder, header)
-        mine = [i for i in range(len(prompts)) if shard is None or shard.holds(i)]
-        todo = [i for i in store.missing() if i in set(mine)]
-        if todo:
-            _trace(bundle, plan, store, {i: asked[i] for i in todo}, len(mine), reporter)
+    store = _create(folder, header)
+    mine = [i for i in range(len(prompts)) if shard is None or shard.holds(i)]
+    todo = [i for i in store.missing() if i in set(mine)]
+    if todo:
+        _trace(bundle, plan, store, {i: asked[i] for i in todo}, len(mine), reporter)
     return store
 
 

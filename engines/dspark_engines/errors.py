@@ -6,13 +6,18 @@ a `hint` with the remedy. The command line prints both and exits with 2; anythin
 
 from __future__ import annotations
 
+from dspark_calibration.errors import DsparkError
 
-class DsparkError(Exception):
-    """A user's error: `str(error)` is the fact, `error.hint` the remedy."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "CheckpointError",
+    "DsparkError",
+    "GenerationError",
+    "OutputError",
+    "RequestError",
+    "TextError",
+]
 
 
 class CheckpointError(DsparkError):
