@@ -18,7 +18,7 @@ from dspark_engines.backends import EngineOptions
 from dspark_engines.backends.onnxruntime import session as sessions
 from dspark_engines.backends.onnxruntime.backend import bucket_sizes
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.program import Feeds, OrtProgram, OrtSlot
 from dspark_engines.bundle import EngineInfo
 from node_kinds import RENAMING, kind_of, node_kinds

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings, self_check
 from dspark_engines.backends.onnxruntime.session import WEIGHTS_FOLDER
 

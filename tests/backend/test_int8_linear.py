@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from dspark_engines.backends.onnxruntime.compile import compile_graph
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_export.graphs import save_graph
 from dspark_export.graphs.writer import GraphWriter

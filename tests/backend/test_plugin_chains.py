@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_export.checks import compare
 from dspark_export.graphs import build_accept_graph
 from dspark_plugins.accept import BROKEN

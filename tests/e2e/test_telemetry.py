@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dspark_engines.backends.onnxruntime import library
+from dspark_engines.backends.onnxruntime import loader
 
 ROOT = Path(__file__).resolve().parents[2]
 SWITCH = "ORT_DISABLE_TELEMETRY"
@@ -73,5 +73,5 @@ def test_the_telemetry_switch_is_set_before_the_library_is_loaded(
     if given is not None:
         monkeypatch.setenv(SWITCH, given)
     monkeypatch.setattr("builtins.__import__", load)
-    importlib.reload(library)
+    importlib.reload(loader)
     assert seen == [expected]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dspark_engines.backends import CompileOptions, EngineOptions, get_backend
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda.checking import BF16_SINCE, CUDA
 from dspark_engines.backends.onnxruntime_cuda.device import local_capability
 from dspark_engines.bundle import open_bundle

@@ -6,7 +6,7 @@ import shutil
 from types import SimpleNamespace
 from typing import Any
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda import checking
 from tests.support.command_line import PROMPT, Case, Place, edit_json
 

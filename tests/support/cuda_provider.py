@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda import checking, memory, program, session
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dspark_engines.backends.engine import Engines
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine

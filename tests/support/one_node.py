@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 from dspark_export.graphs.writer import GraphWriter
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings
 
 POISON = 0xFF  # fresh memory holds NaNs

@@ -89,7 +89,7 @@ def test_torch_is_only_the_oracle(package: str) -> None:
 
 def test_one_module_loads_onnxruntime() -> None:
     """It switches the library's telemetry off first."""
-    loader = FOLDERS["dspark_engines"] / "backends" / "onnxruntime" / "library.py"
+    loader = FOLDERS["dspark_engines"] / "backends" / "onnxruntime" / "loader.py"
     paths = [path for _, path in MODULES if path != loader]
     assert [line for path in paths for line in found_in(path, {"onnxruntime"})] == []
     assert found_in(loader, {"onnxruntime"}) != []

@@ -31,8 +31,6 @@ LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-
-
 ROPE_FREQS = "rope_freqs.weight"
 """A divisor for every rotary frequency, written for Llama 3.1 and later in place of rope scaling's parameters."""
 

@@ -15,13 +15,14 @@ from dspark_engines.errors import OutputError
 
 PROBE_BYTES = 4096
 """A full disk may still have names to give, but no block."""
+ROOM = "free some room, or choose another place"
 PLACE = "choose another place, or fix its permissions"
 
 
-def output_error(error: OSError, path: Path) -> OutputError:
-    """What to say when `path` could not be written."""
+def output_error(error: OSError, path: Path, room: str = ROOM) -> OutputError:
+    """What to say when `path` could not be written; `room` is the hint for a full disk."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"{path}: the disk is full", hint="free some room, or choose another place")
+        return OutputError(f"{path}: the disk is full", hint=room)
     return OutputError(f"{path}: cannot be written: {error.strerror or error}", hint=PLACE)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dspark_engines.bundle.neighbours import OLD, PARTIAL, Neighbour, find_neighbours, make_neighbour
 from dspark_engines.bundle.open import MANIFEST
+from dspark_engines.machine import unescape_mount
 
 MOUNTS = Path("/proc/self/mountinfo")
 OF_THE_DISK = {"lost+found"}
@@ -103,10 +103,5 @@ def is_mount_point(folder: Path) -> bool:
         lines = MOUNTS.read_bytes().splitlines()
     except OSError:
         return os.path.ismount(folder)
-    points = {_unescape(line.split(b" ")[4]) for line in lines}
+    points = {unescape_mount(line.split(b" ")[4]) for line in lines}
     return os.fsencode(folder) in points or os.path.ismount(folder)
-
-
-def _unescape(point: bytes) -> bytes:
-    """Spaces and the like are written as octal numbers."""
-    return re.sub(rb"\\(\d{3})", lambda match: bytes([int(match[1], 8)]), point)

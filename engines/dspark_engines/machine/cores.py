@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from dspark_engines.machine.mounts import unescape_mount
+
 PROC = Path("/proc/self")
 
 
@@ -45,8 +47,8 @@ def processor_quota(proc: Path = PROC) -> float | None:
 
 def _group_folders(proc: Path) -> Iterator[tuple[Path, int]]:
     """The folder of every group that limits this process, with the version, from the inside out."""
-    mounts = list(_mounts((proc / "mountinfo").read_text("utf-8", "replace")))
-    for line in (proc / "cgroup").read_text("utf-8", "replace").splitlines():
+    mounts = list(_mounts((proc / "mountinfo").read_text("utf-8", "surrogateescape")))
+    for line in (proc / "cgroup").read_text("utf-8", "surrogateescape").splitlines():
         _, controllers, path = line.split(":", 2)
         version = 1 if controllers else 2
         if version == 1 and "cpu" not in controllers.split(","):
@@ -63,7 +65,7 @@ def _mounts(mountinfo: str) -> Iterator[Mount]:
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
-        root, point = (_unescaped(part) for part in left.split(" ")[3:5])
+        root, point = (os.fsdecode(unescape_mount(os.fsencode(part))) for part in left.split(" ")[3:5])
         if kind == "cgroup2":
             yield Mount(PurePosixPath(root), Path(point), 2)
         elif kind == "cgroup" and "cpu" in options.split(","):
@@ -92,8 +94,3 @@ def _quota_v1(folder: Path) -> float | None:
         if quota > 0 and period > 0:
             return quota / period
     return None
-
-
-def _unescaped(text: str) -> str:
-    """mountinfo writes spaces and the like as octal numbers."""
-    return text.encode("latin-1", "replace").decode("unicode_escape") if "\\" in text else text

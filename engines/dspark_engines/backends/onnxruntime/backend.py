@@ -11,7 +11,7 @@ from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.self_check import require_exact_integers
 from dspark_engines.backends.onnxruntime.session import open_session

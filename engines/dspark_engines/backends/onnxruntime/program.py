@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 """Inputs of one step, by name; caches are bound, not fed."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
-from dspark_engines.backends.onnxruntime.self_check import cpu_settings
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
+from dspark_engines.backends.onnxruntime.self_check import self_check
+from dspark_engines.backends.onnxruntime.settings import session_settings
 from dspark_engines.backends.options import EngineOptions
 from dspark_engines.bundle import Bundle, EngineInfo
 from dspark_engines.errors import BackendError
@@ -18,7 +19,8 @@ SHORT_SPIN = 20
 
 def engine_settings(bundle: Bundle, engine: EngineInfo, options: EngineOptions) -> onnxruntime.SessionOptions:
     """How one engine is opened."""
-    settings = cpu_settings(options.threads)
+    precise = bundle.manifest.precision == "int8" and self_check().precise  # float32 need not ask
+    settings = session_settings(options.threads, precise=precise)
     settings.add_session_config_entry(SPINNING, "1")
     settings.add_session_config_entry(STOP_SPINNING, "1")  # between runs the cores are another session's
     if not options.spinning:

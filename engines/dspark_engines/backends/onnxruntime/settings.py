@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.machine import usable_cores
 
 PRECISE_KERNELS = "session.x64quantprecision"

@@ -9,7 +9,7 @@ from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 
 CACHE, CACHE_OUT = "_cache.", "_cache_out."
 """In the names of what goes into a step and of what comes out of it, in the same memory."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda.checking import INSTALL
 from dspark_engines.backends.onnxruntime_cuda.memory import CACHE, CACHE_OUT, DEVICE, Cache
 from dspark_engines.backends.padded.runner import NOTHING, Feeds, Outputs

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from dspark_engines.backends.onnxruntime.library import onnxruntime
+from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.session import WEIGHTS_FOLDER
 from dspark_engines.backends.onnxruntime_cuda.checking import CUDA, INSTALL
 from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE
