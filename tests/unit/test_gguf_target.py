@@ -15,17 +15,12 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import RopeSpec, TargetSpec, open_target
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.gguf_file import GgufFile
-from dspark_export.graphs.rope import inverse_frequencies
-from dspark_export.parity.decoder import inverse_frequencies as torch_frequencies
 from tests.support import tiny
 from tests.support.tiny_gguf import metadata, write_gguf_target
 
 WIDE = dataclasses.replace(  # quantised blocks hold 32 weights of a row
     tiny.target_spec(), shape=dataclasses.replace(tiny.target_spec().shape, hidden_size=64)
 )
-WIDE_256 = dataclasses.replace(tiny.target_spec(), shape=dataclasses.replace(tiny.target_spec().shape, hidden_size=256))
-PLAIN_ROPE = RopeSpec(1e4)
-ROPE_BY_4 = RopeSpec(1e4, "linear", factor=4.0)
 # Largest error of a weight in [-m, m] of its block: half a step of the grid, and f16 rounding of the scale.
 STEPS = {GGMLQuantizationType.Q8_0: 127, GGMLQuantizationType.Q4_1: 7.5, GGMLQuantizationType.Q4_0: 7.5}
 
@@ -212,93 +207,3 @@ def test_random_damage_is_refused_or_harmless(tmp_path: Path) -> None:
         except CheckpointError:
             refused += 1
     assert refused > 50
-
-
-SCALINGS: dict[str, tuple[dict[str, Any], RopeSpec]] = {
-    "typed": ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}, ROPE_BY_4),
-    "a factor without a type is linear": ({"llama.rope.scaling.factor": 4.0}, ROPE_BY_4),
-    "the factor's old name": ({"llama.rope.scale_linear": 4.0}, ROPE_BY_4),
-    "the new name comes first": ({"llama.rope.scaling.factor": 4.0, "llama.rope.scale_linear": 8.0}, ROPE_BY_4),
-    "none scales nothing": ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, PLAIN_ROPE),
-    "a factor of nothing": ({"llama.rope.scaling.factor": 0.0}, PLAIN_ROPE),
-    "a type without a factor": ({"llama.rope.scaling.type": "linear"}, PLAIN_ROPE),
-}
-
-
-@pytest.mark.parametrize("case", SCALINGS)
-def test_rope_scaling_is_read_as_llama_cpp_reads_it(tmp_path: Path, case: str) -> None:
-    changes, expected = SCALINGS[case]
-    assert open_target(write_gguf_target(tmp_path / "model.gguf", **changes)).spec.shape.rope == expected
-
-
-def test_rope_divisors_are_read_and_used(tmp_path: Path) -> None:
-    """Llama 3.1 in GGUF: llama3's smooth scaling as a divisor for every frequency."""
-    head_dim = tiny.target_spec().shape.head_dim
-    llama3 = RopeSpec(1e4, "llama3", 8.0, 1.0, 4.0, 64)
-    divisors = inverse_frequencies(RopeSpec(1e4), head_dim) / inverse_frequencies(llama3, head_dim)
-    assert (divisors > 1).any()
-    path = write_gguf_target(tmp_path / "model.gguf", extra={"rope_freqs.weight": divisors.astype(np.float32)})
-    rope = open_target(path).spec.shape.rope
-    np.testing.assert_allclose(inverse_frequencies(rope, head_dim), inverse_frequencies(llama3, head_dim), rtol=1e-6)
-    ours, theirs = inverse_frequencies(rope, head_dim), torch_frequencies(head_dim, rope).numpy()
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-
-
-def split(folder: Path, count: int) -> list[Path]:
-    """A target in parts, as llama-gguf-split leaves it: metadata in the first."""
-    names = list(random_weights(tiny.target_spec()))
-    paths = [folder / f"model-{part + 1:05}-of-{count:05}.gguf" for part in range(count)]
-    for part, path in enumerate(paths):
-        keys = {"split.no": part, "split.count": count, "split.tensors.count": len(names)}
-        write_gguf_target(path, only=names[part::count], bare=part > 0, **keys)
-    return paths
-
-
-def test_a_split_file_is_read_from_its_first_part(tmp_path: Path) -> None:
-    paths = split(tmp_path, 3)
-    target = open_target(paths[0])
-    assert target.files == paths
-    for name, array in random_weights(target.spec).items():
-        np.testing.assert_array_equal(target.weights[name], array, err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "named", "fragment"),
-    [
-        (lambda paths: None, 1, "part 2 of 3 of a split file"),
-        (lambda paths: paths[2].unlink(), 0, "model-00003-of-00003.gguf: no such file"),
-        (lambda paths: paths[2].write_bytes(paths[1].read_bytes()), 0, "a second time"),
-        (lambda paths: write_gguf_target(paths[2], only=[], bare=True), 0, "split.tensors.count is 38"),
-    ],
-)
-def test_a_split_file_must_be_whole(tmp_path: Path, spoil: Any, named: int, fragment: str) -> None:
-    paths = split(tmp_path, 3)
-    spoil(paths)
-    with pytest.raises(CheckpointError, match=fragment):
-        open_target(paths[named])
-
-
-def test_every_type_is_dequantised_or_refused_by_name(tmp_path: Path) -> None:
-    """Whatever the library knows: none may fail in the middle of a build."""
-    refused = []
-    for kind in GGMLQuantizationType:
-        path = write_gguf_target(tmp_path / f"{kind.name}.gguf", WIDE_256, zeros=kind)
-        try:
-            assert np.isfinite(open_target(path).weights["embed_tokens.weight"]).all()
-        except CheckpointError as error:
-            assert f"tensor token_embd.weight is stored as {kind.name}" in str(error)  # noqa: PT017
-            refused.append(kind.name)
-    assert {"Q8_1", "F64", "I32"} <= set(refused)
-    assert not {"F32", "F16", "BF16", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_XS", "MXFP4"} & set(refused)
-
-
-def test_a_type_newer_than_the_library_is_named(tmp_path: Path) -> None:
-    path = write_gguf_target(tmp_path / "model.gguf")
-    name = b"blk.0.attn_q.weight"
-    data = bytearray(path.read_bytes())
-    kind = data.index(name) + len(name) + 4 + 2 * 8
-    assert data[kind : kind + 4] == bytes(4)
-    data[kind] = 99
-    path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"tensor blk\.0\.attn_q\.weight has type 99, which the package gguf"):
-        open_target(path)
