@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from dspark_engines.backends import Engines
@@ -52,19 +51,12 @@ class Generator:
     def stream(self, request: GenerationRequest, result: GenerationResult) -> Iterator[list[int]]:
         """Yield new token ids as rounds finish; `result` is complete when the iterator is exhausted."""
         check_request(request, self._manifest)
-        started, state = time.perf_counter(), self._runner.start(request, result)
-        while not result.token_ids:
-            self._advance(state)
-        begun, seconds = time.perf_counter(), result.seconds
-        seconds.verify = 0.0  # what the prompt took there is in `prefill`
-        yield list(result.token_ids)
-        yield from self._rounds(state)
-        seconds.prefill = begun - started
-        seconds.other = time.perf_counter() - begun - seconds.draft - seconds.verify
-
-    def _rounds(self, state: RequestState) -> Iterator[list[int]]:
+        state = self._runner.start(request, result)
         while not self._runner.finished(state):
-            yield self._advance(state)
+            gained = self._advance(state)
+            if gained:
+                yield gained
+        state.clock.stop()
 
     def _advance(self, state: RequestState) -> list[int]:
         ((_, gained),) = self._runner.advance([state])

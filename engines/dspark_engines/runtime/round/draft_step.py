@@ -79,7 +79,7 @@ def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: Dra
     )
     for state in chosen:
         state.mark_drafted()
-        state.result.seconds.draft += output.seconds
+        state.clock.drafted(output.seconds)
     broken, raw = broken_positions(output, chosen), output.confidence_logits
     survival = prefix_survival(np.where(broken, np.float32(0), raw), rules.scaling)
     survival[broken] = 0.0

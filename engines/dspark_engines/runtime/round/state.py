@@ -13,6 +13,7 @@ from dspark_engines.backends import Slot
 from dspark_engines.errors import GenerationError
 from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
+from dspark_engines.runtime.round.clock import RequestClock
 from dspark_engines.sampling import SamplingParams
 
 _ids = count()
@@ -38,6 +39,9 @@ class RequestState:
     """Why the request cannot go on."""
     id: int = field(default_factory=lambda: next(_ids))
     """Unique in this process: what a scheduler remembers a request by."""
+
+    def __post_init__(self) -> None:
+        self.clock = RequestClock(self.result.seconds)
 
     @cached_property
     def prompt(self) -> Ints:

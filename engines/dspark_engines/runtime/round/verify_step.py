@@ -87,7 +87,7 @@ def run_rows(engine: VerifyEngine, rows: Sequence[Row], inputs: AcceptInputs) ->
     on_device = _accepts_on_device(engine, _ready(rows))
     output = engine.step_and_accept(*step, inputs) if on_device else engine.step(*step)
     for row in rows:
-        row.state.result.seconds.verify += output.seconds
+        row.state.clock.verified(output.seconds)
     return output, [output.features[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
@@ -122,6 +122,7 @@ def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]
         accepted = min(outcome.accepted, len(produced))
         state.result.rounds.append(Round(len(row.tokens) - 1, accepted, len(produced)))
     state.result.token_ids.extend(produced)
+    state.clock.gained()
     state.anchor = produced[-1]
     return produced
 

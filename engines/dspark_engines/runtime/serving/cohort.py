@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from dspark_engines.runtime.events import Failed, Finished, RequestStream, Tokens
 from dspark_engines.runtime.round.draft_health import LOG
@@ -18,16 +17,6 @@ class Member:
 
     stream: RequestStream
     state: RequestState
-    joined: float = field(default_factory=time.perf_counter)
-    first_token: float = 0.0
-    prompt_verify: float = 0.0
-
-    def gained(self, token_ids: list[int]) -> None:
-        """Pass new tokens on; what the engine took up to the first of them counts as prefill."""
-        if not self.first_token:
-            self.first_token = time.perf_counter()
-            self.prompt_verify = self.state.result.seconds.verify
-        self.stream.put(Tokens(token_ids))
 
 
 class Cohort:
@@ -59,7 +48,7 @@ class Cohort:
                 self._fail_one(member, state.failure)
                 continue
             if token_ids:
-                member.gained(token_ids)
+                member.stream.put(Tokens(token_ids))
             if self._runner.finished(state):
                 self._leave(member)
 
@@ -85,10 +74,7 @@ class Cohort:
                 self._leave(member)
 
     def _leave(self, member: Member) -> None:
-        seconds, now = member.state.result.seconds, time.perf_counter()
-        first = member.first_token or now
-        seconds.prefill, seconds.verify = first - member.joined, seconds.verify - member.prompt_verify
-        seconds.other = max(0.0, now - first - seconds.draft - seconds.verify)
+        member.state.clock.stop()
         del self.members[member.state.id]
         self._queue.release(self._number)
         member.stream.put(Finished(member.state.result))
