@@ -177,7 +177,7 @@ def _write_trace(runtime: Runtime, path: Path | None) -> None:
         return
     runtime.timeline.write(path)
     idle = ", ".join(f"{engine} {runtime.timeline.idle_share(engine):.0%}" for engine in ENGINES)
-    click.echo(f"{path}: {runtime.cohorts.reason}; idle share: {idle}", err=True)
+    click.echo(f"{path}: {runtime.plan.cohorts.reason}; idle share: {idle}", err=True)
 
 
 def _stream(runtime: Runtime, codec: TextCodec, request: GenerationRequest, *, echo: bool) -> GenerationResult:

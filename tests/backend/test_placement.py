@@ -26,6 +26,7 @@ from dspark_engines.measured import (
 )
 from dspark_engines.profiling import PlacementPlan, place
 from dspark_engines.profiling.layouts import choose_pairs
+from dspark_engines.runtime.serving.plan import plan_runtime
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.commands.main import main
 
@@ -73,8 +74,8 @@ def test_it_decides_who_runs_where_and_nobodys_output_changes(bundle: Bundle, co
     with Runtime(bundle, RuntimeOptions()) as runtime:
         results = runtime.generate(requests(count))
     assert [result.token_ids for result in results] == exclusive
-    assert runtime.cohorts.exclusive.threads == 1
-    assert runtime.cohorts.slots == [2, 2]
+    assert runtime.plan.cohorts.exclusive.threads == 1
+    assert runtime.plan.cohorts.slots == [2, 2]
     assert {span.cohort for span in runtime.timeline.spans} == ({0} if count < 3 else {0, 1})
 
 
@@ -95,8 +96,7 @@ def test_what_is_given_overrules_it(
 ) -> None:
     made = placement(bundle, **changes)
     save_placement(made, bundle)
-    runtime = Runtime(bundle, RuntimeOptions(**options))
-    cohorts = runtime._plan(options.get("max_batch", 4))
+    cohorts = plan_runtime(bundle, RuntimeOptions(**options)).cohorts
     assert (cohorts.slots, cohorts.exclusive.threads) == (slots, threads)
     assert reason in cohorts.reason
 

@@ -19,7 +19,7 @@ from dspark_engines.errors import RequestError
 from dspark_engines.measured import save_cost_table
 from dspark_engines.runtime import Finished, Tokens, run_statistics
 from dspark_engines.runtime.serving.pipeline import plan_cohorts
-from dspark_engines.runtime.serving.runtime import Speculation
+from dspark_engines.runtime.serving.plan import Speculation
 from dspark_engines.scheduler import scheduler_names
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from tests.support.costs import made_up_costs
@@ -107,8 +107,8 @@ def test_two_cohorts_overlap_and_change_nothing(
         runtime = stack.enter_context(Runtime(bundle, replace(options(8, scheduler), pipeline="on"), engines=engines))
         results = runtime.generate(greedy_requests())
     assert [result.token_ids for result in results] == exclusive
-    assert runtime.cohorts.slots == [4, 4]
-    assert ("take turns" if shared else "of its own") in runtime.cohorts.reason
+    assert runtime.plan.cohorts.slots == [4, 4]
+    assert ("take turns" if shared else "of its own") in runtime.plan.cohorts.reason
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
     assert runtime.timeline.overlap_seconds() > 0
     overlaps = False

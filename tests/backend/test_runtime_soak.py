@@ -60,7 +60,7 @@ def test_memory_stays_flat(tiny_pair: tuple[Path, Path], tmp_path: Path, pipelin
     settled = min(size for rounds, size in resident.items() if rounds >= WARM_UP)
     growth = resident[max(resident)] - settled
     print(f"{rounds} rounds, pipeline {pipeline}: {settled / 2**20:.1f} MiB, grown by {growth / 2**20:.2f} MiB")
-    assert left <= 2 * len(runtime.cohorts.slots)  # what a waiting cohort's last round still names
+    assert left <= 2 * len(runtime.plan.cohorts.slots)  # what a waiting cohort's last round still names
     assert threading.active_count() == threads
     assert states() == held
     assert growth < GROWTH

@@ -89,7 +89,7 @@ def test_two_cohorts_change_nothing(served: Served, scheduler: str, shared: bool
     """On engines of their own, on those that use all cores whenever one is alone, and taking turns on one pair."""
     options = RuntimeOptions(max_batch=PLACES, scheduler=scheduler, speculation="on", pipeline="on")
     runtime, results = serve(served if shared else served._replace(engines=None), options)
-    assert ("take turns" if shared else "of its own") in runtime.cohorts.reason
+    assert ("take turns" if shared else "of its own") in runtime.plan.cohorts.reason
     assert_same(served, results)
     assert {span.cohort for span in runtime.timeline.spans} == {0, 1}
     assert runtime.timeline.overlap_seconds() > 0

@@ -7,7 +7,8 @@ from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.round.draft_step import Drafts
 from dspark_engines.runtime.round.runner import RoundObserver
 from dspark_engines.runtime.round.verify_step import Outcome
-from dspark_engines.runtime.serving.runtime import Runtime, RuntimeOptions
+from dspark_engines.runtime.serving.plan import RuntimeOptions
+from dspark_engines.runtime.serving.runtime import Runtime
 from dspark_engines.runtime.serving.statistics import RunStatistics, run_statistics
 
 __all__ = [

@@ -2,7 +2,13 @@
 
 from dspark_engines.scheduler.arrays import algorithm1_array
 from dspark_engines.scheduler.base import Scheduler
-from dspark_engines.scheduler.registry import get_scheduler, needs_confidence, needs_cost, scheduler_names
+from dspark_engines.scheduler.registry import (
+    get_scheduler,
+    needs_confidence,
+    needs_cost,
+    scheduler_names,
+    scheduler_spec,
+)
 from dspark_engines.scheduler.spec import Algorithm1Spec, AsyncSpec, FixedSpec, SchedulerSpec, ThresholdSpec
 
 __all__ = [
@@ -17,4 +23,5 @@ __all__ = [
     "needs_confidence",
     "needs_cost",
     "scheduler_names",
+    "scheduler_spec",
 ]

@@ -26,24 +26,30 @@ def scheduler_names() -> tuple[str, ...]:
     return tuple(SCHEDULERS)
 
 
-def needs_cost(spec: SchedulerSpec | str) -> bool:
+def scheduler_spec(spec: SchedulerSpec | str) -> SchedulerSpec:
+    """`spec`; a name stands for its spec with the defaults. Raises `DsparkError` when the name is unknown."""
+    if not isinstance(spec, str):
+        return spec
+    _kind(spec)
+    return SPECS[spec]()
+
+
+def needs_cost(spec: SchedulerSpec) -> bool:
     """Whether this scheduler reads a cost table."""
-    return _kind(spec if isinstance(spec, str) else spec.name).uses_cost
+    return _kind(spec.name).uses_cost
 
 
-def needs_confidence(spec: SchedulerSpec | str) -> bool:
+def needs_confidence(spec: SchedulerSpec) -> bool:
     """Whether this scheduler reads confidences."""
-    return _kind(spec if isinstance(spec, str) else spec.name).uses_confidence
+    return _kind(spec.name).uses_confidence
 
 
 def get_scheduler(spec: SchedulerSpec | str, cost: StepCost | None = None) -> Scheduler:
-    """A new scheduler; a name stands for its spec with the defaults.
+    """A new scheduler, by its spec or by name.
 
     Raises `DsparkError` when the name is unknown or the scheduler needs a cost table and there is none.
     """
-    if isinstance(spec, str):
-        _kind(spec)
-        spec = SPECS[spec]()
+    spec = scheduler_spec(spec)
     kind: Any = _kind(spec.name)
     if kind.uses_cost and cost is None:
         raise DsparkError(
