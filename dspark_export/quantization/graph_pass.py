@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript import GraphBuilder
 
 from dspark_engines.arrays import Floats
 from dspark_export.quantization.layers import LinearLayer, linear_layers, load_weight
@@ -20,6 +19,7 @@ from dspark_export.quantization.planning import LayerPlan
 from dspark_export.quantization.rotation import Rotations, rotated_back
 from dspark_export.quantization.weights import Int8Weight, Load, int8_weight, lazy_tensor
 from dspark_plugins.domain import DOMAIN
+from dspark_plugins.graph_rewriting import Rewriter
 from dspark_plugins.int8_linear.function import (
     call_int8_linear,
     call_quantize_rows,
@@ -65,39 +65,31 @@ class _Pass:
         self.layers = {layer.node: layer for layer in linear_layers(model.graph, keep)}
         self._rows: dict[tuple[ir.Value, int, int], Rows] = {}
         self._smoothed: set[ir.Value] = set()
-        self.builder = GraphBuilder(self.graph)
-        self.builder.push_module("int8")
+        self._rewriter = Rewriter(model.graph, "int8")
+        self.builder, self.op = self._rewriter.builder, self._rewriter.op
         self._rotations = Rotations(self.builder)
-        self.op = self.builder.op
 
     def run(self) -> None:
         """Put every node back, or its integer form instead; drop the weights that nobody reads any more."""
-        nodes = list(self.graph)
-        self.graph.remove(nodes)
-        for node in nodes:
-            replacements = self._replacements(node)
-            if replacements is None:
-                self.graph.append(node)
-                continue
-            for old, new in zip(node.outputs, replacements, strict=True):
-                new.name, new.shape, new.type = old.name, old.shape, old.type
-                ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-            for index in range(len(node.inputs)):
-                node.replace_input_with(index, None)
+        self._rewriter.run(self._rewrite)
         for name, value in list(self.graph.initializers.items()):
             if not value.uses():
                 del self.graph.initializers[name]
         bodies = [make(terms) for make in (quantize_rows_function, int8_linear_function) for terms in (1, 2)]
-        for function in (*bodies, *self.builder.functions.values()):
+        for function in bodies:
             self.model.functions[function.identifier()] = function
+        self._rewriter.add_functions(self.model)
 
-    def _replacements(self, node: ir.Node) -> list[ir.Value] | None:
-        """Values that stand for the outputs of `node`, or None if it stays as it is."""
+    def _rewrite(self, node: ir.Node) -> bool:
+        """Write the integer form of `node`, if it has one."""
         if node in self.layers:
-            return [self._linear(self.layers[node])]
+            self._rewriter.replace(node, self._linear(self.layers[node]))
+            return True
         if node.op_type == MARKOV_HEAD and node.domain == DOMAIN and self.head is not None and self.head.rank:
-            return self._markov_head(self.head, [value for value in node.inputs if value is not None])
-        return None
+            inputs = [value for value in node.inputs if value is not None]
+            self._rewriter.replace(node, *self._markov_head(self.head, inputs))
+            return True
+        return False
 
     def _linear(self, layer: LinearLayer) -> ir.Value:
         plan = self.plans.get(layer.name, PLAIN)

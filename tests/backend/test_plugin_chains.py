@@ -168,7 +168,7 @@ def test_what_uses_a_lost_output_is_refused() -> None:
     model = one_head_model(head_of("vanilla", 1, 4), 50)
     head = next(node for node in model.graph if node.op_type == "MarkovHead")
     model.graph.append(ir.node("Identity", [head.outputs[2]]))
-    with pytest.raises(ValueError, match="draft_logits does not exist in a greedy chain"):
+    with pytest.raises(ValueError, match="draft_logits does not exist any more"):
         lower_markov_heads(model, CAPABILITY, sampling=False)
 
 

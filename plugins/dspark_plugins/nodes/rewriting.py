@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from dspark_plugins.domain import DOMAIN
+from dspark_plugins.graph_rewriting import Rewriter
 from dspark_plugins.nodes.node import PluginNode
 
 COMPUTE_CAPABILITY = "compute_capability"
@@ -57,47 +58,18 @@ def replace_nodes(
     `replace` returns the outputs by name: without those that no longer exist, or None to keep the node. Raises
     `ValueError` where the graph still uses an output that no longer exists; as a graph output it is dropped.
     """
-    graph = model.graph
-    _free_constant_names(graph, op_type)
-    builder = GraphBuilder(graph)
-    builder.push_module(op_type)
-    writer = ChainWriter(builder, functions, compute_capability)
-    nodes, count = list(graph), 0
-    graph.remove(nodes)
-    for node in nodes:
-        wanted = (node.domain, node.op_type) == (DOMAIN, op_type)
-        outputs = replace(writer, node) if wanted else None
+    rewriter = Rewriter(model.graph, op_type)
+    writer = ChainWriter(rewriter.builder, functions, compute_capability)
+
+    def rewrite(node: ir.Node) -> bool:
+        outputs = replace(writer, node) if (node.domain, node.op_type) == (DOMAIN, op_type) else None
         if outputs is None:
-            graph.append(node)
-        else:
-            count += 1
-            for name, old in zip(output_names, node.outputs, strict=True):
-                _hand_over(graph, f"{op_type} {node.name}: {name}", old, outputs.get(name))
-            for index in range(len(node.inputs)):
-                node.replace_input_with(index, None)  # it would count as a reader of what it read
-    for function in builder.functions.values():
-        model.functions[function.identifier()] = function
-    if not any((node.domain, node.op_type) == (DOMAIN, op_type) for node in graph):
+            return False
+        rewriter.replace(node, *(outputs.get(name) for name in output_names))
+        return True
+
+    count = rewriter.run(rewrite)
+    rewriter.add_functions(model)
+    if not any((node.domain, node.op_type) == (DOMAIN, op_type) for node in model.graph):
         model.functions.pop((DOMAIN, op_type, ""), None)
     return count
-
-
-def _hand_over(graph: ir.Graph, label: str, old: ir.Value, new: ir.Value | None) -> None:
-    """Make `new` what `old` was to the graph."""
-    if new is None:
-        if old.uses():
-            raise ValueError(f"{label} does not exist in a greedy chain, and the graph uses it")
-        if old in graph.outputs:
-            graph.outputs.remove(old)
-        return
-    name, shape, kind = old.name, old.shape, old.type
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    old.name = f"{name}.replaced"
-    new.name, new.shape, new.type = name, shape, kind
-
-
-def _free_constant_names(graph: ir.Graph, op_type: str) -> None:
-    """A builder names its literals const_…, counting from zero: make room beside those of whoever wrote before."""
-    for name, value in list(graph.initializers.items()):
-        if name.startswith("const_"):
-            ir.convenience.rename_values([value], [f"before.{op_type}.{name}"])

@@ -1,61 +1,32 @@
-"""The frame of a lowering: values that every layer shares, caches per slot, node replacement."""
+"""A graph being lowered for slots: values that every layer shares, caches per slot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeVar
 
 import onnx_ir as ir
-from onnxscript import GraphBuilder
 
-T = TypeVar("T")
+from dspark_plugins.graph_rewriting import Rewriter
 
 MICROSOFT = "com.microsoft"
 INT32, INT64 = ir.DataType.INT32, ir.DataType.INT64
 
 
-class Lowering:
+class Lowering(Rewriter):
     """One graph being lowered for a fixed number of slots.
 
-    The graph's nodes are taken out and put back one by one; the lowered ops are written in between.
     Values that every layer needs are made once, by the first layer that asks. Stacked caches
     [R, Hkv, C, D] become one input and output per slot, `NAME.SLOT` [1, Hkv, C, D], so that a request's
     cache never moves whatever it is batched with.
     """
 
     def __init__(self, graph: ir.Graph, lengths: str, slots: int, *, pad_single_rows: bool = False) -> None:
+        super().__init__(graph, "lowered")
         graph.opset_imports[MICROSOFT] = 1
-        _free_constant_names(graph)
-        self.graph, self.slots, self.pad_single_rows = graph, slots, pad_single_rows
-        self.builder = GraphBuilder(graph)
-        self.builder.push_module("lowered")
-        self.op = self.builder.op
+        self.slots, self.pad_single_rows = slots, pad_single_rows
         inputs = {value.name: value for value in graph.inputs}
         self.lengths, self.used = inputs[lengths], inputs["used"]
-        self._made: dict[str, Any] = {}
-
-    def run(self, lower: Callable[[ir.Node], bool]) -> None:
-        """Put every node back, or what `lower` wrote instead of it (it then returns True)."""
-        nodes = list(self.graph)
-        self.graph.remove(nodes)
-        for node in nodes:
-            if not lower(node):
-                self.graph.append(node)
-
-    def replace(self, node: ir.Node, *values: ir.Value) -> None:
-        """Let `values` stand for the first outputs of `node`, graph outputs and their names included."""
-        for old, new in zip(node.outputs, values, strict=False):
-            if old.is_graph_output():
-                new.name, new.shape, new.type = old.name, old.shape, old.type
-            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` wrote into the graph when the first layer asked for `name`."""
-        if name not in self._made:
-            self._made[name] = make()
-        made: T = self._made[name]
-        return made
 
     @cached_property
     def used_rows(self) -> Sequence[ir.Value]:
@@ -136,13 +107,6 @@ class Lowering:
         if self.slots == 1:
             return [x]
         return self.op.Split(x, axis=0, num_outputs=self.slots, _outputs=self.slots)
-
-
-def _free_constant_names(graph: ir.Graph) -> None:
-    """A builder names its literals const_…, counting from zero: make room beside the exporter's."""
-    for name, value in list(graph.initializers.items()):
-        if name.startswith("const_"):
-            ir.convenience.rename_values([value], [f"exported.{name}"])
 
 
 def _one_slot(stacked: ir.Value) -> ir.Shape:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from dspark_engines.backends.padded.lowering.frame import Frame
+from dspark_engines.backends.padded.lowering.rewriting import PaddedLowering
 from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION, AttentionSpec
 
 
@@ -28,31 +28,31 @@ class _Inputs(NamedTuple):
     value_cache: ir.Value
 
 
-def lower_cached_attention(frame: Frame, node: ir.Node, spec: AttentionSpec) -> None:
+def lower_cached_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::CachedAttention` node."""
     given = _inputs(node)
-    q_angles = frame.once("angles", lambda: _angles(frame, given, frame.input("positions", ["N"])))
-    q, k = (_rotate(frame, x, q_angles, n) for x, n in ((given.query, spec.num_heads), (given.key, spec.num_kv_heads)))
-    pad = frame.input("pad_rows", ["R", "S"])
-    mask = frame.once("mask", lambda: _causal_mask(frame, given.key_cache, pad))
-    queries = _heads(frame, frame.op.Gather(q, pad), spec.num_heads, spec.head_dim)
-    output, *caches = _attend(frame, queries, k, given, mask, spec)
-    rows = frame.op.Reshape(output, [-1, spec.num_heads * spec.head_dim])
-    frame.replace(node, [frame.op.Gather(rows, frame.input("unpad", ["N"])), *caches])
+    q_angles = low.once("angles", lambda: _angles(low, given, low.input("positions", ["N"])))
+    q, k = (_rotate(low, x, q_angles, n) for x, n in ((given.query, spec.num_heads), (given.key, spec.num_kv_heads)))
+    pad = low.input("pad_rows", ["R", "S"])
+    mask = low.once("mask", lambda: _causal_mask(low, given.key_cache, pad))
+    queries = _heads(low, low.op.Gather(q, pad), spec.num_heads, spec.head_dim)
+    output, *caches = _attend(low, queries, k, given, mask, spec)
+    rows = low.op.Reshape(output, [-1, spec.num_heads * spec.head_dim])
+    low.replace(node, low.op.Gather(rows, low.input("unpad", ["N"])), *caches)
 
 
-def lower_block_attention(frame: Frame, node: ir.Node, spec: AttentionSpec) -> None:
+def lower_block_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::BlockAttention` node; the block's cells are overwritten by the next round's context."""
     given, width = _inputs(node), spec.num_heads * spec.head_dim
-    k_angles = frame.once("angles", lambda: _angles(frame, given, frame.input("positions", ["M+R*g"])))
-    at = frame.input("block_positions", ["R*g"])
-    q_angles = frame.once("block angles", lambda: _angles(frame, given, at))
-    q, k = _rotate(frame, given.query, q_angles, spec.num_heads), _rotate(frame, given.key, k_angles, spec.num_kv_heads)
-    mask = frame.once("mask", lambda: _block_mask(frame, given.key_cache, spec.block_size))
-    by_row = frame.op.Reshape(q, [-1, spec.block_size, width])
-    queries = _heads(frame, by_row, spec.num_heads, spec.head_dim)
-    output, *caches = _attend(frame, queries, k, given, mask, spec)
-    frame.replace(node, [frame.op.Reshape(output, [-1, width]), *caches])
+    k_angles = low.once("angles", lambda: _angles(low, given, low.input("positions", ["M+R*g"])))
+    at = low.input("block_positions", ["R*g"])
+    q_angles = low.once("block angles", lambda: _angles(low, given, at))
+    q, k = _rotate(low, given.query, q_angles, spec.num_heads), _rotate(low, given.key, k_angles, spec.num_kv_heads)
+    mask = low.once("mask", lambda: _block_mask(low, given.key_cache, spec.block_size))
+    by_row = low.op.Reshape(q, [-1, spec.block_size, width])
+    queries = _heads(low, by_row, spec.num_heads, spec.head_dim)
+    output, *caches = _attend(low, queries, k, given, mask, spec)
+    low.replace(node, low.op.Reshape(output, [-1, width]), *caches)
 
 
 LOWERINGS = {CACHED_ATTENTION: lower_cached_attention, BLOCK_ATTENTION: lower_block_attention}
@@ -63,54 +63,54 @@ def _inputs(node: ir.Node) -> _Inputs:
     return _Inputs(*values[:3], *values[5:])
 
 
-def _angles(frame: Frame, given: _Inputs, positions: ir.Value) -> list[ir.Value]:
+def _angles(low: PaddedLowering, given: _Inputs, positions: ir.Value) -> list[ir.Value]:
     """cos and sin [1, n, D/2] at positions [n]."""
-    return [frame.op.Unsqueeze(frame.op.Gather(table, positions), [0]) for table in (given.cos, given.sin)]
+    return [low.op.Unsqueeze(low.op.Gather(table, positions), [0]) for table in (given.cos, given.sin)]
 
 
-def _rotate(frame: Frame, x: ir.Value, angles: list[ir.Value], heads: int) -> ir.Value:
-    rotated = frame.op.RotaryEmbedding(frame.op.Unsqueeze(x, [0]), *angles, num_heads=heads)
-    return frame.op.Squeeze(rotated, [0])
+def _rotate(low: PaddedLowering, x: ir.Value, angles: list[ir.Value], heads: int) -> ir.Value:
+    rotated = low.op.RotaryEmbedding(low.op.Unsqueeze(x, [0]), *angles, num_heads=heads)
+    return low.op.Squeeze(rotated, [0])
 
 
-def _heads(frame: Frame, rows: ir.Value, heads: int, width: int) -> ir.Value:
+def _heads(low: PaddedLowering, rows: ir.Value, heads: int, width: int) -> ir.Value:
     """[R, S, heads*D] -> [R, heads, S, D]."""
-    return frame.op.Transpose(frame.op.Reshape(rows, [0, 0, heads, width]), perm=[0, 2, 1, 3])
+    return low.op.Transpose(low.op.Reshape(rows, [0, 0, heads, width]), perm=[0, 2, 1, 3])
 
 
-def _cells(frame: Frame, cache: ir.Value) -> ir.Value:
+def _cells(low: PaddedLowering, cache: ir.Value) -> ir.Value:
     """0 .. C-1 as [1, 1, 1, C]."""
     assert cache.shape is not None, "the lowered graph's caches have a fixed capacity"
     capacity = cache.shape[2]
     assert isinstance(capacity, int), "the lowered graph's caches have a fixed capacity"
-    return frame.op.Constant(value=ir.tensor([[[list(range(capacity))]]], dtype=ir.DataType.INT64))
+    return low.op.Constant(value=ir.tensor([[[list(range(capacity))]]], dtype=ir.DataType.INT64))
 
 
-def _causal_mask(frame: Frame, cache: ir.Value, pad: ir.Value) -> ir.Value:
+def _causal_mask(low: PaddedLowering, cache: ir.Value, pad: ir.Value) -> ir.Value:
     """[R, 1, S, C]: query i of a row sees the cells up to visible - S + i, and always the first."""
-    op, visible = frame.op, frame.input("visible", ["R"])
+    op, visible = low.op, low.input("visible", ["R"])
     width = op.Shape(pad, start=1, end=2)
     offsets = op.Sub(op.Range(0, op.Squeeze(width, [0]), 1), width)  # -S .. -1
     last = op.Max(op.Add(op.Unsqueeze(visible, [1]), op.Unsqueeze(offsets, [0])), 0)
-    return op.LessOrEqual(_cells(frame, cache), op.Unsqueeze(last, [1, 3]))
+    return op.LessOrEqual(_cells(low, cache), op.Unsqueeze(last, [1, 3]))
 
 
-def _block_mask(frame: Frame, cache: ir.Value, block: int) -> ir.Value:
+def _block_mask(low: PaddedLowering, cache: ir.Value, block: int) -> ir.Value:
     """[R, 1, g, C]: everyone in the block sees the row's context and block, which lie side by side."""
-    op, visible = frame.op, frame.input("visible", ["R"])
-    seen = op.Less(_cells(frame, cache), op.Unsqueeze(visible, [1, 2, 3]))
+    op, visible = low.op, low.input("visible", ["R"])
+    seen = op.Less(_cells(low, cache), op.Unsqueeze(visible, [1, 2, 3]))
     return op.Expand(seen, [1, 1, block, 1])
 
 
 def _attend(
-    frame: Frame, queries: ir.Value, key: ir.Value, given: _Inputs, mask: ir.Value, spec: AttentionSpec
+    low: PaddedLowering, queries: ir.Value, key: ir.Value, given: _Inputs, mask: ir.Value, spec: AttentionSpec
 ) -> list[ir.Value]:
     """[output [R, S, Hq, D], key cache, value cache] of queries [R, Hq, S, D] and packed new keys and values."""
-    op, pad, used = frame.op, frame.input("pad_rows", ["R", "S"]), frame.input("used", ["R"])
+    op, pad, used = low.op, low.input("pad_rows", ["R", "S"]), low.input("used", ["R"])
     caches = []
     for cache, x in ((given.key_cache, key), (given.value_cache, given.value)):
-        cells = _heads(frame, op.Gather(x, pad), spec.num_kv_heads, spec.head_dim)
+        cells = _heads(low, op.Gather(x, pad), spec.num_kv_heads, spec.head_dim)
         caches.append(op.TensorScatter(cache, cells, used, axis=2))
-    visible, scale = frame.input("visible", ["R"]), float(spec.head_dim) ** -0.5
+    visible, scale = low.input("visible", ["R"]), float(spec.head_dim) ** -0.5
     output = op.Attention(queries, *caches, mask, None, None, visible, scale=scale)
     return [op.Transpose(output, perm=[0, 2, 1, 3]), *caches]

@@ -10,9 +10,9 @@ from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 
 from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.lowering.attention import LOWERINGS
-from dspark_engines.backends.padded.lowering.frame import Frame
 from dspark_engines.backends.padded.lowering.older_ops import rename_older_ops
 from dspark_engines.backends.padded.lowering.precision import to_half
+from dspark_engines.backends.padded.lowering.rewriting import PaddedLowering
 from dspark_plugins import DOMAIN
 from dspark_plugins.accept import ACCEPT, AcceptSpec
 from dspark_plugins.accept.function import accept_function
@@ -44,11 +44,11 @@ def lower_graph(
     model = ir.load(source)
     rename_older_ops(model)
     _fix_capacity(model.graph, capacity)
-    frame = Frame(model.graph)
-    frame.run(lambda node: _lower(frame, node))
+    low = PaddedLowering(model.graph)
+    low.run(lambda node: _lower(low, node))
     for name in LENGTHS:
         if any(value.name == name for value in model.graph.inputs):
-            frame.drop_input(name)
+            low.drop_input(name)
     for op_type in LOWERINGS:
         model.functions.pop((DOMAIN, op_type, ""), None)
     if greedy:
@@ -83,11 +83,11 @@ def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
             value.shape = ir.Shape([rows, heads, capacity, width])
 
 
-def _lower(frame: Frame, node: ir.Node) -> bool:
+def _lower(low: PaddedLowering, node: ir.Node) -> bool:
     if node.domain != DOMAIN or node.op_type not in LOWERINGS:
         return False
     spec = AttentionSpec(**{name: attribute.as_int() for name, attribute in node.attributes.items()})
-    LOWERINGS[node.op_type](frame, node, spec)
+    LOWERINGS[node.op_type](low, node, spec)
     return True
 
 
