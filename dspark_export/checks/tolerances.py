@@ -56,6 +56,9 @@ class Comparison(NamedTuple):
         """Within tolerance everywhere."""
         return self.worst <= 1.0
 
+    def __bool__(self) -> bool:
+        return self.passed
+
 
 def compare_rounded(what: str, actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Comparison:
     """Compare outputs of equal shape of an int8 graph, by the root mean square of what differs (see `ROUNDING`)."""

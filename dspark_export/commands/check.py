@@ -14,7 +14,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_engines.measured import resolve_engines
 from dspark_engines.progress import Reporter
 from dspark_engines.runtime.round.draft_health import failure_text
-from dspark_export.checks import Comparison, IdentityReport, check_identity, compare_engines
+from dspark_export.checks import Comparison, IdentityReport, check_identity, compare_engines, worst_steps
 from dspark_export.checks.acceptance import measure_acceptance
 from dspark_export.checks.origin import check_hashes, check_origin
 from dspark_export.checks.verdict import judge
@@ -89,7 +89,7 @@ def command(
     with reporting() as reporter:
         check_hashes(opened, reporter.step("hashes"))
         with get_backend(backend).open(opened, options) as engines:
-            parity, identity = _compare(opened, engines, token_ids, max_new_tokens, reporter)
+            parity, identity = _compare(opened, backend, engines, token_ids, max_new_tokens, reporter)
         parity += _against_torch(opened, target, drafter, reporter)
         audited = run_audits(opened, RuntimeOptions(backend, options), reporter) if audit else None
     acceptance = measure_acceptance(opened, backend, identity.results, min_accepted_length)
@@ -119,12 +119,17 @@ def _check_options(audit: bool, min_accepted_length: float | None, precision_rep
 
 
 def _compare(
-    bundle: Bundle, engines: Engines, prompts: Sequence[Sequence[int]], max_new_tokens: int, reporter: Reporter
+    bundle: Bundle,
+    backend: str,
+    engines: Engines,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    reporter: Reporter,
 ) -> tuple[list[Comparison], IdentityReport]:
     """Engines against exported graphs, then with speculation against without; `drafter_failure` is of either."""
     failures: list[Exception] = []
     reporter.step("engines against exported graphs")
-    parity = _labelled("engine", compare_engines(bundle, engines, draft_failed=failures.append))
+    parity = _labelled("engine", compare_engines(bundle, engines, backend=backend, draft_failed=failures.append))
     step = reporter.step("speculative against plain")
     identity = check_identity(engines, bundle.manifest, prompts, max_new_tokens, step)
     if failures:
@@ -134,12 +139,7 @@ def _compare(
 
 def _labelled(form: str, comparisons: Iterable[Comparison]) -> list[Comparison]:
     """The worst step of every output, named after what was held against the exported graph."""
-    worst: dict[str, Comparison] = {}
-    for comparison in comparisons:
-        known = worst.get(comparison.what)
-        if known is None or comparison.worst > known.worst:
-            worst[comparison.what] = comparison
-    return [comparison._replace(what=f"{form}: {comparison.what}") for comparison in worst.values()]
+    return [worst._replace(what=f"{form}: {worst.what}") for worst in worst_steps(comparisons)]
 
 
 def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, reporter: Reporter) -> list[Comparison]:

@@ -73,7 +73,12 @@ def _compare(path: Path, names: list[str], as_json: bool) -> int:
     with reporting() as reporter:
         report = compare_backends(bundle, names, EngineOptions(), lambda name: reporter.step(f"comparing {name}"))
     if as_json:
-        outputs = [output._asdict() for output in report.outputs]
+        outputs = [
+            {"backend": name, "output": output.what, "max_error": output.max_error, "rms_error": output.rms_error}
+            | {"passed": output.passed}
+            for name, outputs in report.outputs.items()
+            for output in outputs
+        ]
         print_json({"passed": report.passed, "outputs": outputs, "skipped": report.skipped})
     else:
         _show(report)
@@ -81,10 +86,11 @@ def _compare(path: Path, names: list[str], as_json: bool) -> int:
 
 
 def _show(report: BackendReport) -> None:
-    table = Table("backend", "output", "max error", "mean error", "")
-    for output in report.outputs:
-        errors = (f"{output.max_error:.3g}", f"{output.mean_error:.3g}")
-        table.add_row(output.backend, output.output, *errors, "ok" if output.passed else "FAILED")
+    table = Table("backend", "output", "max error", "RMS error", "")
+    for name, outputs in report.outputs.items():
+        for output in outputs:
+            errors = (f"{output.max_error:.3g}", f"{output.rms_error:.3g}")
+            table.add_row(name, output.what, *errors, "ok" if output.passed else "FAILED")
     for name, reason in report.skipped.items():
         table.add_row(name, f"not run: {reason}", "", "", "skipped")
     table_console().print(table)

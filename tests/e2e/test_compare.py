@@ -132,7 +132,7 @@ def test_half_precision_has_its_own_tolerance(
 ) -> None:
     """By line, in shares of its size; a token drawn otherwise, or turned over by rounding, is excused."""
     from dspark_export.checks.backends import compare_one
-    from dspark_export.checks.half_precision import compare_lines
+    from dspark_export.checks.step_comparison import compare_lines
 
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
@@ -159,11 +159,11 @@ def test_half_precision_has_its_own_tolerance(
 
     with get_backend("onnxruntime").open(opened, EngineOptions(threads=1)) as engines:
         near = type(engines)(engines.verify, Rounded(engines.draft))  # type: ignore[arg-type]
-        errors = {error.output: error for error in compare_one(opened, "onnxruntime", near)}
-    assert [error.output for error in errors.values() if not error.passed] == failed
+        errors = {error.what: error for error in compare_one(opened, "onnxruntime", near)}
+    assert [error.what for error in errors.values() if not error.passed] == failed
     assert errors["drafter.draft_logits"].max_error > 0
 
     def test(line: float) -> bool:
-        return bool(compare_lines(np.full((1, 4), line, np.float32), np.ones((1, 4), np.float32), "float16"))
+        return bool(compare_lines("x", np.full((1, 4), line, np.float32), np.ones((1, 4), np.float32), "float16"))
 
     assert (test(1.0), test(1.01), test(1.03), test(np.nan)) == (True, True, False, False)
