@@ -15,6 +15,7 @@ import numpy as np
 
 from dspark_engines import Bundle
 from dspark_engines.backends import EngineOptions
+from dspark_engines.backends.exported import role_caches
 from dspark_engines.backends.onnxruntime import session as sessions
 from dspark_engines.backends.onnxruntime.backend import bucket_sizes
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS
@@ -83,7 +84,7 @@ def _runs(
     """Fill the caches, run the step again and again: median seconds. With `prefix` the profiler writes there."""
     session = _session(bundle, engine, threads, prefix)
     capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
-    program = OrtProgram(session, ROLE_OUTPUTS[engine.role], capacity)
+    program = OrtProgram(session, ROLE_OUTPUTS[engine.role], role_caches(bundle, engine.role), capacity)
     slots, chunk = [OrtSlot(program.cache_shapes) for _ in range(engine.slots)], 64
     for start in range(0, context, chunk):
         program.run(slots, feeds(min(chunk, context - start), start))

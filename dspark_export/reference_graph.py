@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.self_check import cpu_settings, self_check
 from dspark_engines.backends.onnxruntime.session import WEIGHTS_FOLDER
+from dspark_engines.bundle.caches import read_caches
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -21,17 +22,19 @@ class ReferenceGraph:
     def __init__(self, path: Path, rows: int, capacity: int) -> None:
         self._session = _open(path)
         self._outputs = [value.name for value in self._session.get_outputs()]
+        inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        self._specs = read_caches(self._session.get_modelmeta().custom_metadata_map, inputs)
+        extents = {"R": rows, "C": capacity}
         self.caches: Arrays = {
-            value.name: np.zeros((rows, value.shape[1], capacity, value.shape[3]), np.float32)
-            for value in self._session.get_inputs()
-            if "_cache." in value.name
+            cache.input: np.zeros([extents.get(size, size) for size in inputs[cache.input]], np.float32)
+            for cache in self._specs
         }
 
     def step(self, **feeds: npt.NDArray[Any]) -> Arrays:
         """Run one step; returns the outputs that are not caches."""
         results = dict(zip(self._outputs, self._session.run(None, {**feeds, **self.caches}), strict=True))
-        for name in self.caches:
-            self.caches[name] = results.pop(name.replace("_cache.", "_cache_out."))
+        for cache in self._specs:
+            self.caches[cache.input] = results.pop(cache.output)
         return results
 
 

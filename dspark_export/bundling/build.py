@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dspark_engines.backends import Backend, CompileOptions, get_backend
+from dspark_engines.backends import Backend, CompileOptions, ExportedGraphs, get_backend
 from dspark_engines.bundle import (
     MANIFEST,
     BackendInfo,
@@ -22,7 +22,7 @@ from dspark_engines.bundle import (
 )
 from dspark_engines.errors import OutputError
 from dspark_engines.progress import Reporter
-from dspark_export.bundling.describe import describe_backend, describe_bundle, graph_bytes, record_tree
+from dspark_export.bundling.describe import describe_backend, describe_bundle, describe_graphs, graph_bytes, record_tree
 from dspark_export.bundling.export import export_pair
 from dspark_export.bundling.plan import BuildPlan, open_pair
 
@@ -37,8 +37,16 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
         backend.check_options(plan.options, plan.limits, pair.drafter.spec.block_size, plan.precision)
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan, reporter)
-        backends = [] if backend is None else [_compile(backend, root, plan, reporter)]
-        manifest = describe_bundle(pair, root, plan, backends, reporter.step("hashing"))
+        graphs = describe_graphs(root)
+        exported = ExportedGraphs(
+            root=root,
+            graphs=graphs,
+            limits=plan.limits,
+            block_size=pair.drafter.spec.block_size,
+            precision=plan.precision,
+        )
+        backends = [] if backend is None else [_compile(backend, exported, plan, reporter)]
+        manifest = describe_bundle(pair, root, plan, graphs, backends, reporter.step("hashing"))
         write_manifest(manifest, root)
     return manifest
 
@@ -53,15 +61,15 @@ def compile_bundle(
             f"{path}: already holds engines of backend '{backend.name}'", hint="pass --overwrite to replace them"
         )
     options = options or CompileOptions()
-    manifest = bundle.manifest
-    backend.check_options(options, manifest.limits, manifest.drafter.block_size, manifest.precision)
+    exported = ExportedGraphs.of_bundle(bundle)
+    backend.check_options(options, exported.limits, exported.block_size, exported.precision)
     folder = path / "engines" / backend.name
     remove_leftovers(folder)
     check_folder(path, path)  # for the manifest
     check_room(folder, backend.disk_bytes(graph_bytes(path / "onnx"), options))
     step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
-        compiled = backend.compile(path / "onnx", partial, bundle.manifest.limits, replace(options, progress=step))
+        compiled = backend.compile(exported, partial, replace(options, progress=step))
         step(1, 1)
         records = record_tree(partial, reporter.step("hashing"))
     manifest = _with_backend(bundle, describe_backend(backend, compiled, path), records)
@@ -77,13 +85,13 @@ def write_manifest(manifest: Manifest, root: Path) -> None:
     replace_file(root / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
-def _compile(backend: Backend, root: Path, plan: BuildPlan, reporter: Reporter) -> BackendInfo:
+def _compile(backend: Backend, exported: ExportedGraphs, plan: BuildPlan, reporter: Reporter) -> BackendInfo:
     step = reporter.step(f"compiling for {backend.name}")
-    folder = root / "engines" / backend.name
+    folder = exported.root / "engines" / backend.name
     folder.mkdir(parents=True)
-    compiled = backend.compile(root / "onnx", folder, plan.limits, replace(plan.options, progress=step))
+    compiled = backend.compile(exported, folder, replace(plan.options, progress=step))
     step(1, 1)
-    return describe_backend(backend, compiled, root)
+    return describe_backend(backend, compiled, exported.root)
 
 
 def _with_backend(bundle: Bundle, info: BackendInfo, records: list[FileRecord]) -> Manifest:

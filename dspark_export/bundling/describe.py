@@ -26,6 +26,7 @@ from dspark_engines.bundle import (
     record_file,
     sha256_file,
 )
+from dspark_engines.bundle.caches import read_caches
 from dspark_engines.progress import Step
 from dspark_export.bundling.plan import BuildPlan, Pair
 from dspark_export.checkpoints.seams import get_method
@@ -34,7 +35,14 @@ GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "accept")
 TOOLS = ("dspark-export", "onnx", "onnx-ir", "onnxscript", "numpy", "gguf", "safetensors", "tokenizers")
 
 
-def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[BackendInfo], step: Step) -> Manifest:
+def describe_bundle(
+    pair: Pair,
+    root: Path,
+    plan: BuildPlan,
+    graphs: dict[GraphName, GraphInfo],
+    backends: list[BackendInfo],
+    step: Step,
+) -> Manifest:
     """The manifest of everything under `root`; hashes are taken here."""
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,7 +52,7 @@ def describe_bundle(pair: Pair, root: Path, plan: BuildPlan, backends: list[Back
         speculation=plan.speculation,
         target=_target(pair),
         drafter=_drafter(pair),
-        graphs={name: describe_graph(root, name) for name in GRAPHS},
+        graphs=graphs,
         backends=backends,
         files=record_tree(root, step),
         recipe=_recipe(plan.recipe),
@@ -71,15 +79,23 @@ def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root:
     return BackendInfo(name=backend.name, version=backend.version, engines=engines)
 
 
+def describe_graphs(root: Path) -> dict[GraphName, GraphInfo]:
+    """All exported graphs under `root`."""
+    return {name: describe_graph(root, name) for name in GRAPHS}
+
+
 def describe_graph(root: Path, name: str) -> GraphInfo:
-    """Inputs and outputs of an exported graph, caches only counted."""
+    """Inputs, outputs and caches of an exported graph."""
     path = root / "onnx" / f"{name}.onnx"
-    graph = ir.load(path).graph
+    model = ir.load(path)
+    graph = model.graph
+    caches = read_caches(model.metadata_props, [value.name or "" for value in graph.inputs])
+    names = {name for cache in caches for name in cache}
     return GraphInfo(
         path=path.relative_to(root).as_posix(),
-        inputs=[_tensor(value) for value in graph.inputs if not _is_cache(value)],
-        outputs=[_tensor(value) for value in graph.outputs if not _is_cache(value)],
-        caches=sum(_is_cache(value) for value in graph.inputs),
+        inputs=[_tensor(value) for value in graph.inputs if value.name not in names],
+        outputs=[_tensor(value) for value in graph.outputs if value.name not in names],
+        caches=caches,
     )
 
 
@@ -103,10 +119,6 @@ def record_tree(root: Path, step: Step) -> list[FileRecord]:
 
 def _bytes(value: ir.Value) -> int:
     return 0 if value.const_value is None else value.const_value.nbytes
-
-
-def _is_cache(value: ir.Value) -> bool:
-    return "_cache" in (value.name or "")
 
 
 def _tensor(value: ir.Value) -> TensorInfo:

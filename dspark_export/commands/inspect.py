@@ -84,7 +84,7 @@ def _engine(engine: EngineInfo) -> str:
 def _graphs(manifest: Manifest) -> Table:
     table = Table("graph", "inputs", "outputs", "caches", title="graphs", show_lines=True)
     for name, graph in manifest.graphs.items():
-        table.add_row(name, _tensors(graph, "inputs"), _tensors(graph, "outputs"), str(graph.caches))
+        table.add_row(name, _tensors(graph, "inputs"), _tensors(graph, "outputs"), str(len(graph.caches)))
     return table
 
 

@@ -62,8 +62,9 @@ class CachedDecoder:
         return tuple(self.writer.op.Split(x, list(widths), axis=-1, _outputs=len(widths)))
 
     def _attend(self, i: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
-        w, size = self.writer, ("R", self.shape.num_kv_heads, "C", self.shape.head_dim)
-        caches = [w.input(f"{kind}_cache.{i}", size) for kind in ("key", "value")]
+        w, row = self.writer, (self.shape.num_kv_heads, "C", self.shape.head_dim)
+        names = [f"{kind}_cache.{i}" for kind in ("key", "value")]
+        caches = [w.cache(name, name.replace("_cache", "_cache_out"), row) for name in names]
         output, *updated = w.op.call(
             self.function,
             query,
@@ -79,8 +80,8 @@ class CachedDecoder:
         )
         if not self.block_size:  # as many rows as the query; behind a function call nothing infers it
             output.shape, output.dtype = ir.Shape(["N", self.shape.query_size]), ir.DataType.FLOAT
-        for kind, cache in zip(("key", "value"), updated, strict=True):
-            w.output(cache, f"{kind}_cache_out.{i}", size)
+        for name, cache in zip(names, updated, strict=True):
+            w.update(name, cache, row)
         return output
 
     def _mlp(self, i: int, x: ir.Value) -> ir.Value:

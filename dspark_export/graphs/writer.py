@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
+from dspark_engines.bundle.caches import CacheSpec, write_caches
 from dspark_export.checkpoints import Weights
 from dspark_export.checkpoints.tensors import Array
 from dspark_plugins import DOMAIN, DOMAIN_VERSION, OPSET
@@ -27,6 +28,7 @@ class GraphWriter:
         self._weights = weights
         self._shared = shared or {}
         self._known: dict[str, ir.Value] = {}
+        self.caches: dict[str, CacheSpec] = {}
 
     @property
     def weights(self) -> Weights:
@@ -44,6 +46,15 @@ class GraphWriter:
         """Declare a graph output."""
         value.shape, value.dtype = ir.Shape(shape), dtype
         self.builder.add_output(value, name)
+
+    def cache(self, name: str, updated: str, row: Sequence[int | str]) -> ir.Value:
+        """Declare a cache as an input [R, *row], C cells; `update` gives its output, called `updated`."""
+        self.caches[name] = CacheSpec(name, updated)
+        return self.input(name, ["R", *row])
+
+    def update(self, name: str, value: ir.Value, row: Sequence[int | str]) -> None:
+        """What the cache called `name` is after the step."""
+        self.output(value, self.caches[name].output, ["R", *row])
 
     def weight(self, name: str) -> ir.Value:
         """A tensor as the checkpoint has it."""
@@ -75,7 +86,13 @@ class GraphWriter:
     def model(self) -> ir.Model:
         """The finished model with the local functions it called."""
         functions = list(self.builder.functions.values())
-        return ir.Model(self.builder.graph, ir_version=IR_VERSION, functions=functions, producer_name="dspark-export")
+        return ir.Model(
+            self.builder.graph,
+            ir_version=IR_VERSION,
+            functions=functions,
+            producer_name="dspark-export",
+            metadata_props=write_caches(self.caches.values()),
+        )
 
     def _once(self, name: str, make: Callable[[], ir.TensorProtocol]) -> ir.Value:
         if name not in self._known:

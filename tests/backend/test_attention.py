@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dspark_engines.backends.onnxruntime.compile import compile_graph
 from dspark_engines.backends.onnxruntime.program import OrtProgram, OrtSlot
+from dspark_engines.bundle.caches import older_caches
 from dspark_engines.errors import BackendError
 from dspark_export.checkpoints import RopeSpec
 from dspark_export.checks import compare
@@ -30,6 +31,7 @@ from tests.support import one_node
 
 CAPACITY = 64
 CACHES = ("key_cache.0", "value_cache.0")
+SPECS = older_caches(1)
 SHAPES = [(4, 2, 16), (3, 1, 16), (2, 2, 32), (9, 3, 64)]  # query heads, key/value heads, width
 # row lengths and cache used before them: one step each
 CAUSAL = [([1], [0]), ([33], [0]), ([7], [13]), ([1, 1], [0, 63]), ([5, 1], [0, 20]), ([1, 9, 2, 16], [3, 0, 40, 1])]
@@ -97,7 +99,7 @@ class Lowered:
 
     @property
     def caches(self) -> list[np.ndarray]:
-        return [np.concatenate([slot.buffers[name].numpy() for slot in self.slots]) for name in CACHES]
+        return [np.concatenate([slot.buffers[cache].numpy() for slot in self.slots]) for cache in SPECS]
 
     def step(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
         (output,), _ = self.program.run(self.slots, feeds)
@@ -111,7 +113,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     @cache
     def program(spec: AttentionSpec, slots: int) -> OrtProgram:
-        return OrtProgram(one_node.session(lower(spec, slots, folder)), ("output",), CAPACITY)
+        return OrtProgram(one_node.session(lower(spec, slots, folder)), ("output",), SPECS, CAPACITY)
 
     return program
 

@@ -125,7 +125,7 @@ def test_impossible_tokens_are_never_drafted(kind: str, branching: bool) -> None
     [
         {"kind": "mamba"},
         {"block_size": 0},
-        {"hidden_size": 0},
+        {"hidden_size": -1},
         {"rank": 0},
         {"kind": "none"},
         {"kind": "none", "rank": 0},

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from dspark_engines.backends.padded.lowering import lower_graph, read_block_size
+from dspark_engines.backends.padded.lowering import lower_graph
 from dspark_engines.backends.padded.shapes import StepShape
 from dspark_engines.bundle import Bundle
 from dspark_export.checks import compare, compare_engines
@@ -99,7 +99,3 @@ def test_what_is_rounded_and_what_is_not(bundle: Bundle, precision: str, half: i
         assert "If" not in {node.op_type for node in graph}
     assert "fc.weight" in used
     assert used["fc.weight"] == FLOAT  # taps spike beyond what half precision holds
-
-
-def test_block_size_is_read(bundle: Bundle) -> None:
-    assert read_block_size(bundle.path / "onnx" / "drafter.onnx") == tiny.BLOCK

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from dspark_engines.backends import Engines
+from dspark_engines.backends.exported import ExportedGraphs, require_file, role_caches
 from dspark_engines.backends.padded.lowering import save_lowered
 from dspark_engines.backends.padded.shapes import role_shapes
-from dspark_engines.backends.tensorrt.backend import SOURCES
+from dspark_engines.backends.tensorrt.backend import ROLES
 from dspark_engines.bundle import Bundle
 from tests.support.lowered import lowered_graph
 from tests.support.simulated_gpu import SIMULATED_TRT, SimulatedCuda, SimulatedEngine
@@ -58,13 +59,13 @@ def running(
     from dspark_engines.backends.tensorrt.execution.open import Loaded, assemble
 
     manifest, loaded = bundle.manifest, {}
-    for role, source in SOURCES:
+    for role in ROLES:
+        graph = require_file(ExportedGraphs.of_bundle(bundle), role)
         shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
         here = greedy and role != "verify"
-        graph = bundle.path / "onnx" / source
         save_lowered(
-            lowered_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here), folder / source
+            lowered_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here), folder / graph.name
         )
-        loaded[role] = Loaded(SimulatedEngine(cuda, folder / source), shapes, here)
+        loaded[role] = Loaded(SimulatedEngine(cuda, folder / graph.name), shapes, role_caches(bundle, role), here)
     with assemble(SIMULATED_TRT, loaded) as engines:
         yield Machine(bundle, cuda, engines)

@@ -10,6 +10,7 @@ from dspark_engines.backends.engine import (
     VerifyEngine,
     VerifyOutput,
 )
+from dspark_engines.backends.exported import ExportedGraphs
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.registry import backend_names, get_backend
 
@@ -23,6 +24,7 @@ __all__ = [
     "EngineOptions",
     "EnginePrecision",
     "Engines",
+    "ExportedGraphs",
     "Slot",
     "VerifyEngine",
     "VerifyOutput",

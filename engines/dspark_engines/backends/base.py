@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.exported import ExportedGraphs
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.bundle import BackendInfo, Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
@@ -53,8 +54,8 @@ class Backend(ABC):
         """Version of the library that compiles and runs."""
 
     @abstractmethod
-    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        """Compile the graphs in `onnx` (target, drafter, accept) into the empty folder `output`.
+    def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
+        """Compile what was exported into the empty folder `output`.
 
         Raises `BackendError` when the backend cannot run these graphs.
         """

@@ -1,5 +1,6 @@
 """The bundle directory: its manifest, opening with checks, writing atomically."""
 
+from dspark_engines.bundle.caches import CacheSpec
 from dspark_engines.bundle.files import (
     check_file_place,
     check_folder,
@@ -34,6 +35,7 @@ __all__ = [
     "MANIFEST",
     "BackendInfo",
     "Bundle",
+    "CacheSpec",
     "DrafterInfo",
     "EngineInfo",
     "FileRecord",

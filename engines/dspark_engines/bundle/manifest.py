@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+)
+
+from dspark_engines.bundle.caches import CacheSpec, cache_list
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -111,12 +122,12 @@ class TensorInfo(_Record):
 
 
 class GraphInfo(_Record):
-    """One exported graph and its contract; caches are left out, they are counted."""
+    """One exported graph and its contract. `inputs` and `outputs` leave out the caches."""
 
     path: InsidePath
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
-    caches: NonNegativeInt
+    caches: Annotated[list[CacheSpec], BeforeValidator(cache_list)]
 
 
 class Limits(_Record):

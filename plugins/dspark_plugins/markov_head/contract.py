@@ -36,7 +36,10 @@ KINDS: tuple[Kind, ...] = ("none", "vanilla", "gated", "rnn")
 
 @dataclass(frozen=True)
 class MarkovHeadSpec:
-    """What is fixed about one drafter's head. Raises `ValueError` for an impossible combination."""
+    """What is fixed about one drafter's head. Raises `ValueError` for an impossible combination.
+
+    `hidden_size` is 0 where it is not known: kernels need it, the function body finds it in the weights.
+    """
 
     kind: Kind
     block_size: int
@@ -49,8 +52,8 @@ class MarkovHeadSpec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"Markov head kind {self.kind!r} is none of {', '.join(KINDS)}")
-        if self.block_size < 1 or self.hidden_size < 1:
-            raise ValueError("block_size and hidden_size must be positive")
+        if self.block_size < 1 or self.hidden_size < 0:
+            raise ValueError("block_size must be positive, and hidden_size not negative")
         if (self.kind == "none") != (self.rank == 0):
             raise ValueError(f"Markov head kind {self.kind!r} does not go with rank {self.rank}")
         if self.confidence_with_markov and not (self.confidence and self.rank):

@@ -34,6 +34,17 @@ def markov_head_function(spec: MarkovHeadSpec, *, branching: bool = True) -> ir.
     )
 
 
+def read_node(node: ir.Node) -> MarkovHeadSpec:
+    """The spec of a `dspark::MarkovHead` node; the hidden size is 0 where its input says nothing of it."""
+    values: dict[str, Any] = {name: attribute.value for name, attribute in node.attributes.items()}
+    hidden = node.inputs[2]
+    assert hidden is not None, "the contract's third input"
+    width = 0 if hidden.shape is None else hidden.shape[-1]
+    width = width if isinstance(width, int) else 0
+    flags = {name: bool(values.get(name)) for name in ("confidence", "confidence_with_markov", "int8")}
+    return MarkovHeadSpec(**values | {"hidden_size": width} | flags)
+
+
 class _Body:
     """Traces one body; values are [B, ...] of a single position unless said otherwise."""
 

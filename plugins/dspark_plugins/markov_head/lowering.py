@@ -44,7 +44,7 @@ class _Chain:
         if self.kind == "none":
             return
         # The names do not depend on the hidden size; it is read off the weights below.
-        spec = MarkovHeadSpec(self.kind, block, rank, 1, bool(self.confidence), bool(self.with_markov))
+        spec = MarkovHeadSpec(self.kind, block, rank, 0, bool(self.confidence), bool(self.with_markov))
         self.inputs: dict[str, Any] = dict(zip(spec.inputs(), node.inputs, strict=True))
         self.attributes = {"block": block, "rank": rank, "gather": int(self.kind == "vanilla")}
         self.attributes |= {"vocab": _shape(self.inputs["w2"])[0], "hidden": 0}

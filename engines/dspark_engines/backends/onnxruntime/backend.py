@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.exported import ExportedGraphs, require_file, role_caches
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
@@ -19,10 +20,8 @@ from dspark_engines.backends.options import CompileOptions, EngineOptions
 from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
-ROLES: tuple[tuple[Role, str, str], ...] = (
-    ("verify", "target.onnx", "row_lengths"),
-    ("draft", "drafter.onnx", "feature_lengths"),
-)
+LENGTHS: dict[Role, str] = {"verify": "row_lengths", "draft": "feature_lengths"}
+"""The input of each role's graph that holds the row lengths."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -43,15 +42,16 @@ class OnnxRuntimeBackend(Backend):
             )
         self.refuse_unsupported(options)
 
-    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
+    def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.onnxruntime.compile import compile_graph  # needs the extra [export]
 
         engines = []
-        for role, source, lengths in ROLES:
-            for slots in bucket_sizes(limits.slots):
+        for role, lengths in LENGTHS.items():
+            source = require_file(exported, role)
+            for slots in bucket_sizes(exported.limits.slots):
                 file = f"{role}.{slots}.onnx"
-                compile_graph(onnx / source, output / file, lengths=lengths, slots=slots)
-                engines.append(CompiledEngine(role, slots, file, source))
+                compile_graph(source, output / file, lengths=lengths, slots=slots)
+                engines.append(CompiledEngine(role, slots, file, source.name))
         return engines
 
     @contextmanager
@@ -62,7 +62,8 @@ class OnnxRuntimeBackend(Backend):
         capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size  # contract of the ops
 
         def load(engine: EngineInfo) -> OrtProgram:
-            return OrtProgram(open_session(bundle, engine, options), ROLE_OUTPUTS[engine.role], capacity)
+            session, caches = open_session(bundle, engine, options), role_caches(bundle, engine.role)
+            return OrtProgram(session, ROLE_OUTPUTS[engine.role], caches, capacity)
 
         roles: dict[Role, dict[int, Callable[[], OrtProgram]]] = {"verify": {}, "draft": {}}
         for engine in info.engines:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
+from dspark_engines.bundle import CacheSpec
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 """Inputs of one step, by name; caches are bound, not fed."""
@@ -21,18 +22,28 @@ class OrtSlot:
     Not cleared: no kernel reads past the used part, and untouched pages cost no memory.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[CacheSpec, tuple[int, ...]]) -> None:
         self.buffers = {
-            name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()
+            cache: onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
+            for cache, shape in shapes.items()
         }
 
 
 class OrtProgram:
-    """A session for a fixed number of rows. Outputs called `names` are allocated anew by every run."""
+    """A session for a fixed number of rows, whose `caches` have `capacity` cells.
 
-    def __init__(self, session: onnxruntime.InferenceSession, names: Sequence[str], capacity: int) -> None:
+    Outputs called `names` are allocated anew by every run.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        names: Sequence[str],
+        caches: Sequence[CacheSpec],
+        capacity: int,
+    ) -> None:
         self._session, self._names = session, tuple(names)
-        self.cache_shapes = _cache_shapes(session, capacity)
+        self.cache_shapes = _slot_shapes(session, caches, capacity)
         self._bound: list[OrtSlot] = []
         self._inputs: dict[str, npt.NDArray[Any]] = {}
         self._binding = session.io_binding()
@@ -67,19 +78,17 @@ class OrtProgram:
         for row, slot in enumerate(slots):
             if row < len(bound) and bound[row] is slot:
                 continue
-            for name, buffer in slot.buffers.items():
-                kind, layer = name.split(".")
-                self._binding.bind_ortvalue_input(f"{kind}.{layer}.{row}", buffer)
-                self._binding.bind_ortvalue_output(f"{kind}_out.{layer}.{row}", buffer)
+            for cache, buffer in slot.buffers.items():
+                names = cache.of_slot(row)
+                self._binding.bind_ortvalue_input(names.input, buffer)
+                self._binding.bind_ortvalue_output(names.output, buffer)
         self._bound = list(slots)
 
 
-def _cache_shapes(session: onnxruntime.InferenceSession, capacity: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every cache of one slot, by `key_cache.LAYER` / `value_cache.LAYER`."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for value in session.get_inputs():
-        kind, _, rest = value.name.partition(".")
-        if kind.endswith("_cache") and rest.endswith(".0"):
-            _, heads, _, width = value.shape
-            shapes[f"{kind}.{rest.removesuffix('.0')}"] = (1, heads, capacity, width)
-    return shapes
+def _slot_shapes(
+    session: onnxruntime.InferenceSession, caches: Sequence[CacheSpec], capacity: int
+) -> dict[CacheSpec, tuple[int, ...]]:
+    """Shape of every cache of one slot; the axis of its cells is the one without a fixed extent."""
+    declared = {value.name: value.shape for value in session.get_inputs()}
+    shapes = {cache: declared[cache.of_slot(0).input] for cache in caches}
+    return {cache: tuple(n if isinstance(n, int) else capacity for n in shape) for cache, shape in shapes.items()}

@@ -9,12 +9,13 @@ from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.exported import ExportedGraphs, require_file
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
 
-SOURCES: tuple[tuple[Role, str], ...] = (("verify", "target.onnx"), ("draft", "drafter.onnx"))
+ROLES: tuple[Role, ...] = ("verify", "draft")
 DEFAULT: EnginePrecision = "bf16"
 """What checkpoints are trained in, and whose range nothing leaves."""
 
@@ -33,26 +34,26 @@ class OnnxRuntimeCudaBackend(Backend):
     def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
         self.require_float32(exported)
         self.refuse_unsupported(options)
-        for role, _ in SOURCES:
+        for role in ROLES:
             role_shapes(role, limits, block_size, options.token_buckets)
 
     def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
         return 0 if options.precision == "fp32" else sum(weight_bytes.values()) // 2
 
-    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
+    def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
         from dspark_engines.backends.onnxruntime_cuda.compile import compile_graph  # needs the extra [export]
-        from dspark_engines.backends.padded.lowering import read_block_size
 
-        block, precision, engines = read_block_size(onnx / "drafter.onnx"), options.precision or DEFAULT, []
+        limits, precision, engines = exported.limits, options.precision or DEFAULT, []
         weights = "onnx" if precision == "fp32" else f"engines/{self.name}"
-        for number, (role, source) in enumerate(SOURCES):
-            shapes = role_shapes(role, limits, block, options.token_buckets)
+        for number, role in enumerate(ROLES):
+            source = require_file(exported, role)
+            shapes = role_shapes(role, limits, exported.block_size, options.token_buckets)
             greedy = options.greedy_drafts and role == "draft"
             file = f"{role}.onnx"
-            compile_graph(onnx / source, output / file, role, shapes.capacity, precision, greedy=greedy)
-            options.progress(number + 1, len(SOURCES))
+            compile_graph(source, output / file, role, shapes.capacity, precision, greedy=greedy)
+            options.progress(number + 1, len(ROLES))
             facts = (precision, None, options.token_buckets, (), greedy)
-            engines.append(CompiledEngine(role, limits.slots, file, source, weights, *facts))
+            engines.append(CompiledEngine(role, limits.slots, file, source.name, weights, *facts))
         return engines
 
     @contextmanager

@@ -8,8 +8,6 @@ import numpy as np
 
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 
-CACHE, CACHE_OUT = "_cache.", "_cache_out."
-"""In the names of what goes into a step and of what comes out of it, in the same memory."""
 DEVICE = ("cuda", 0)
 """The first of those that CUDA_VISIBLE_DEVICES leaves."""
 STORED: dict[str, tuple[int, type[np.generic]]] = {

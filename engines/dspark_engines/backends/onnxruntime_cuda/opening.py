@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dspark_engines.backends.engine import DraftEngine, VerifyEngine
+from dspark_engines.backends.exported import role_caches
 from dspark_engines.backends.onnxruntime_cuda.program import CudaProgram
 from dspark_engines.backends.onnxruntime_cuda.session import open_session
 from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
@@ -18,7 +19,7 @@ def open_engine(bundle: Bundle, info: EngineInfo) -> Iterator[VerifyEngine | Dra
     """One engine of a bundle, for the duration of a `with` block."""
     manifest = bundle.manifest
     shapes = role_shapes(info.role, manifest.limits, manifest.drafter.block_size, info.token_buckets)
-    program = CudaProgram(open_session(bundle, info), shapes, info.role)
+    program = CudaProgram(open_session(bundle, info), shapes, info.role, role_caches(bundle, info.role))
     try:
         if info.role == "verify":
             yield PaddedVerifyEngine(program, shapes)

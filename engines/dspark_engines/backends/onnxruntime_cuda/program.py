@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime_cuda.checking import INSTALL
-from dspark_engines.backends.onnxruntime_cuda.memory import CACHE, CACHE_OUT, DEVICE, Cache
+from dspark_engines.backends.onnxruntime_cuda.memory import DEVICE, Cache
 from dspark_engines.backends.padded.runner import NOTHING, Feeds, Outputs
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, input_shape
-from dspark_engines.bundle import Role
+from dspark_engines.bundle import CacheSpec, Role
 from dspark_engines.errors import BackendError
 
 TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
@@ -24,13 +24,15 @@ Place = tuple[int, int]
 class CudaProgram:
     """Runs one session; implements `StepRunner`. Closing it frees the device's memory."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, shapes: RoleShapes, role: Role) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, shapes: RoleShapes, role: Role, caches: Sequence[CacheSpec]
+    ) -> None:
         self._session, self._shapes, self._role = session, shapes, role
-        values = session.get_inputs()
-        self._inputs = {value.name: value for value in values if CACHE not in value.name}
-        self._outputs = [value.name for value in session.get_outputs() if CACHE_OUT not in value.name]
+        values, updated = {value.name: value for value in session.get_inputs()}, {cache.output for cache in caches}
         rows = max(shape.rows for shape in shapes.narrow)
-        self._caches = {value.name: _allocate(value, rows) for value in values if CACHE in value.name}
+        self._caches = {cache: _allocate(values.pop(cache.input), rows) for cache in caches}
+        self._inputs = values
+        self._outputs = [value.name for value in session.get_outputs() if value.name not in updated]
         self._bindings: dict[Place, onnxruntime.IOBinding] = {}
         self._ready: set[StepShape] = set()
 
@@ -84,10 +86,10 @@ class CudaProgram:
             binding = self._session.io_binding()
             for name in self._outputs:  # first, so that they lead the outputs
                 binding.bind_output(name)
-            for name, cache in self._caches.items():
+            for (given, updated), cache in self._caches.items():
                 where = (*DEVICE, cache.element_type, cache.shape(rows), cache.address(first))
-                binding.bind_input(name, *where)
-                binding.bind_output(name.replace(CACHE, CACHE_OUT), *where)
+                binding.bind_input(given, *where)
+                binding.bind_output(updated, *where)
             self._bindings[place] = binding
         return self._bindings[place]
 

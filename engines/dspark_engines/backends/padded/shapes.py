@@ -90,10 +90,8 @@ def role_shapes(role: Role, limits: Limits, block_size: int, token_buckets: Sequ
 def input_shape(
     shapes: RoleShapes, step: StepShape, name: str, model: Sequence[int], logit_rows: int
 ) -> tuple[int, ...]:
-    """Shape of input `name` in a step; `model` is its shape in the network, dynamic axes -1."""
+    """Shape of input `name`, a cache or another, in a step; `model` is its shape in the network, dynamic axes -1."""
     rows, blocks = step.rows, step.rows * shapes.block
-    if "_cache" in name:
-        return (rows, *model[1:])
     known: dict[str, tuple[int, ...]] = {
         "pad_rows": (rows, step.width + shapes.block),
         "positions": (step.tokens + blocks,),

@@ -10,19 +10,13 @@ from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.exported import ExportedGraphs, require_file
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
 from dspark_engines.bundle import Bundle, Limits, Precision, Role
-from dspark_engines.errors import BackendError
 
-SOURCES: tuple[tuple[Role, str], ...] = (
-    ("verify", "target.onnx"),
-    ("draft", "drafter.onnx"),
-    ("accept", "accept.onnx"),
-)
-OLDER_NAMES = {"accept.onnx": "verification.onnx"}
-"""Files in bundles of older versions."""
+ROLES: tuple[Role, ...] = ("verify", "draft", "accept")
 HALF: EnginePrecision = "bf16"
 OLD_HALF: EnginePrecision = "fp16"
 BF16_SINCE = 8
@@ -49,7 +43,7 @@ class _TrtBackend(Backend):
         check_precision(capability, options.precision or default_precision(capability))
         choose_plugins(self.flavour, capability, options.plugins)
         check_timing_cache(self.flavour, options.timing_cache)
-        for role, _ in SOURCES:
+        for role in ROLES:
             role_shapes(role, limits, block_size, options.token_buckets)
 
     def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
@@ -57,20 +51,12 @@ class _TrtBackend(Backend):
 
         return disk_bytes(weight_bytes, options.precision)
 
-    def compile(self, onnx: Path, output: Path, limits: Limits, options: CompileOptions) -> list[CompiledEngine]:
-        from dspark_engines.backends.padded.lowering import read_block_size
-
-        sources = {role: _present(onnx, source) for role, source in SOURCES}
-        missing = [source for source in sources.values() if not source.is_file()]
-        if missing:
-            raise BackendError(
-                f"{onnx.parent}: no onnx/{missing[0].name}, it was exported by an older version",
-                hint="build the bundle again with this version: dspark-export build",
-            )
-        block, engines = read_block_size(onnx / "drafter.onnx"), []
+    def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
+        sources, engines = {role: require_file(exported, role) for role in ROLES}, []
+        limits = exported.limits
         for number, (role, source) in enumerate(sources.items()):
             share = replace(options, progress=_part(options, number, len(sources)))
-            shapes = role_shapes(role, limits, block, options.token_buckets)
+            shapes = role_shapes(role, limits, exported.block_size, options.token_buckets)
             engines.append(self._build(role, source, output, shapes, share, limits.slots))
         return engines
 
@@ -118,12 +104,6 @@ class TensorRtBackend(_TrtBackend):
 def default_precision(capability: str) -> EnginePrecision:
     """bfloat16, which checkpoints are trained in and whose range nothing leaves; float16 on GPUs that lack it."""
     return HALF if int(capability.split(".")[0]) >= BF16_SINCE else OLD_HALF
-
-
-def _present(folder: Path, name: str) -> Path:
-    """The graph in `folder`, which an older version may have named otherwise."""
-    older = folder / OLDER_NAMES.get(name, name)
-    return folder / name if (folder / name).is_file() or not older.is_file() else older
 
 
 def _part(options: CompileOptions, number: int, parts: int) -> Any:

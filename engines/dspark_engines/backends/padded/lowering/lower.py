@@ -17,11 +17,13 @@ from dspark_plugins import DOMAIN
 from dspark_plugins.accept import ACCEPT, AcceptSpec
 from dspark_plugins.accept.function import accept_function
 from dspark_plugins.attention import AttentionSpec
-from dspark_plugins.markov_head import MARKOV_HEAD, MarkovHeadSpec
-from dspark_plugins.markov_head.function import markov_head_function
+from dspark_plugins.markov_head import MARKOV_HEAD
+from dspark_plugins.markov_head.function import markov_head_function, read_node
 
 GraphPass = Callable[[ir.Model], Collection[str]]
 """Changes a graph; the local functions that it names stay functions."""
+CELLS = "C"
+"""The extent of a cache that a graph leaves open (see `bundle.caches`)."""
 LENGTHS = ("row_lengths", "feature_lengths")
 DRAFT_LOGITS = "draft_logits"
 FOR_SAMPLING = ("temperature", "uniforms", DRAFT_LOGITS)
@@ -77,10 +79,8 @@ def _drop_idle_inputs(graph: ir.Graph) -> None:
 
 def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
     for value in [*graph.inputs, *graph.outputs]:
-        if value.name is not None and "_cache" in value.name:
-            assert value.shape is not None, "the exported graph declares every cache's shape"
-            rows, heads, _, width = value.shape
-            value.shape = ir.Shape([rows, heads, capacity, width])
+        assert value.shape is not None, "exported graphs declare their interface"
+        value.shape = ir.Shape([capacity if str(extent) == CELLS else extent for extent in value.shape])
 
 
 def _lower(low: PaddedLowering, node: ir.Node) -> bool:
@@ -98,32 +98,7 @@ def _unbranch(model: ir.Model, greedy: bool) -> None:
         if node.domain != DOMAIN or key not in model.functions:
             continue
         if node.op_type == MARKOV_HEAD:
-            model.functions[key] = markov_head_function(_head_spec(node), branching=False)
+            model.functions[key] = markov_head_function(read_node(node), branching=False)
         elif node.op_type == ACCEPT:
             spec = AcceptSpec(node.attributes["block_size"].as_int())
             model.functions[key] = accept_function(spec, "greedy" if greedy else "mixed")
-
-
-def _head_spec(node: ir.Node) -> MarkovHeadSpec:
-    values = node.attributes
-    hidden = node.inputs[2]
-    assert hidden is not None, "the contract's third input"
-    width = 1 if hidden.shape is None else hidden.shape[-1]
-    return MarkovHeadSpec(
-        kind=values["kind"].as_string(),  # type: ignore[arg-type]  # checked by the spec
-        block_size=values["block_size"].as_int(),
-        rank=values["rank"].as_int(),
-        hidden_size=width if isinstance(width, int) else 1,  # the body takes it from the weights
-        confidence=bool(values["confidence"].as_int()),
-        confidence_with_markov=bool(values["confidence_with_markov"].as_int()),
-    )
-
-
-def read_block_size(drafter: Path) -> int:
-    """Draft positions of a round, from the drafter's exported graph."""
-    graph = ir.load(drafter).graph
-    uniforms = next(value for value in graph.inputs if value.name == "uniforms")
-    assert uniforms.shape is not None, "exported graphs declare their interface"
-    block = uniforms.shape[1]
-    assert isinstance(block, int), "a drafter's block size is fixed"
-    return block

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from dspark_engines.backends.tensorrt.execution.cuda import Bytes, DeviceMemory, PinnedMemory, Stream
 
-CACHE_OUT = "_cache_out."
-
 
 @dataclass(frozen=True)
 class Tensor:
@@ -61,8 +59,3 @@ class Buffers:
     def _own(self, memory: DeviceMemory) -> DeviceMemory:
         self._owned.append(memory)
         return memory
-
-
-def cache_input(name: str) -> str:
-    """The input that a cache output shares its buffer with."""
-    return name.replace(CACHE_OUT, "_cache.")

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.exported import role_caches
 from dspark_engines.backends.padded.acceptor import PaddedAcceptor
 from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
 from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.device import local_capability
 from dspark_engines.backends.tensorrt.flavours import Flavour
 from dspark_engines.backends.tensorrt.logger import make_logger
-from dspark_engines.bundle import BackendInfo, Bundle, EngineInfo, Role
+from dspark_engines.bundle import BackendInfo, Bundle, CacheSpec, EngineInfo, Role
 from dspark_engines.errors import BackendError
 
 
@@ -57,15 +58,17 @@ def load_engines(flavour: Flavour, trt: Any, bundle: Bundle, info: BackendInfo) 
     loaded = {}
     for record in info.engines:
         shapes = role_shapes(record.role, limits, block, record.token_buckets)
-        loaded[record.role] = Loaded(load_engine(flavour, trt, bundle, record), shapes, record.greedy_drafts)
+        engine, caches = load_engine(flavour, trt, bundle, record), role_caches(bundle, record.role)
+        loaded[record.role] = Loaded(engine, shapes, caches, record.greedy_drafts)
     return assemble(trt, loaded)
 
 
 class Loaded(NamedTuple):
-    """A deserialized engine, the shapes it was built for, and whether it serves greedy rows only."""
+    """A deserialized engine, the shapes it was built for, its caches, and whether it serves greedy rows only."""
 
     engine: Any
     shapes: RoleShapes
+    caches: list[CacheSpec]
     greedy: bool
 
 
@@ -83,13 +86,13 @@ def assemble(trt: Any, loaded: Mapping[Role, Loaded]) -> Iterator[Engines]:
     with ExitStack() as stack:
 
         def program(role: Role, **outside: int) -> TrtProgram:
-            made = TrtProgram(trt, loaded[role].engine, loaded[role].shapes, outside)
+            made = TrtProgram(trt, *loaded[role][:3], outside)
             stack.callback(made.close)
             return made
 
         verify, draft, acceptor, keeper = program("verify"), program("draft"), None, None
         if "accept" in loaded:
-            _, shapes, greedy = loaded["accept"]
+            _, shapes, _, greedy = loaded["accept"]
             outside = {"logits": verify.address("logits")}
             if not greedy:
                 rows = max(shape.rows for shape in shapes.narrow)

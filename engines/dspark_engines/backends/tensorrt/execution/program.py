@@ -15,8 +15,9 @@ import numpy as np
 
 from dspark_engines.backends.padded.runner import NOTHING, Feeds, Outputs
 from dspark_engines.backends.padded.shapes import RoleShapes, StepShape, input_shape, lines
-from dspark_engines.backends.tensorrt.execution.buffers import CACHE_OUT, Buffers, cache_input
+from dspark_engines.backends.tensorrt.execution.buffers import Buffers
 from dspark_engines.backends.tensorrt.execution.cuda import Stream, destroy_graph
+from dspark_engines.bundle import CacheSpec
 from dspark_engines.errors import BackendError
 
 
@@ -34,12 +35,20 @@ class TrtProgram:
     `outside` are addresses on the device of inputs that somebody else writes.
     """
 
-    def __init__(self, trt: Any, engine: Any, shapes: RoleShapes, outside: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        trt: Any,
+        engine: Any,
+        shapes: RoleShapes,
+        caches: Sequence[CacheSpec],
+        outside: Mapping[str, int] | None = None,
+    ) -> None:
         self._trt, self._engine, self._shapes, self._outside = trt, engine, shapes, dict(outside or {})
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
-        self._caches = [name for name in names if "_cache" in name]
-        ours = [name for name in names if name not in self._caches and name not in self._outside]
+        self._caches = tuple(caches)
+        bound = {name for cache in caches for name in cache}.union(self._outside)
+        ours = [name for name in names if name not in bound]
         self._inputs, self._outputs = ([n for n in ours if (n in inputs) == wanted] for wanted in (True, False))
         self._check_in_place()
         self._stream = Stream()
@@ -122,9 +131,10 @@ class TrtProgram:
         if key[:2] not in self._contexts:
             self._contexts[key[:2]] = self._make_context(key)
         context = self._contexts[key[:2]]
-        for name in self._caches:
-            memory = self._buffers.caches[cache_input(name)]
-            context.set_tensor_address(name, memory.address + first * self._row_bytes(cache_input(name)))
+        for cache in self._caches:
+            address = self._buffers.caches[cache.input].address + first * self._row_bytes(cache.input)
+            for name in cache:
+                context.set_tensor_address(name, address)
         return context
 
     def _make_context(self, key: Key) -> Any:
@@ -134,7 +144,7 @@ class TrtProgram:
             raise BackendError("TensorRT could not make an execution context", hint="check the GPU with nvidia-smi")
         profile = next(index for index, group in enumerate(self._shapes.profiles) if key.shape in group)
         context.set_optimization_profile_async(profile, stream)
-        for name in [*self._inputs, *self._outside, *(name for name in self._caches if CACHE_OUT not in name)]:
+        for name in [*self._inputs, *self._outside, *(cache.input for cache in self._caches)]:
             context.set_input_shape(name, self._input_shape(name, key))
         addresses = {name: tensor.device.address for name, tensor in self._buffers.tensors.items()}
         for name, address in (addresses | self._outside).items():
@@ -147,10 +157,10 @@ class TrtProgram:
 
     def _check_in_place(self) -> None:
         """Caches must be updated where they are: a copy that the engine made would be lost."""
-        for name in self._caches:
-            if CACHE_OUT in name and self._engine.get_aliased_input_tensor(name) != cache_input(name):
+        for cache in self._caches:
+            if self._engine.get_aliased_input_tensor(cache.output) != cache.input:
                 raise BackendError(
-                    f"this engine does not update {cache_input(name)} in place",
+                    f"this engine does not update {cache.input} in place",
                     hint="compile the bundle again with this version: dspark-export compile",
                 )
 
@@ -176,7 +186,7 @@ class TrtProgram:
 
     def _cache_sizes(self) -> dict[str, int]:
         rows = max(shape.rows for shape in self._shapes.narrow)
-        return {name: rows * self._row_bytes(name) for name in self._caches if CACHE_OUT not in name}
+        return {cache.input: rows * self._row_bytes(cache.input) for cache in self._caches}
 
     def _scratch_size(self) -> int:
         profiles = range(self._engine.num_optimization_profiles)

@@ -1,0 +1,62 @@
+"""What was exported, handed to the backends that compile it: nothing of it is read off graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspark_engines.bundle import Bundle, CacheSpec, GraphInfo, GraphName, Limits, Precision, Role
+from dspark_engines.errors import BackendError
+
+ROLE_GRAPHS: dict[Role, GraphName] = {"verify": "target", "draft": "drafter", "accept": "accept"}
+"""The graph that each role's engine is compiled from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedGraphs:
+    """Graphs under `root`, with what their caches are, for engines of `limits`.
+
+    `block_size`: draft tokens a round; `precision`: of the linear layers, as they were exported.
+    """
+
+    root: Path
+    graphs: Mapping[GraphName, GraphInfo]
+    limits: Limits
+    block_size: int
+    precision: Precision
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> ExportedGraphs:
+        """Those of a bundle, whatever version wrote it."""
+        manifest = bundle.manifest
+        return cls(
+            root=bundle.path,
+            graphs=manifest.graphs,
+            limits=manifest.limits,
+            block_size=manifest.drafter.block_size,
+            precision=manifest.precision,
+        )
+
+    def file(self, role: Role) -> Path | None:
+        """The graph of a role's engine; None where there is none, as for `accept` in bundles of older versions."""
+        info = self.graphs.get(ROLE_GRAPHS[role])
+        return None if info is None else self.root / info.path
+
+
+def role_caches(bundle: Bundle, role: Role) -> list[CacheSpec]:
+    """The caches of a role's engine, by the names that they have in its graph."""
+    info = bundle.manifest.graphs.get(ROLE_GRAPHS[role])
+    return [] if info is None else info.caches
+
+
+def require_file(exported: ExportedGraphs, role: Role) -> Path:
+    """The graph of a role's engine. Raises `BackendError` where there is none."""
+    file = exported.file(role)
+    if file is None or not file.is_file():
+        missing = file.name if file else f"{ROLE_GRAPHS[role]}.onnx"
+        raise BackendError(
+            f"{exported.root}: no onnx/{missing}, it was exported by an older version",
+            hint="build the bundle again with this version: dspark-export build",
+        )
+    return file
