@@ -25,7 +25,15 @@ from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.backends.tensorrt.building import EngineRequest, build_engine
 from dspark_engines.backends.tensorrt.flavours import RTX
 from dspark_engines.bundle import Limits
-from dspark_export.checkpoints import ConfidenceSpec, DecoderShape, DrafterSpec, MarkovSpec, RopeSpec, Weights
+from dspark_export.checkpoints import (
+    ConfidenceSpec,
+    DecoderShape,
+    DrafterSpec,
+    LayerSpec,
+    MarkovSpec,
+    RopeSpec,
+    Weights,
+)
 from dspark_export.checkpoints.expected import drafter_tensors
 from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource
 from dspark_export.graphs import build_drafter_graph, save_graph
@@ -111,10 +119,27 @@ def main(
     folder: Path, compute_capability: str, hidden: int, layers: int, vocab: int, rank: int, slots: int, limit: float
 ) -> int:
     """Export and build in FOLDER, which is emptied afterwards, and say what each phase took."""
-    shape = DecoderShape(hidden, 19 * hidden // 5, layers, 32, 8, 128, 1e-6, RopeSpec(1e6), qk_norm=True)
+    layer = LayerSpec(
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        intermediate_size=19 * hidden // 5,
+        rope=RopeSpec(1e6),
+        qk_norm=True,
+    )
+    shape = DecoderShape(hidden_size=hidden, rms_norm_eps=1e-6, layers=(layer,) * layers)
     taps = (1, 9, 17, 25, 33)
     spec = DrafterSpec(
-        shape, vocab, 7, vocab - 1, taps, 36, MarkovSpec("vanilla", rank), ConfidenceSpec(True, True), True, True
+        shape=shape,
+        vocab_size=vocab,
+        block_size=7,
+        mask_token_id=vocab - 1,
+        target_layer_ids=taps,
+        num_target_layers=36,
+        markov=MarkovSpec("vanilla", rank),
+        confidence=ConfidenceSpec(True, True),
+        own_embedding=True,
+        own_head=True,
     )
     limits = Limits(context_length=2048, prefill_chunk=256, slots=slots)
     folder.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -21,8 +22,10 @@ from pydantic import (
 from dspark_calibration import first_problem
 from dspark_engines import text_file
 from dspark_engines.errors import CheckpointError, TextError
-from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
+from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec
 
+MOST_LAYERS = 10_000
+"""No model has as many; what a config announces beyond is refused before a list of it is made."""
 Model = TypeVar("Model", bound=BaseModel)
 
 SCALING_KEYS: dict[str, tuple[str, ...]] = {
@@ -74,7 +77,7 @@ class DecoderConfig(GenerationConfig):
 
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt
+    num_hidden_layers: int = Field(ge=1, le=MOST_LAYERS)
     num_attention_heads: PositiveInt
     num_key_value_heads: PositiveInt | None = None
     head_dim: PositiveInt | None = None
@@ -102,17 +105,16 @@ class DecoderConfig(GenerationConfig):
                 f"num_key_value_heads {kv_heads}",
                 hint="grouped-query attention needs whole groups; check the config against the weights",
             )
-        return DecoderShape(
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            num_layers=self.num_hidden_layers,
+        layer = LayerSpec(
             num_heads=self.num_attention_heads,
             num_kv_heads=kv_heads,
             head_dim=self.head_dim or self.hidden_size // self.num_attention_heads,
-            rms_norm_eps=self.rms_norm_eps,
+            intermediate_size=self.intermediate_size,
             rope=self._rope(path),
             qk_norm=qk_norm,
         )
+        layers = (layer,) * self.num_hidden_layers
+        return DecoderShape(hidden_size=self.hidden_size, rms_norm_eps=self.rms_norm_eps, layers=layers)
 
     def _rope(self, path: Path) -> RopeSpec:
         rope = self.rope_scaling or self.rope_parameters or RopeConfig()  # transformers lets the older key win
@@ -154,16 +156,25 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def decoder_keys(shape: DecoderShape) -> dict[str, Any]:
-    """The keys of `DecoderConfig` that say what `shape` does: what `decoder_shape` reads back."""
+    """The keys of `DecoderConfig` that say what `shape` does: what `decoder_shape` reads back.
+
+    Raises `CheckpointError` where they cannot say it.
+    """
+    layer = shape.usual_layer
+    if layer is None or layer != replace(layer, window=0, scale=None, softcap=0.0):
+        raise CheckpointError(
+            "layers that differ, or have a window, a scale or a softcap, cannot be written in this dialect",
+            hint="choose another dialect",
+        )
     return {
         "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size,
+        "intermediate_size": layer.intermediate_size,
         "num_hidden_layers": shape.num_layers,
-        "num_attention_heads": shape.num_heads,
-        "num_key_value_heads": shape.num_kv_heads,
-        "head_dim": shape.head_dim,
+        "num_attention_heads": layer.num_heads,
+        "num_key_value_heads": layer.num_kv_heads,
+        "head_dim": layer.head_dim,
         "rms_norm_eps": shape.rms_norm_eps,
-        "rope_parameters": _rope_keys(shape.rope),
+        "rope_parameters": _rope_keys(layer.rope),
         "hidden_act": "silu",
         "attention_bias": False,
     }

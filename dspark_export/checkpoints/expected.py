@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, TargetSpec
+from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, LayerSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Shape
 
 
 def decoder_tensors(shape: DecoderShape) -> dict[str, Shape]:
     """Tensors of the decoder layers and the final norm."""
     tensors: dict[str, Shape] = {"norm.weight": (shape.hidden_size,)}
-    for i in range(shape.num_layers):
-        tensors |= {f"layers.{i}.{name}": size for name, size in _layer(shape).items()}
+    for i, layer in enumerate(shape.layers):
+        tensors |= {f"layers.{i}.{name}": size for name, size in _layer(shape.hidden_size, layer).items()}
     return tensors
 
 
@@ -35,24 +35,24 @@ def drafter_tensors(spec: DrafterSpec) -> dict[str, Shape]:
 
 def drafter_optional_tensors(spec: DrafterSpec) -> dict[str, Shape]:
     """Frozen copies of the target's embedding and head that a drafter may carry."""
-    table = (spec.vocab_size, spec.shape.hidden_size)
-    return {"embed_tokens.weight": table, "lm_head.weight": table}
+    hidden = spec.shape.hidden_size
+    return {"embed_tokens.weight": (spec.vocab_size, hidden), "lm_head.weight": (spec.draft_vocab_size, hidden)}
 
 
-def _layer(shape: DecoderShape) -> dict[str, Shape]:
-    hidden, inner = shape.hidden_size, shape.intermediate_size
+def _layer(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
+    inner = layer.intermediate_size
     norms: dict[str, Shape] = (
-        {"self_attn.q_norm.weight": (shape.head_dim,), "self_attn.k_norm.weight": (shape.head_dim,)}
-        if shape.qk_norm
+        {"self_attn.q_norm.weight": (layer.head_dim,), "self_attn.k_norm.weight": (layer.head_dim,)}
+        if layer.qk_norm
         else {}
     )
     return {
         "input_layernorm.weight": (hidden,),
         "post_attention_layernorm.weight": (hidden,),
-        "self_attn.q_proj.weight": (shape.query_size, hidden),
-        "self_attn.k_proj.weight": (shape.kv_size, hidden),
-        "self_attn.v_proj.weight": (shape.kv_size, hidden),
-        "self_attn.o_proj.weight": (hidden, shape.query_size),
+        "self_attn.q_proj.weight": (layer.query_size, hidden),
+        "self_attn.k_proj.weight": (layer.kv_size, hidden),
+        "self_attn.v_proj.weight": (layer.kv_size, hidden),
+        "self_attn.o_proj.weight": (hidden, layer.query_size),
         "mlp.gate_proj.weight": (inner, hidden),
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
@@ -66,7 +66,7 @@ def _markov(spec: DrafterSpec) -> dict[str, Shape]:
         return {}
     tensors: dict[str, Shape] = {
         "markov_head.markov_w1.weight": (spec.vocab_size, rank),
-        "markov_head.markov_w2.weight": (spec.vocab_size, rank),
+        "markov_head.markov_w2.weight": (spec.draft_vocab_size, rank),
     }
     if spec.markov.kind == "gated":
         tensors |= {

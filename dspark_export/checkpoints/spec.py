@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 RopeKind = Literal["default", "linear", "llama3"]
+AnchorMode = Literal["predicts", "given"]
+BlockMask = Literal["full", "causal"]
 MarkovKind = Literal["none", "vanilla", "gated", "rnn"]
 
 
@@ -26,19 +28,23 @@ class RopeSpec:
     """Numbers that the frequencies [D/2] are divided by, after the scaling: GGUF's `rope_freqs.weight`."""
 
 
-@dataclass(frozen=True)
-class DecoderShape:
-    """A stack of pre-norm decoder layers with grouped-query attention and a SwiGLU MLP."""
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """One pre-norm decoder layer: grouped-query attention and a SwiGLU MLP.
 
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
+    `window`: how many positions a token sees, itself included; 0 is all. `scale` multiplies query times key, None is
+    head_dim ** -0.5. `softcap` c bounds what comes of that, c * tanh(x / c); 0 does not.
+    """
+
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    rms_norm_eps: float
+    intermediate_size: int
     rope: RopeSpec
-    qk_norm: bool
+    qk_norm: bool = False
+    window: int = 0
+    scale: float | None = None
+    softcap: float = 0.0
 
     @property
     def query_size(self) -> int:
@@ -49,6 +55,25 @@ class DecoderShape:
     def kv_size(self) -> int:
         """Width of the concatenated key (or value) heads."""
         return self.num_kv_heads * self.head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderShape:
+    """A stack of decoder layers, which may differ from each other, and the norm behind it."""
+
+    hidden_size: int
+    rms_norm_eps: float
+    layers: tuple[LayerSpec, ...]
+
+    @property
+    def num_layers(self) -> int:
+        """How many there are."""
+        return len(self.layers)
+
+    @property
+    def usual_layer(self) -> LayerSpec | None:
+        """What all layers are like; None where they differ."""
+        return self.layers[0] if len(set(self.layers)) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -80,11 +105,11 @@ class ConfidenceSpec:
     with_markov: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DrafterSpec:
-    """A DSpark drafter, tap convention normalised: tap k is the output of target layer k, -1 the embedding.
+    """A drafter, tap convention normalised: tap k is the output of target layer k, -1 the embedding.
 
-    The anchor is the first prediction position: position j of the block predicts token p+1+j.
+    `own_embedding`, `own_head`: whether the checkpoint has tables of its own; the target's serve otherwise.
     """
 
     shape: DecoderShape
@@ -99,6 +124,19 @@ class DrafterSpec:
     own_head: bool
     method: str = "dspark"
     """How it drafts: a name of `checkpoints.seams.METHODS`."""
+    anchor: AnchorMode = "predicts"
+    """Position j of the block predicts token p+1+j, the anchor's position 0 included; or the anchor is only "given",
+    and position j predicts token p+j."""
+    block_mask: BlockMask = "full"
+    """Whom a position of the block sees, beside the whole context: the whole block, or what is before it."""
+    draft_vocabulary: tuple[int, ...] = ()
+    """The target's ids that can be drafted, rising; empty: all. Head and W2 have a line for each, W1 and the embedding
+    are whole. Keys: `draft_vocab_size`, `d2t`."""
+
+    @property
+    def draft_vocab_size(self) -> int:
+        """How many tokens can be drafted."""
+        return len(self.draft_vocabulary) or self.vocab_size
 
     @property
     def feature_size(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from dspark_export.checkpoints import DecoderShape
+from dspark_export.checkpoints import DecoderShape, LayerSpec, RopeSpec
 from dspark_export.graphs.rope import rope_tables
 from dspark_export.graphs.writer import GraphWriter
 from dspark_plugins.attention import OUTPUTS, AttentionSpec
@@ -32,12 +32,7 @@ class CachedDecoder:
     block_size: int = 0
 
     def __post_init__(self) -> None:
-        shape = self.shape
-        spec = AttentionSpec(shape.num_heads, shape.num_kv_heads, shape.head_dim, self.block_size)
-        self.attributes = spec.attributes()
-        self.function = attention_function(spec)
-        cos, sin = rope_tables(shape.rope, shape.head_dim, self.positions)
-        self.cos, self.sin = self.writer.constant("rope.cos", cos), self.writer.constant("rope.sin", sin)
+        self._tables: dict[tuple[RopeSpec, int], tuple[ir.Value, ir.Value]] = {}
 
     def layer(self, i: int, x: ir.Value, project: Project) -> ir.Value:
         """One layer, x [n, H] -> [n, H]; `project` makes query, key and value of the normed states."""
@@ -50,11 +45,12 @@ class CachedDecoder:
 
     def heads_norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
         """Qwen3's norm of every query or key head; the identity where the model has none."""
-        if not self.shape.qk_norm:
+        layer = self.shape.layers[i]
+        if not layer.qk_norm:
             return x
         op, name = self.writer.op, f"layers.{i}.self_attn.{which}_norm.weight"
-        heads = op.Reshape(x, [0, -1, self.shape.head_dim])
-        width = self.shape.query_size if which == "q" else self.shape.kv_size
+        heads = op.Reshape(x, [0, -1, layer.head_dim])
+        width = layer.query_size if which == "q" else layer.kv_size
         return op.Reshape(self.writer.rms_norm(heads, name, self.shape.rms_norm_eps), [-1, width])
 
     def split(self, x: ir.Value, *widths: int) -> tuple[ir.Value, ...]:
@@ -62,27 +58,54 @@ class CachedDecoder:
         return tuple(self.writer.op.Split(x, list(widths), axis=-1, _outputs=len(widths)))
 
     def _attend(self, i: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
-        w, row = self.writer, (self.shape.num_kv_heads, "C", self.shape.head_dim)
+        w, layer, spec = self.writer, self.shape.layers[i], self._attention(i)
+        row = (layer.num_kv_heads, "C", layer.head_dim)
         names = [f"{kind}_cache.{i}" for kind in ("key", "value")]
         caches = [w.cache(name, name.replace("_cache", "_cache_out"), row) for name in names]
         output, *updated = w.op.call(
-            self.function,
+            attention_function(spec, self._overload(i)),
             query,
             key,
             value,
             self.lengths,
             self.used,
-            self.cos,
-            self.sin,
+            *self._rope(layer),
             *caches,
             _outputs=[f"layers.{i}.{name}" for name in OUTPUTS],
-            **self.attributes,
+            **spec.attributes(),
         )
         if not self.block_size:  # as many rows as the query; behind a function call nothing infers it
-            output.shape, output.dtype = ir.Shape(["N", self.shape.query_size]), ir.DataType.FLOAT
+            output.shape, output.dtype = ir.Shape(["N", layer.query_size]), ir.DataType.FLOAT
         for name, cache in zip(names, updated, strict=True):
             w.update(name, cache, row)
         return output
+
+    def _attention(self, i: int) -> AttentionSpec:
+        layer = self.shape.layers[i]
+        return AttentionSpec(
+            layer.num_heads,
+            layer.num_kv_heads,
+            layer.head_dim,
+            self.block_size,
+            window=layer.window,
+            scale=layer.scale,
+            softcap=layer.softcap,
+        )
+
+    def _overload(self, i: int) -> str:
+        """Which of several bodies layer i has, where layers differ."""
+        kinds = list(dict.fromkeys(self.shape.layers))
+        return f"kind{kinds.index(self.shape.layers[i])}" if len(kinds) > 1 else ""
+
+    def _rope(self, layer: LayerSpec) -> tuple[ir.Value, ir.Value]:
+        """cos and sin [P, D/2], once for all layers that are rotated alike."""
+        key = (layer.rope, layer.head_dim)
+        if key not in self._tables:
+            kind = f".{len(self._tables)}" if self._tables else ""
+            tables = zip(("cos", "sin"), rope_tables(*key, self.positions), strict=True)
+            cos, sin = (self.writer.constant(f"rope{kind}.{name}", table) for name, table in tables)
+            self._tables[key] = cos, sin
+        return self._tables[key]
 
     def _mlp(self, i: int, x: ir.Value) -> ir.Value:
         w, op, prefix = self.writer, self.writer.op, f"layers.{i}.mlp"
@@ -92,5 +115,6 @@ class CachedDecoder:
             f"{prefix}.up_proj.weight",
             fused=f"{prefix}.gate_up_proj.weight",
         )
-        gate, up = self.split(both, self.shape.intermediate_size, self.shape.intermediate_size)
+        inner = self.shape.layers[i].intermediate_size
+        gate, up = self.split(both, inner, inner)
         return w.linear(op.Mul(op.Mul(gate, op.Sigmoid(gate)), up), f"{prefix}.down_proj.weight")

@@ -72,7 +72,7 @@ def _block_ids(w: GraphWriter, anchors: ir.Value, spec: DrafterSpec) -> ir.Value
 
 def _project(decoder: CachedDecoder, i: int, x: ir.Value, context: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Queries of the block only; keys and values of [context features; block states]."""
-    w, prefix, kv = decoder.writer, f"layers.{i}.self_attn", decoder.shape.kv_size
+    w, prefix, kv = decoder.writer, f"layers.{i}.self_attn", decoder.shape.layers[i].kv_size
     query = w.linear(x, f"{prefix}.q_proj.weight")
     both = w.linear(
         w.op.Concat(context, x, axis=0),

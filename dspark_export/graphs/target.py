@@ -37,9 +37,9 @@ def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...]
 
 
 def _project(decoder: CachedDecoder, i: int, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    prefix, shape = f"layers.{i}.self_attn", decoder.shape
+    prefix, layer = f"layers.{i}.self_attn", decoder.shape.layers[i]
     fused = decoder.writer.linear(
         x, *(f"{prefix}.{which}_proj.weight" for which in "qkv"), fused=f"{prefix}.qkv_proj.weight"
     )
-    query, key, value = decoder.split(fused, shape.query_size, shape.kv_size, shape.kv_size)
+    query, key, value = decoder.split(fused, layer.query_size, layer.kv_size, layer.kv_size)
     return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value

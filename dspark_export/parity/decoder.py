@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from dspark_export.checkpoints.spec import DecoderShape, RopeSpec
+    from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec
 
 Array = npt.NDArray[np.float32]
 Weights = Mapping[str, Array]
@@ -75,15 +75,16 @@ def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
     return x * cosines + torch.cat([-second, first], dim=-1) * sines
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
-    """Grouped-query attention.
+def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: LayerSpec) -> Tensor:
+    """Grouped-query attention, with the layer's scale and softcap.
 
     queries [B, N, S, D]; keys and values [B, K, T, D], each head serving N/K consecutive query heads; allowed
     bool [S, T]. Returns [B, S, N*D].
     """
     group = queries.shape[1] // keys.shape[1]
     keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
-    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    scores = queries @ keys.transpose(-1, -2) * (layer.head_dim**-0.5 if layer.scale is None else layer.scale)
+    scores = layer.softcap * torch.tanh(scores / layer.softcap) if layer.softcap else scores
     weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)
     return (weights @ values).transpose(1, 2).flatten(2)
 
@@ -103,19 +104,23 @@ class RmsNorm(nn.Module):
 class Attention(nn.Module):
     """Projections of one attention layer; who attends to what is the caller's business."""
 
-    def __init__(self, shape: DecoderShape) -> None:
+    def __init__(self, shape: DecoderShape, layer: LayerSpec) -> None:
         super().__init__()
-        hidden, self.head_dim = shape.hidden_size, shape.head_dim
-        self.q_proj = nn.Linear(hidden, shape.num_heads * shape.head_dim, bias=False)
-        self.k_proj = nn.Linear(hidden, shape.num_kv_heads * shape.head_dim, bias=False)
-        self.v_proj = nn.Linear(hidden, shape.num_kv_heads * shape.head_dim, bias=False)
-        self.o_proj = nn.Linear(shape.num_heads * shape.head_dim, hidden, bias=False)
-        self.q_norm = RmsNorm(shape.head_dim, shape.rms_norm_eps) if shape.qk_norm else nn.Identity()
-        self.k_norm = RmsNorm(shape.head_dim, shape.rms_norm_eps) if shape.qk_norm else nn.Identity()
+        hidden, self.layer, epsilon = shape.hidden_size, layer, shape.rms_norm_eps
+        self.q_proj = nn.Linear(hidden, layer.num_heads * layer.head_dim, bias=False)
+        self.k_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=False)
+        self.v_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=False)
+        self.o_proj = nn.Linear(layer.num_heads * layer.head_dim, hidden, bias=False)
+        self.q_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
+        self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
+
+    def tables(self, positions: Tensor) -> RotaryTables:
+        """Cosines and sines of this layer's rotation at positions [S]."""
+        return rotary_tables(positions, self.layer.head_dim, self.layer.rope)
 
     def heads(self, projected: Tensor) -> Tensor:
         """[B, S, heads*D] to [B, S, heads, D]."""
-        return projected.view(*projected.shape[:-1], -1, self.head_dim)
+        return projected.view(*projected.shape[:-1], -1, self.layer.head_dim)
 
     def queries(self, x: Tensor, tables: RotaryTables) -> Tensor:
         """[B, S, H] to rotated queries [B, N, S, D]."""
@@ -130,11 +135,11 @@ class Attention(nn.Module):
 class SwiGlu(nn.Module):
     """down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, shape: DecoderShape) -> None:
+    def __init__(self, hidden_size: int, inner_size: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(hidden_size, inner_size, bias=False)
+        self.up_proj = nn.Linear(hidden_size, inner_size, bias=False)
+        self.down_proj = nn.Linear(inner_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -144,12 +149,12 @@ class SwiGlu(nn.Module):
 class DecoderLayer(nn.Module):
     """The parts of a pre-norm decoder layer; target and drafter wire the attention differently."""
 
-    def __init__(self, shape: DecoderShape) -> None:
+    def __init__(self, shape: DecoderShape, layer: LayerSpec) -> None:
         super().__init__()
         self.input_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.self_attn = Attention(shape)
+        self.self_attn = Attention(shape, layer)
         self.post_attention_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.mlp = SwiGlu(shape)
+        self.mlp = SwiGlu(shape.hidden_size, layer.intermediate_size)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H]."""

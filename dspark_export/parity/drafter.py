@@ -11,11 +11,9 @@ from dspark_export.parity.decoder import (
     Array,
     DecoderLayer,
     RmsNorm,
-    RotaryTables,
     Weights,
     attend,
     load_weights,
-    rotary_tables,
 )
 from dspark_export.parity.heads import DraftHeads
 
@@ -37,7 +35,7 @@ class DrafterModule(DraftHeads):
             self.embed_tokens = nn.Embedding(spec.vocab_size, shape.hidden_size)
             self.fc = nn.Linear(len(spec.target_layer_ids) * shape.hidden_size, shape.hidden_size, bias=False)
             self.hidden_norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-            self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.num_layers))
+            self.layers = nn.ModuleList(DecoderLayer(shape, layer) for layer in shape.layers)
             self.norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             self.lm_head = nn.Linear(shape.hidden_size, spec.vocab_size, bias=False)
         self.spec = spec
@@ -57,19 +55,18 @@ class DrafterModule(DraftHeads):
         block_ids[0, 0] = anchor_id
         context, block = self.hidden_norm(self.fc(features))[None], self.embed_tokens(block_ids)
         positions = torch.arange(features.shape[0] + self.spec.block_size)
-        tables = rotary_tables(positions, self.spec.shape.head_dim, self.spec.shape.rope)
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
-            block = _layer(layer, context, block, tables)
+            block = _layer(layer, context, block, positions)
         hidden: Tensor = self.norm(block)[0]
         return self.lm_head(hidden), hidden
 
 
-def _layer(layer: DecoderLayer, context: Tensor, block: Tensor, tables: RotaryTables) -> Tensor:
+def _layer(layer: DecoderLayer, context: Tensor, block: Tensor, positions: Tensor) -> Tensor:
     """Block [1, gamma, H] to the next; context [1, p, H] is one for all layers, which do not norm it."""
-    start, (cosines, sines) = context.shape[1], tables
+    start, (cosines, sines) = context.shape[1], layer.self_attn.tables(positions)
     normed = layer.input_layernorm(block)
     queries = layer.self_attn.queries(normed, (cosines[start:], sines[start:]))
-    keys, values = layer.self_attn.keys_values(torch.cat([context, normed], dim=1), tables)
+    keys, values = layer.self_attn.keys_values(torch.cat([context, normed], dim=1), (cosines, sines))
     allowed = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool)
-    return layer.finish(block, attend(queries, keys, values, allowed))
+    return layer.finish(block, attend(queries, keys, values, allowed, layer.self_attn.layer))

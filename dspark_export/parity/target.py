@@ -12,11 +12,9 @@ from torch.nn import functional
 from dspark_export.parity.decoder import (
     DecoderLayer,
     RmsNorm,
-    RotaryTables,
     Weights,
     attend,
     load_weights,
-    rotary_tables,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ class TargetModule(nn.Module):
         self.spec, shape = spec, spec.shape
         with torch.device("meta"):
             self.embed_tokens = nn.Embedding(spec.vocab_size, shape.hidden_size)
-            self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.num_layers))
+            self.layers = nn.ModuleList(DecoderLayer(shape, layer) for layer in shape.layers)
             self.norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             if not spec.tied_embeddings:
                 self.lm_head = nn.Linear(shape.hidden_size, spec.vocab_size, bias=False)
@@ -73,21 +71,21 @@ class TargetModule(nn.Module):
         cache = KeyValueCache(self.spec.shape.num_layers) if cache is None else cache
         start, end = cache.length, cache.length + token_ids.shape[1]
         positions = torch.arange(start, end)
-        tables = rotary_tables(positions, self.spec.shape.head_dim, self.spec.shape.rope)
-        causal = torch.arange(end) <= positions[:, None]
         states: list[Tensor] = [self.embed_tokens(token_ids)]
         for index in range(len(self.layers)):
-            states.append(self._layer(index, states[-1], tables, causal, cache))
+            states.append(self._layer(index, states[-1], positions, cache))
         cache.length = end
         return self._logits(states[-1]), states
 
-    def _layer(self, index: int, x: Tensor, tables: RotaryTables, causal: Tensor, cache: KeyValueCache) -> Tensor:
-        layer = self.layers[index]
+    def _layer(self, index: int, x: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
+        layer, spec = self.layers[index], self.spec.shape.layers[index]
         assert isinstance(layer, DecoderLayer)
-        normed = layer.input_layernorm(x)
+        normed, tables = layer.input_layernorm(x), layer.self_attn.tables(positions)
         queries = layer.self_attn.queries(normed, tables)
         keys, values = cache.extend(index, *layer.self_attn.keys_values(normed, tables))
-        return layer.finish(x, attend(queries, keys, values, causal))
+        distance = positions[:, None] - torch.arange(keys.shape[2])
+        allowed = (distance >= 0) & ((distance < spec.window) if spec.window else True)
+        return layer.finish(x, attend(queries, keys, values, allowed, spec))
 
     def _logits(self, last: Tensor) -> Tensor:
         head = self.embed_tokens if self.spec.tied_embeddings else self.lm_head

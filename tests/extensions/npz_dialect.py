@@ -56,7 +56,7 @@ class NpzDialect(DrafterDialect):
 
     def _spec(self, words: Mapping[str, int], target: TargetSpec) -> DrafterSpec:
         return DrafterSpec(
-            shape=replace(target.shape, num_layers=words["depth"], qk_norm=True),
+            shape=replace(target.shape, layers=(replace(target.shape.layers[0], qk_norm=True),) * words["depth"]),
             vocab_size=target.vocab_size,
             block_size=words["guesses"],
             mask_token_id=words["mask"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from dspark_export.checkpoints import ConfidenceSpec, DecoderShape, DrafterSpec, MarkovSpec, RopeSpec, TargetSpec
+from dspark_export.checkpoints import (
+    ConfidenceSpec,
+    DecoderShape,
+    DrafterSpec,
+    LayerSpec,
+    MarkovSpec,
+    RopeSpec,
+    TargetSpec,
+)
 from dspark_export.checkpoints.expected import drafter_tensors, target_tensors
 
 VOCAB, HIDDEN, LAYERS, BLOCK, RANK = 128, 48, 4, 5, 8
@@ -24,17 +33,20 @@ TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfo
 
 def shape(layers: int, *, qk_norm: bool, rope: RopeSpec | None = None) -> DecoderShape:
     """Three query heads in one group would hide a mistake in grouping: four heads, two groups."""
-    return DecoderShape(
-        hidden_size=HIDDEN,
-        intermediate_size=64,
-        num_layers=layers,
+    layer = LayerSpec(
         num_heads=4,
         num_kv_heads=2,
         head_dim=16,
-        rms_norm_eps=1e-5,
+        intermediate_size=64,
         rope=rope or RopeSpec(10000.0),
         qk_norm=qk_norm,
     )
+    return DecoderShape(hidden_size=HIDDEN, rms_norm_eps=1e-5, layers=(layer,) * layers)
+
+
+def with_layers(shape: DecoderShape, **changes: Any) -> DecoderShape:
+    """`shape` with every layer changed."""
+    return replace(shape, layers=tuple(replace(layer, **changes) for layer in shape.layers))
 
 
 def target_spec(architecture: str = "llama", *, tied: bool = True, rope: RopeSpec | None = None) -> TargetSpec:
@@ -82,22 +94,23 @@ def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict
 
 def decoder_config(spec: DecoderShape) -> dict[str, Any]:
     """The config keys that targets and drafters share."""
-    rope: dict[str, Any] = {"rope_type": spec.rope.kind, "rope_theta": spec.rope.theta}
-    if spec.rope.kind != "default":
-        rope["factor"] = spec.rope.factor
-    if spec.rope.kind == "llama3":
+    layer = spec.layers[0]
+    rope: dict[str, Any] = {"rope_type": layer.rope.kind, "rope_theta": layer.rope.theta}
+    if layer.rope.kind != "default":
+        rope["factor"] = layer.rope.factor
+    if layer.rope.kind == "llama3":
         rope |= {
-            "low_freq_factor": spec.rope.low_freq_factor,
-            "high_freq_factor": spec.rope.high_freq_factor,
-            "original_max_position_embeddings": spec.rope.original_max_positions,
+            "low_freq_factor": layer.rope.low_freq_factor,
+            "high_freq_factor": layer.rope.high_freq_factor,
+            "original_max_position_embeddings": layer.rope.original_max_positions,
         }
     return {
         "hidden_size": spec.hidden_size,
-        "intermediate_size": spec.intermediate_size,
+        "intermediate_size": layer.intermediate_size,
         "num_hidden_layers": spec.num_layers,
-        "num_attention_heads": spec.num_heads,
-        "num_key_value_heads": spec.num_kv_heads,
-        "head_dim": spec.head_dim,
+        "num_attention_heads": layer.num_heads,
+        "num_key_value_heads": layer.num_kv_heads,
+        "head_dim": layer.head_dim,
         "vocab_size": VOCAB,
         "max_position_embeddings": 256,
         "rms_norm_eps": spec.rms_norm_eps,

@@ -90,14 +90,14 @@ def metadata(spec: TargetSpec) -> dict[str, Any]:
         "llama.block_count": shape.num_layers,
         "llama.context_length": spec.max_positions,
         "llama.embedding_length": shape.hidden_size,
-        "llama.feed_forward_length": shape.intermediate_size,
-        "llama.attention.head_count": shape.num_heads,
-        "llama.attention.head_count_kv": shape.num_kv_heads,
-        "llama.attention.key_length": shape.head_dim,
-        "llama.attention.value_length": shape.head_dim,
+        "llama.feed_forward_length": shape.layers[0].intermediate_size,
+        "llama.attention.head_count": shape.layers[0].num_heads,
+        "llama.attention.head_count_kv": shape.layers[0].num_kv_heads,
+        "llama.attention.key_length": shape.layers[0].head_dim,
+        "llama.attention.value_length": shape.layers[0].head_dim,
         "llama.attention.layer_norm_rms_epsilon": shape.rms_norm_eps,
-        "llama.rope.dimension_count": shape.head_dim,
-        "llama.rope.freq_base": shape.rope.theta,
+        "llama.rope.dimension_count": shape.layers[0].head_dim,
+        "llama.rope.freq_base": shape.layers[0].rope.theta,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": tokens,
@@ -139,7 +139,8 @@ def gguf_name(canonical: str) -> str:
 
 def permuted(name: str, array: np.ndarray, spec: TargetSpec) -> np.ndarray:
     """What `LlamaModel.permute` of llama.cpp's convert_hf_to_gguf.py does to q and k."""
-    heads = {"q_proj": spec.shape.num_heads, "k_proj": spec.shape.num_kv_heads}.get(name.split(".")[-2])
+    layer = spec.shape.layers[0]
+    heads = {"q_proj": layer.num_heads, "k_proj": layer.num_kv_heads}.get(name.split(".")[-2])
     if heads is None:
         return array
     halves = array.reshape(heads, 2, array.shape[0] // heads // 2, array.shape[1])

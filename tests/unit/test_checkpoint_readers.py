@@ -53,7 +53,7 @@ def test_target(tmp_path: Path, architecture: str, tied: bool, rope: RopeSpec) -
     spec = tiny.target_spec(architecture, tied=tied, rope=rope)
     target = open_target(tiny.write_target(tmp_path, spec))
     expected = dataclasses.replace(rope, original_max_positions=64 if rope is LLAMA3 else 8192)
-    assert target.spec == dataclasses.replace(spec, shape=dataclasses.replace(spec.shape, rope=expected))
+    assert target.spec == dataclasses.replace(spec, shape=tiny.with_layers(spec.shape, rope=expected))
     assert_holds(target.weights, random_target(spec))
     if architecture == "llama":  # transformers builds Qwen's anew, see test_text_parity.py
         assert target.text.tokenizer_json == (tmp_path / "tokenizer.json").read_text()
@@ -107,7 +107,7 @@ def test_older_rope_keys(tmp_path: Path, case: str) -> None:
     keys, expected = OLD_ROPES[case]
     tiny.write_target(tmp_path)
     tiny.edit_config(tmp_path, rope_parameters=None, **keys)
-    assert open_target(tmp_path).spec.shape.rope == expected
+    assert open_target(tmp_path).spec.shape.layers[0].rope == expected
 
 
 def test_duplicate_head_and_rotary_buffers_are_no_weights(tmp_path: Path) -> None:

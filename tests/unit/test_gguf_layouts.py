@@ -41,17 +41,17 @@ SCALINGS: dict[str, tuple[dict[str, Any], RopeSpec]] = {
 @pytest.mark.parametrize("case", SCALINGS)
 def test_rope_scaling_is_read_as_llama_cpp_reads_it(tmp_path: Path, case: str) -> None:
     changes, expected = SCALINGS[case]
-    assert open_target(write_gguf_target(tmp_path / "model.gguf", **changes)).spec.shape.rope == expected
+    assert open_target(write_gguf_target(tmp_path / "model.gguf", **changes)).spec.shape.layers[0].rope == expected
 
 
 def test_rope_divisors_are_read_and_used(tmp_path: Path) -> None:
     """Llama 3.1 in GGUF: llama3's smooth scaling as a divisor for every frequency."""
-    head_dim = tiny.target_spec().shape.head_dim
+    head_dim = tiny.target_spec().shape.layers[0].head_dim
     llama3 = RopeSpec(1e4, "llama3", 8.0, 1.0, 4.0, 64)
     divisors = inverse_frequencies(RopeSpec(1e4), head_dim) / inverse_frequencies(llama3, head_dim)
     assert (divisors > 1).any()
     path = write_gguf_target(tmp_path / "model.gguf", extra={"rope_freqs.weight": divisors.astype(np.float32)})
-    rope = open_target(path).spec.shape.rope
+    rope = open_target(path).spec.shape.layers[0].rope
     np.testing.assert_allclose(inverse_frequencies(rope, head_dim), inverse_frequencies(llama3, head_dim), rtol=1e-6)
     ours, theirs = inverse_frequencies(rope, head_dim), torch_frequencies(head_dim, rope).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)

@@ -30,7 +30,8 @@ def random_weights(spec: TargetSpec) -> dict[str, np.ndarray]:
 
 
 def replaced(spec: TargetSpec, **changes: Any) -> TargetSpec:
-    return dataclasses.replace(spec, shape=dataclasses.replace(spec.shape, **changes))
+    """`spec` with every layer changed."""
+    return dataclasses.replace(spec, shape=tiny.with_layers(spec.shape, **changes))
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -79,7 +80,8 @@ def test_description(tmp_path: Path, tied: bool) -> None:
     target = open_target(write_gguf_target(tmp_path / "model.gguf", spec))
     eps = target.spec.shape.rms_norm_eps  # stored as float32
     assert eps == pytest.approx(spec.shape.rms_norm_eps, rel=1e-6)
-    assert replaced(target.spec, rms_norm_eps=spec.shape.rms_norm_eps) == spec
+    exact = dataclasses.replace(target.spec.shape, rms_norm_eps=spec.shape.rms_norm_eps)
+    assert dataclasses.replace(target.spec, shape=exact) == spec
     assert target.text.chat_template == tiny.TEMPLATE
     assert target.text.add_bos is False
     assert target.files == [tmp_path / "model.gguf"]
@@ -91,13 +93,17 @@ def test_description_without_the_optional_keys(tmp_path: Path) -> None:
     changes = dict.fromkeys(optional)
     spec = replaced(tiny.target_spec(), num_heads=3, num_kv_heads=1)  # 48 / 3 = 16, as head_dim says
     target = open_target(write_gguf_target(tmp_path / "model.gguf", spec, **changes))
-    assert (target.spec.shape.head_dim, target.spec.bos_token_id, target.text.chat_template) == (16, None, None)
+    assert (target.spec.shape.layers[0].head_dim, target.spec.bos_token_id, target.text.chat_template) == (
+        16,
+        None,
+        None,
+    )
 
 
 def test_linear_rope_scaling(tmp_path: Path) -> None:
     changes = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0, "llama.rope.freq_base": 5e5}
     target = open_target(write_gguf_target(tmp_path / "model.gguf", **changes))
-    assert target.spec.shape.rope == RopeSpec(5e5, "linear", factor=4.0)
+    assert target.spec.shape.layers[0].rope == RopeSpec(5e5, "linear", factor=4.0)
 
 
 def test_opening_loads_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

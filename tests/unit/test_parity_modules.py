@@ -18,7 +18,8 @@ from dspark_export import parity  # noqa: E402
 from dspark_export.parity import generate  # noqa: E402
 
 GAMMA, VOCAB, HIDDEN, RANK = 4, 23, 16, 3
-SHAPE = specs.DecoderShape(HIDDEN, 40, 3, 4, 2, 8, 1e-5, RopeSpec(500.0), qk_norm=False)
+LAYER = specs.LayerSpec(num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=40, rope=RopeSpec(500.0))
+SHAPE = specs.DecoderShape(hidden_size=HIDDEN, rms_norm_eps=1e-5, layers=(LAYER,) * 3)
 TARGET = TargetSpec("llama", SHAPE, VOCAB, 256, True, (2,), 1)
 ROPES = (RopeSpec(500.0), RopeSpec(500.0, "linear", 4.0), RopeSpec(5e3, "llama3", 8.0, 1.0, 4.0, 32))
 TOLERANCE = 1e-5
@@ -39,9 +40,19 @@ def tiny_target() -> Any:
 
 
 def drafter_and_weights(markov: MarkovKind, confidence: ConfidenceSpec) -> tuple[Any, dict[str, Any]]:
-    shape, rank = dataclasses.replace(SHAPE, num_layers=2, qk_norm=True), 0 if markov == "none" else RANK
-    heads = specs.MarkovSpec(markov, rank), confidence
-    spec = specs.DrafterSpec(shape, VOCAB, GAMMA, 5, (-1, 1), SHAPE.num_layers, *heads, False, False)
+    layer, rank = dataclasses.replace(LAYER, qk_norm=True), 0 if markov == "none" else RANK
+    spec = specs.DrafterSpec(
+        shape=dataclasses.replace(SHAPE, layers=(layer,) * 2),
+        vocab_size=VOCAB,
+        block_size=GAMMA,
+        mask_token_id=5,
+        target_layer_ids=(-1, 1),
+        num_target_layers=SHAPE.num_layers,
+        markov=specs.MarkovSpec(markov, rank),
+        confidence=confidence,
+        own_embedding=False,
+        own_head=False,
+    )
     weights = random_weights(drafter_tensors(spec), 1)
     table = random_weights({"embed": (VOCAB, HIDDEN)}, 2)["embed"]
     return parity.DrafterModule(spec, weights, table, table), weights
@@ -50,17 +61,17 @@ def drafter_and_weights(markov: MarkovKind, confidence: ConfidenceSpec) -> tuple
 def huggingface_pair(architecture: str, spec: TargetSpec, weights: dict[str, Any]) -> Any:
     """The transformers model with the same weights."""
     transformers = pytest.importorskip("transformers")
-    s = spec.shape
-    rope = {"rope_type": s.rope.kind, "rope_theta": s.rope.theta}
-    if s.rope.kind != "default":
-        rope["factor"] = s.rope.factor
-    if s.rope.kind == "llama3":
-        rope |= {"low_freq_factor": s.rope.low_freq_factor, "high_freq_factor": s.rope.high_freq_factor}
-        rope |= {"original_max_position_embeddings": s.rope.original_max_positions}
+    s, layer = spec.shape, spec.shape.layers[0]
+    rope = {"rope_type": layer.rope.kind, "rope_theta": layer.rope.theta}
+    if layer.rope.kind != "default":
+        rope["factor"] = layer.rope.factor
+    if layer.rope.kind == "llama3":
+        rope |= {"low_freq_factor": layer.rope.low_freq_factor, "high_freq_factor": layer.rope.high_freq_factor}
+        rope |= {"original_max_position_embeddings": layer.rope.original_max_positions}
     config = getattr(transformers, f"{architecture}Config")(
-        vocab_size=spec.vocab_size, hidden_size=s.hidden_size, intermediate_size=s.intermediate_size,
-        num_hidden_layers=s.num_layers, num_attention_heads=s.num_heads, num_key_value_heads=s.num_kv_heads,
-        head_dim=s.head_dim, rms_norm_eps=s.rms_norm_eps, rope_parameters=rope, max_position_embeddings=256,
+        vocab_size=spec.vocab_size, hidden_size=s.hidden_size, intermediate_size=layer.intermediate_size,
+        num_hidden_layers=s.num_layers, num_attention_heads=layer.num_heads, num_key_value_heads=layer.num_kv_heads,
+        head_dim=layer.head_dim, rms_norm_eps=s.rms_norm_eps, rope_parameters=rope, max_position_embeddings=256,
         tie_word_embeddings=spec.tied_embeddings, attn_implementation="eager",
     )  # fmt: skip
     model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
@@ -79,7 +90,8 @@ def assert_close(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize("rope", ROPES, ids=lambda rope: rope.kind)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_target_matches_transformers(architecture: str, rope: RopeSpec, tied: bool) -> None:
-    shape = dataclasses.replace(SHAPE, rope=rope, qk_norm=architecture == "Qwen3")
+    layer = dataclasses.replace(LAYER, rope=rope, qk_norm=architecture == "Qwen3")
+    shape = dataclasses.replace(SHAPE, layers=(layer,) * 3)
     spec = dataclasses.replace(TARGET, shape=shape, tied_embeddings=tied)
     weights = random_weights(target_tensors(spec), 0)
     model, target = huggingface_pair(architecture, spec, weights), parity.TargetModule(spec, weights)

@@ -51,13 +51,14 @@ def test_a_config_of_the_first_llamas(tmp_path: Path, architecture: str) -> None
     """No key-value heads, no head width, no base, no epsilon: Llama's own; Qwen3's class has numbers of its own."""
     shape: dict[str, Any] = {"num_heads": 32, "num_kv_heads": 32, "head_dim": 4 if architecture == "llama" else 128}
     spec = tiny.target_spec(architecture)
-    spec = replace(spec, shape=replace(spec.shape, **shape, hidden_size=128))
+    spec = replace(spec, shape=replace(tiny.with_layers(spec.shape, **shape), hidden_size=128))
     folder = tiny.write_target(tmp_path, spec)
     dropped = ("num_key_value_heads", "head_dim", "rope_parameters", "rope_scaling", "rope_theta", "rms_norm_eps")
     tiny.edit_config(folder, **dict.fromkeys((*dropped, "max_position_embeddings", "hidden_act")))
     found, _ = read_hf_target(folder)
-    assert (found.shape.num_kv_heads, found.shape.head_dim) == (shape["num_kv_heads"], shape["head_dim"])
-    assert found.shape.rope.theta == 10000.0
+    layer = found.shape.layers[0]
+    assert (layer.num_kv_heads, layer.head_dim) == (shape["num_kv_heads"], shape["head_dim"])
+    assert layer.rope.theta == 10000.0
     assert found.max_positions == get_family(architecture).defaults["max_position_embeddings"]
 
 
@@ -68,6 +69,6 @@ def test_rope_is_read_as_transformers_reads_it(tmp_path: Path, case: str) -> Non
     tiny.edit_config(folder, **({"rope_parameters": None, "rope_scaling": None, "rope_theta": None} | keys))
     expected = oracle("llama", **{key: dict(v) if isinstance(v, dict) else v for key, v in keys.items()})
     expected = expected.rope_parameters
-    rope = read_hf_target(folder)[0].shape.rope
+    rope = read_hf_target(folder)[0].shape.layers[0].rope
     assert (rope.kind, rope.theta) == (expected["rope_type"], expected["rope_theta"])
     assert rope.kind == "default" or rope.factor == expected["factor"]

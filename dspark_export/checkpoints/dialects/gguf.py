@@ -15,7 +15,7 @@ from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.seams import TargetFamily, family_of_gguf
-from dspark_export.checkpoints.spec import DecoderShape, RopeSpec, TargetSpec
+from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.text import read_gguf_text
 
@@ -62,7 +62,6 @@ def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
         )
     spec = _spec(file, family)
     weights = Weights(file.path, file, _entries(file, spec.shape))
-    check_depth(file.path, weights.shapes, spec.shape.num_layers)
     check_tensors(file.path, weights.shapes, family.tensors(spec))
     return spec, weights
 
@@ -87,6 +86,8 @@ def _shape(file: GgufFile) -> DecoderShape:
             f"{file.path}: llama.attention.head_count {heads} is not a multiple of head_count_kv {kv_heads}",
             hint=CONVERT_AGAIN,
         )
+    depth = file.count("llama.block_count")
+    check_depth(file.path, file.shapes, depth)
     head_dim = file.count("llama.attention.key_length", hidden // heads)
     rotary = file.count("llama.rope.dimension_count", head_dim)
     if rotary != head_dim:
@@ -94,17 +95,16 @@ def _shape(file: GgufFile) -> DecoderShape:
             f"{file.path}: llama.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
             hint="models with partial rotary embedding are not supported",
         )
-    return DecoderShape(
-        hidden_size=hidden,
-        intermediate_size=file.count("llama.feed_forward_length"),
-        num_layers=file.count("llama.block_count"),
+    layer = LayerSpec(
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
+        intermediate_size=file.count("llama.feed_forward_length"),
         rope=_rope(file, head_dim),
-        qk_norm=False,
     )
+    layers = (layer,) * depth
+    epsilon = file.require("llama.attention.layer_norm_rms_epsilon", float)
+    return DecoderShape(hidden_size=hidden, rms_norm_eps=epsilon, layers=layers)
 
 
 def _rope(file: GgufFile, head_dim: int) -> RopeSpec:
@@ -148,16 +148,16 @@ def _entries(file: GgufFile, shape: DecoderShape) -> dict[str, Entry]:
             continue
         match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
         if match and match[2] in LAYER:
-            entries[f"layers.{match[1]}.{LAYER[match[2]]}.weight"] = Entry(name, _unpermute(match[2], shape))
+            entries[f"layers.{match[1]}.{LAYER[match[2]]}.weight"] = Entry(name, _unpermute(match[2], shape.layers[0]))
         else:
             stem = name.removesuffix(".weight")
             entries[f"{TOP[stem]}.weight" if stem in TOP else name] = Entry(name)
     return entries
 
 
-def _unpermute(kind: str, shape: DecoderShape) -> Callable[[Array], Array] | None:
+def _unpermute(kind: str, layer: LayerSpec) -> Callable[[Array], Array] | None:
     """llama.cpp interleaves the rotary pairs of q and k; we keep Hugging Face's half-and-half layout."""
-    heads = {"attn_q": shape.num_heads, "attn_k": shape.num_kv_heads}.get(kind)
+    heads = {"attn_q": layer.num_heads, "attn_k": layer.num_kv_heads}.get(kind)
     return None if heads is None else partial(_pairs_to_halves, heads=heads)
 
 

@@ -8,7 +8,7 @@ Hq and Hkv query and key/value heads of width D. All floating tensors are float3
     cos [P, D/2], sin [P, D/2], key_cache [R, Hkv, C, D], value_cache [R, Hkv, C, D]
     -> output [N, Hq*D], key_cache, value_cache
     Token i of row r stands at position used[r] + i, is rotated there, written there, and attends to
-    positions 0 .. used[r] + i of its row.
+    positions 0 .. used[r] + i of its row; with a `window` W only to the last W of these.
 
 `dspark::BlockAttention` (drafter; design §2): the same inputs, except that row_lengths counts context
     features, M in all, query is [R*block, Hq*D] and key/value are [M + R*block, Hkv*D]: all rows'
@@ -16,6 +16,9 @@ Hq and Hkv query and key/value heads of width D. All floating tensors are float3
     Context feature i of row r stands at position used[r] + i and is written to the cache; the block
     stands at used[r] + row_lengths[r] and after. Every block token attends to the row's whole context
     and to the whole block.
+
+Scores are query times key times `scale` (D ** -0.5 where it is left out), and with a `softcap` c then
+c * tanh(score / c).
 
 Cache entries from used[r] + row_lengths[r] on are undefined afterwards: a backend may write there (up
 to `block` entries), and a caller rolls back by passing a smaller `used` next time. The capacity must
@@ -25,7 +28,7 @@ read by a lowering; the function bodies mask it, so for them it must be finite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CACHED_ATTENTION = "CachedAttention"
 BLOCK_ATTENTION = "BlockAttention"
@@ -35,19 +38,32 @@ OUTPUTS = ("output", "key_cache_out", "value_cache_out")
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """Attributes of both ops; `block_size` is 0 for `CachedAttention`."""
+    """Attributes of both ops; `block_size` is 0 for `CachedAttention`, whose blocks have no window (`ValueError`)."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
     block_size: int = 0
+    window: int = field(default=0, kw_only=True)
+    scale: float | None = field(default=None, kw_only=True)
+    softcap: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.block_size and self.window:
+            raise ValueError("a block sees its whole context: BlockAttention has no window")
+
+    @property
+    def factor(self) -> float:
+        """What query times key is multiplied by."""
+        return float(self.head_dim) ** -0.5 if self.scale is None else self.scale
 
     @property
     def op_type(self) -> str:
         """The op this spec belongs to."""
         return BLOCK_ATTENTION if self.block_size else CACHED_ATTENTION
 
-    def attributes(self) -> dict[str, int]:
-        """The node's attributes, by name."""
-        common = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
-        return {**common, "block_size": self.block_size} if self.block_size else common
+    def attributes(self) -> dict[str, int | float]:
+        """The node's attributes, by name; those that say nothing are left out."""
+        heads = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
+        rest = {"block_size": self.block_size, "window": self.window, "scale": self.scale, "softcap": self.softcap}
+        return {**heads, **{name: value for name, value in rest.items() if value}}

@@ -23,12 +23,16 @@ class _Rows(NamedTuple):
     position: ir.Value
 
 
-def attention_function(spec: AttentionSpec) -> ir.Function:
-    """The function body for `spec`; see the contract for inputs and outputs."""
+def attention_function(spec: AttentionSpec, overload: str = "") -> ir.Function:
+    """The function body for `spec`; see the contract for inputs and outputs.
+
+    A graph whose layers differ has one body for each spec, told apart by `overload`.
+    """
     body = _Body(spec)
     trace = body.block if spec.block_size else body.causal
-    attributes = [ir.Attr(name, ir.AttributeType.INT, value) for name, value in spec.attributes().items()]
-    return build_function(
+    kinds = {int: ir.AttributeType.INT, float: ir.AttributeType.FLOAT}
+    attributes = [ir.Attr(name, kinds[type(value)], value) for name, value in spec.attributes().items()]
+    function = build_function(
         trace,
         [ir.Value(name=name) for name in INPUTS],
         domain=DOMAIN,
@@ -36,6 +40,13 @@ def attention_function(spec: AttentionSpec) -> ir.Function:
         attributes=attributes,
         opset_imports={"": OPSET},
     )
+    function.overload = overload
+    return function
+
+
+def read_node(node: ir.Node) -> AttentionSpec:
+    """The spec of a node of either op."""
+    return AttentionSpec(**{name: attribute.value for name, attribute in node.attributes.items()})
 
 
 class _Body:
@@ -52,6 +63,8 @@ class _Body:
         cell_row, cell_position = _cells(op, key_cache)
         position = op.Unsqueeze(rows.position, [1])
         mask = op.And(_same(op, rows.row, cell_row), op.LessOrEqual(cell_position, position))
+        if self.spec.window:
+            mask = op.And(mask, op.Greater(cell_position, op.Sub(position, self.spec.window)))
         output = self._attend(op, q, _flat(op, keys), _flat(op, values), mask)
         return output, keys, values
 
@@ -103,9 +116,10 @@ class _Body:
         return op.Transpose(heads, perm=[0, 2, 1, 3])
 
     def _attend(self, op: OpBuilder, q: ir.Value, keys: ir.Value, values: ir.Value, mask: ir.Value) -> ir.Value:
-        scale = float(self.spec.head_dim) ** -0.5
         batched = op.Reshape(q, [1, -1, self.spec.num_heads, self.spec.head_dim])
-        out = op.Attention(op.Transpose(batched, perm=[0, 2, 1, 3]), keys, values, mask, scale=scale)
+        queries, scoring = op.Transpose(batched, perm=[0, 2, 1, 3]), {"scale": self.spec.factor}
+        scoring |= {"softcap": self.spec.softcap} if self.spec.softcap else {}
+        out = op.Attention(queries, keys, values, mask, **scoring)
         return op.Reshape(op.Transpose(out, perm=[0, 2, 1, 3]), [-1, self.spec.num_heads * self.spec.head_dim])
 
 

@@ -48,9 +48,10 @@ def cached_attention(
         q = rotate(_heads(query[part], spec.num_heads), positions, cos, sin)
         keys[row][:, positions] = rotate(_heads(key[part], spec.num_kv_heads), positions, cos, sin).swapaxes(0, 1)
         values[row][:, positions] = _heads(value[part], spec.num_kv_heads).swapaxes(0, 1)
-        visible = np.arange(used[row] + length)[None, :] <= positions[:, None]
+        distance = positions[:, None] - np.arange(used[row] + length)[None, :]
+        visible = (distance >= 0) & (distance < (spec.window or np.inf))
         end = used[row] + length
-        outputs.append(_attend(q, keys[row][:, :end], values[row][:, :end], visible))
+        outputs.append(_attend(spec, q, keys[row][:, :end], values[row][:, :end], visible))
         start += length
     return AttentionResult(np.concatenate(outputs), keys, values)
 
@@ -82,7 +83,7 @@ def block_attention(
         all_values = np.concatenate([values[row][:, :end], _heads(value[mine], kv).swapaxes(0, 1)], axis=1)
         q = _heads(query[row * block : (row + 1) * block], spec.num_heads)
         everything = np.ones((block, end + block), dtype=bool)
-        outputs.append(_attend(rotate(q, block_positions, cos, sin), all_keys, all_values, everything))
+        outputs.append(_attend(spec, rotate(q, block_positions, cos, sin), all_keys, all_values, everything))
         start += length
     return AttentionResult(np.concatenate(outputs), keys, values)
 
@@ -91,12 +92,13 @@ def _heads(x: Array, heads: int) -> Array:
     return x.reshape(x.shape[0], heads, x.shape[1] // heads)  # -1 would be ambiguous for no tokens
 
 
-def _attend(q: Array, keys: Array, values: Array, visible: npt.NDArray[np.bool_]) -> Array:
+def _attend(spec: AttentionSpec, q: Array, keys: Array, values: Array, visible: npt.NDArray[np.bool_]) -> Array:
     """q [n, Hq, D], keys/values [Hkv, c, D], visible [n, c] -> [n, Hq*D]."""
     group = q.shape[1] // keys.shape[0]
     out = np.empty_like(q)
     for head in range(q.shape[1]):
-        scores = q[:, head] @ keys[head // group].T / np.sqrt(np.float32(q.shape[-1]))
+        scores = q[:, head] @ keys[head // group].T * np.float32(spec.factor)
+        scores = spec.softcap * np.tanh(scores / spec.softcap) if spec.softcap else scores
         scores = np.where(visible, scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         out[:, head] = weights / weights.sum(axis=-1, keepdims=True) @ values[head // group]

@@ -21,7 +21,8 @@ from dspark_engines.backends.onnxruntime.own_weights import give_own_weights
 from dspark_engines.backends.onnxruntime.rewriting import Lowering
 from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
-from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION, AttentionSpec
+from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION
+from dspark_plugins.attention.function import read_node
 from dspark_plugins.int8_linear import INT8_LINEAR, QUANTIZE_ROWS
 from dspark_plugins.int8_linear.function import op_name
 
@@ -47,8 +48,8 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
     low = Lowering(model.graph, lengths, slots, pad_single_rows=exact)
     low.run(lambda node: _lower(low, node))
     give_own_weights(model.graph)
-    for name in LOWERED:
-        model.functions.pop((DOMAIN, name, ""), None)
+    for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in LOWERED]:
+        del model.functions[key]
     onnx.save(ir.to_proto(model), destination)
 
 
@@ -60,8 +61,7 @@ def _lower(low: Lowering, node: ir.Node) -> bool:
     if node.op_type in LINEAR:
         LINEAR[node.op_type](low, node)
         return True
-    values = {name: attribute.as_int() for name, attribute in node.attributes.items()}
-    spec = AttentionSpec(**values)
+    spec = read_node(node)
     if node.op_type == CACHED_ATTENTION and spec.head_dim % HEAD_DIM_MULTIPLE:
         raise BackendError(
             f"head_dim {spec.head_dim} is not a multiple of {HEAD_DIM_MULTIPLE}, which ONNX Runtime's "

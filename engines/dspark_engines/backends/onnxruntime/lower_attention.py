@@ -40,8 +40,9 @@ def lower_cached_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) ->
             sin,
             num_heads=spec.num_heads,
             kv_num_heads=spec.num_kv_heads,
-            scale=spec.head_dim**-0.5,
+            scale=spec.factor,
             do_rotary=1,
+            **_optional(spec),
             _domain=MICROSOFT,
             _version=1,
             _outputs=3,
@@ -69,6 +70,12 @@ def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> 
         visible = [low.op.Slice(cache[-1], [0], stop, [2]) for cache in (new_keys, new_values)]
         outputs.append(_attend(low, q_rows[slot], visible[0], visible[1], spec))
     _finish(low, node, low.join_rows(outputs), new_keys, new_values)
+
+
+def _optional(spec: AttentionSpec) -> dict[str, int | float]:
+    """The kernel's attributes for what most models do without."""
+    values = {"local_window_size": spec.window, "softcap": spec.softcap}
+    return {name: value for name, value in values.items() if value}
 
 
 def _inputs(node: ir.Node) -> list[ir.Value]:
@@ -147,8 +154,11 @@ def _attend(low: Lowering, q: ir.Value, keys: ir.Value, values: ir.Value, spec: 
     op, kv, block, width = low.op, spec.num_kv_heads, spec.block_size, spec.head_dim
     group = spec.num_heads // kv
     by_group = op.Transpose(op.Reshape(q, [block, kv, group, width]), perm=[1, 2, 0, 3])
-    queries = op.Mul(op.Reshape(by_group, [1, kv, group * block, width]), float(width) ** -0.5)
-    weights = op.Softmax(op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 2])), axis=-1)
+    queries = op.Mul(op.Reshape(by_group, [1, kv, group * block, width]), spec.factor)
+    scores = op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 2]))
+    if spec.softcap:
+        scores = op.Mul(op.Tanh(op.Div(scores, spec.softcap)), spec.softcap)
+    weights = op.Softmax(scores, axis=-1)
     mixed = op.Reshape(op.MatMul(weights, values), [kv, group, block, width])
     return op.Reshape(op.Transpose(mixed, perm=[2, 0, 1, 3]), [block, spec.num_heads * width])
 

@@ -34,7 +34,7 @@ def lower_cached_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSp
     q_angles = low.once("angles", lambda: _angles(low, given, low.input("positions", ["N"])))
     q, k = (_rotate(low, x, q_angles, n) for x, n in ((given.query, spec.num_heads), (given.key, spec.num_kv_heads)))
     pad = low.input("pad_rows", ["R", "S"])
-    mask = low.once("mask", lambda: _causal_mask(low, given.key_cache, pad))
+    mask = low.once(f"mask {spec.window}", lambda: _causal_mask(low, given.key_cache, pad, spec.window))
     queries = _heads(low, low.op.Gather(q, pad), spec.num_heads, spec.head_dim)
     output, *caches = _attend(low, queries, k, given, mask, spec)
     rows = low.op.Reshape(output, [-1, spec.num_heads * spec.head_dim])
@@ -86,13 +86,16 @@ def _cells(low: PaddedLowering, cache: ir.Value) -> ir.Value:
     return low.op.Constant(value=ir.tensor([[[list(range(capacity))]]], dtype=ir.DataType.INT64))
 
 
-def _causal_mask(low: PaddedLowering, cache: ir.Value, pad: ir.Value) -> ir.Value:
-    """[R, 1, S, C]: query i of a row sees the cells up to visible - S + i, and always the first."""
+def _causal_mask(low: PaddedLowering, cache: ir.Value, pad: ir.Value, window: int) -> ir.Value:
+    """[R, 1, S, C]: query i of a row sees the cells up to visible - S + i (the last `window` of these, if there is
+    one), and always the first."""
     op, visible = low.op, low.input("visible", ["R"])
     width = op.Shape(pad, start=1, end=2)
     offsets = op.Sub(op.Range(0, op.Squeeze(width, [0]), 1), width)  # -S .. -1
     last = op.Max(op.Add(op.Unsqueeze(visible, [1]), op.Unsqueeze(offsets, [0])), 0)
-    return op.LessOrEqual(_cells(low, cache), op.Unsqueeze(last, [1, 3]))
+    cells, last = _cells(low, cache), op.Unsqueeze(last, [1, 3])
+    seen = op.LessOrEqual(cells, last)
+    return op.And(seen, op.Greater(cells, op.Sub(last, window))) if window else seen
 
 
 def _block_mask(low: PaddedLowering, cache: ir.Value, block: int) -> ir.Value:
@@ -100,6 +103,10 @@ def _block_mask(low: PaddedLowering, cache: ir.Value, block: int) -> ir.Value:
     op, visible = low.op, low.input("visible", ["R"])
     seen = op.Less(_cells(low, cache), op.Unsqueeze(visible, [1, 2, 3]))
     return op.Expand(seen, [1, 1, block, 1])
+
+
+def _scoring(spec: AttentionSpec) -> dict[str, float]:
+    return {"scale": spec.factor, "softcap": spec.softcap} if spec.softcap else {"scale": spec.factor}
 
 
 def _attend(
@@ -111,6 +118,6 @@ def _attend(
     for cache, x in ((given.key_cache, key), (given.value_cache, given.value)):
         cells = _heads(low, op.Gather(x, pad), spec.num_kv_heads, spec.head_dim)
         caches.append(op.TensorScatter(cache, cells, used, axis=2))
-    visible, scale = low.input("visible", ["R"]), float(spec.head_dim) ** -0.5
-    output = op.Attention(queries, *caches, mask, None, None, visible, scale=scale)
+    visible = low.input("visible", ["R"])
+    output = op.Attention(queries, *caches, mask, None, None, visible, **_scoring(spec))
     return [op.Transpose(output, perm=[0, 2, 1, 3]), *caches]

@@ -16,7 +16,7 @@ from dspark_engines.backends.padded.lowering.rewriting import PaddedLowering
 from dspark_plugins import DOMAIN
 from dspark_plugins.accept import ACCEPT, AcceptSpec
 from dspark_plugins.accept.function import accept_function
-from dspark_plugins.attention import AttentionSpec
+from dspark_plugins.attention.function import read_node as read_attention
 from dspark_plugins.markov_head import MARKOV_HEAD
 from dspark_plugins.markov_head.function import markov_head_function, read_node
 
@@ -51,8 +51,8 @@ def lower_graph(
     for name in LENGTHS:
         if any(value.name == name for value in model.graph.inputs):
             low.drop_input(name)
-    for op_type in LOWERINGS:
-        model.functions.pop((DOMAIN, op_type, ""), None)
+    for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in LOWERINGS]:
+        del model.functions[key]
     if greedy:
         _drop_draft_logits(model.graph)
     kept = custom_ops(model) if custom_ops else ()
@@ -86,8 +86,7 @@ def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
 def _lower(low: PaddedLowering, node: ir.Node) -> bool:
     if node.domain != DOMAIN or node.op_type not in LOWERINGS:
         return False
-    spec = AttentionSpec(**{name: attribute.as_int() for name, attribute in node.attributes.items()})
-    LOWERINGS[node.op_type](low, node, spec)
+    LOWERINGS[node.op_type](low, node, read_attention(node))
     return True
 
 
