@@ -157,10 +157,21 @@ def specs(block: int) -> list[AttentionSpec]:
     return [AttentionSpec(*shape, block) for shape in SHAPES]
 
 
+SCORED = [  # a window of one token, ones that end inside and outside what CAUSAL has; scale and softcap; all at once
+    *(AttentionSpec(4, 2, 16, window=window) for window in (1, 4, 33, 200)),
+    AttentionSpec(4, 2, 16, scale=0.5),
+    AttentionSpec(4, 2, 16, softcap=1.5),
+    AttentionSpec(4, 2, 32, window=5, scale=0.25, softcap=2.0),
+    AttentionSpec(4, 2, 16, 5, scale=0.5, softcap=1.5),
+]
+
+
+def label(spec: AttentionSpec) -> str:
+    return "-".join(f"{value:g}" for value in spec.attributes().values())
+
+
 @pytest.mark.parametrize("lowered", [False, True], ids=["body", "lowered"])
-@pytest.mark.parametrize(
-    "spec", [*specs(0), *specs(1), *specs(5)], ids=lambda s: f"{s.num_heads}x{s.head_dim}-{s.block_size}"
-)
+@pytest.mark.parametrize("spec", [*specs(0), *specs(1), *specs(5), *SCORED], ids=label)
 def test_matches_oracle(spec: AttentionSpec, lowered: bool, compiled: Any) -> None:
     for lengths, used in BLOCK if spec.block_size else CAUSAL:
         rows = len(lengths)
@@ -185,6 +196,11 @@ def test_rollback_leaves_no_stale_slot(compiled: Any, steps: Any, seed: int, blo
         feeds = feeds_for(spec, [n for n, _ in rows], used, seed + number)
         assert_step(spec, form, oracle, feeds)
         used = [before + max(n - m, 0) for before, (n, m) in zip(used, rows, strict=True)]
+
+
+def test_a_block_has_no_window() -> None:
+    with pytest.raises(ValueError, match="no window"):
+        AttentionSpec(4, 2, 16, 5, window=8)
 
 
 @pytest.mark.parametrize("slots", [1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from dspark_export.bundling import Silent
 from dspark_export.bundling.export import export_graphs
 from dspark_export.bundling.plan import BuildPlan, Pair, open_pair
 from dspark_export.checkpoints import DrafterSpec, RopeSpec, TargetSpec
+from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checks import compare
+from dspark_export.graphs import build_target_graph, save_graph
 from dspark_export.graphs.rope import inverse_frequencies, rope_tables
 from dspark_export.reference_graph import ReferenceGraph
 from tests.support import tiny
@@ -97,6 +100,36 @@ def test_target(architecture: str, tied: bool, rope: str, tmp_path: Path) -> Non
     exported = export(tmp_path, tiny.target_spec(architecture, tied=tied, rope=ROPES[rope]), drafter)
     for plan in (ONE_ROW, THREE_ROWS):
         assert_all(list(target_steps(exported, plan)))
+
+
+MIXED = (  # windows past which the rounds below go; two ropes, two head widths, two groupings
+    {"window": 6, "softcap": 2.0},
+    {"rope": ROPES["linear"], "head_dim": 32},
+    {"window": 9, "num_heads": 2, "num_kv_heads": 1, "qk_norm": True},
+    {"scale": 0.5, "intermediate_size": 32},
+)
+
+
+def mixed_target() -> TargetSpec:
+    """A target whose layers all differ."""
+    spec = tiny.target_spec()
+    layers = (
+        dataclasses.replace(layer, **changes)  # type: ignore[arg-type]  # a table of several fields
+        for layer, changes in zip(spec.shape.layers, MIXED, strict=True)
+    )
+    return dataclasses.replace(spec, shape=dataclasses.replace(spec.shape, layers=tuple(layers)))
+
+
+def test_a_target_whose_layers_differ(tmp_path: Path) -> None:
+    spec, drafter = mixed_target(), dataclasses.replace(tiny.drafter_spec(), target_layer_ids=(-1, 0, 2))
+    tensors = tiny.random_tensors(target_tensors(spec))
+    weights = tiny.weights_of(tensors)
+    graph = build_target_graph(spec, weights, drafter.target_layer_ids, CAPACITY)
+    save_graph(graph, tmp_path / "target.onnx")
+    onnx.checker.check_model(tmp_path / "target.onnx", full_check=True)
+    pair: Any = SimpleNamespace(target=SimpleNamespace(spec=spec, weights=weights))
+    for plan in (ONE_ROW, THREE_ROWS):
+        assert_all(list(target_steps(Exported(pair, tmp_path), plan)))
 
 
 def target_steps(exported: Exported, plan: Any) -> Iterator[Any]:

@@ -12,14 +12,18 @@ import pytest
 
 from dspark_engines import Bundle, GenerationRequest, GenerationResult, Generator, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.errors import BackendError
+from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.checkpoints import open_drafter, open_target
 from dspark_export.checkpoints.dialects import register_drafter_dialect
 from dspark_export.checkpoints.dialects import registry as dialects
 from dspark_export.checkpoints.seams import family, method, register_family, register_method
+from dspark_export.checks import compare_engines
 from dspark_export.parity.check import compare_with_torch
 from tests.extensions import scaled_family, shy_method
 from tests.support import tiny
 from tests.support.command_line import run
+from tests.support.lowered import lowered_bundle
 
 LIMITS = ("--context-length", "96", "--prefill-chunk", "16", "--slots", "1")
 REQUEST = GenerationRequest([5, 6, 7, 8], 24)
@@ -31,7 +35,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(family, "FAMILIES", dict(family.FAMILIES))
     monkeypatch.setattr(method, "METHODS", dict(method.METHODS))
     known = dict(dialects.DRAFTERS)
-    register_family("scaled-llama", scaled_family.PLACE)
+    for name, place in scaled_family.FAMILIES.items():
+        register_family(name, place)
     register_method("shy", shy_method.METHOD)
     yield
     dialects.DRAFTERS.clear()
@@ -49,20 +54,37 @@ def generated(bundle: Bundle) -> GenerationResult:
         return Generator(engines, bundle.manifest).run(REQUEST)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(("name", "precision"), [("Scaled", "fp32"), ("Scaled", "int8"), ("Capped", "fp32")])
 def test_extension_by_a_family_builds_and_is_what_its_oracle_says(
-    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], precision: str
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], name: str, precision: str
 ) -> None:
     target, drafter = tiny.write_target(tmp_path / "target"), tiny.write_drafter(tmp_path / "drafter")
-    tiny.edit_config(target, architectures=["ScaledLlamaForCausalLM"])
+    tiny.edit_config(target, architectures=[f"{name}LlamaForCausalLM"])
     bundle = built(capsys, target, drafter, tmp_path / "bundle", "--precision", precision)
-    assert bundle.manifest.target.architecture == "scaled-llama"
+    assert bundle.manifest.target.architecture == f"{name.lower()}-llama"
     assert generated(bundle).token_ids != generated(open_bundle(tiny_bundle)).token_ids
     if precision == "fp32":
         opened = open_target(target)
         compared = compare_with_torch(bundle, opened, open_drafter(drafter, opened.spec))
         assert {c.what for c in compared} >= {"target.logits", "target.features", "drafter.draft_ids"}
         assert all(c.passed for c in compared)
+
+
+def test_extension_by_a_family_goes_as_far_as_gpu_backends_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows are in the mask of padded steps; without masks, or with bounded scores, they are refused by name."""
+    drafter, bundles = tiny.write_drafter(tmp_path / "drafter"), {}
+    for name in ("Scaled", "Capped"):
+        target = tiny.write_target(tmp_path / name)
+        tiny.edit_config(target, architectures=[f"{name}LlamaForCausalLM"])
+        bundles[name] = built(capsys, target, drafter, tmp_path / f"{name}.bundle")
+    results = compare_engines(bundles["Scaled"], lowered_bundle(bundles["Scaled"], tmp_path))
+    assert all(result.passed for result in results), results
+    with pytest.raises(BackendError, match=r"see 5 tokens only, which backend 'onnxruntime-cuda' cannot"):
+        compile_bundle(bundles["Scaled"].path, "onnxruntime-cuda", Silent(), overwrite=False)
+    with pytest.raises(BackendError, match=r"softcap 4\), which GPU backends cannot"):
+        lowered_bundle(bundles["Capped"], tmp_path)
 
 
 def test_extension_by_a_method_builds_and_drafts_its_way(

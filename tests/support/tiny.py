@@ -25,6 +25,7 @@ from dspark_export.checkpoints import (
     TargetSpec,
 )
 from dspark_export.checkpoints.expected import drafter_tensors, target_tensors
+from dspark_export.checkpoints.tensors import Entry, TensorSource, Weights
 
 VOCAB, HIDDEN, LAYERS, BLOCK, RANK = 128, 48, 4, 5, 8
 TAPS = (0, 2)
@@ -90,6 +91,23 @@ def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict
         else:
             tensors[name] = values / np.sqrt(np.float32(size[-1]))
     return tensors
+
+
+class _Arrays(TensorSource):
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = arrays
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: array.shape for name, array in self._arrays.items()}
+
+    def load(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+
+def weights_of(arrays: Mapping[str, np.ndarray]) -> Weights:
+    """Weights of a checkpoint that was never written."""
+    return Weights(Path("nowhere"), _Arrays(arrays), {name: Entry(name) for name in arrays})
 
 
 def decoder_config(spec: DecoderShape) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from onnxscript.optimizer import fold_constants
 from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.lowering import lower_graph
 from dspark_engines.bundle import Role
+from dspark_engines.errors import BackendError
 
 MASK = 3
 """Place of attn_mask among the inputs of `Attention`; `nonpad_kv_seqlen`, behind it, stays."""
@@ -29,6 +30,7 @@ def lower_for_cuda(
     A `greedy` drafter has no output draft_logits. Its shapes are those of `padded.shapes`, its inputs those of
     `padded.packing`.
     """
+    _check_windows(source)
     model = lower_graph(source, capacity, precision, greedy=greedy)
     for node in model.graph:
         if node.op_type == "Attention":
@@ -48,3 +50,13 @@ def _unmask(node: ir.Node, *, causal: bool) -> None:
     node.replace_input_with(MASK, None)
     if causal:
         node.attributes["is_causal"] = ir.AttrInt64("is_causal", 1)
+
+
+def _check_windows(source: Path) -> None:
+    """Raises `BackendError` for layers that see a window: without masks, the provider's attention sees everything."""
+    windows = {node.attributes["window"].as_int() for node in ir.load(source).graph if "window" in node.attributes}
+    if windows:
+        raise BackendError(
+            f"layers of this target see {min(windows)} tokens only, which backend 'onnxruntime-cuda' cannot do yet",
+            hint="--backend tensorrt-rtx builds it, --backend onnxruntime runs it on the CPU",
+        )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dspark_engines.backends.padded.lowering.rewriting import PaddedLowering
+from dspark_engines.errors import BackendError
 from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION, AttentionSpec
 
 
@@ -105,8 +106,13 @@ def _block_mask(low: PaddedLowering, cache: ir.Value, block: int) -> ir.Value:
     return op.Expand(seen, [1, 1, block, 1])
 
 
-def _scoring(spec: AttentionSpec) -> dict[str, float]:
-    return {"scale": spec.factor, "softcap": spec.softcap} if spec.softcap else {"scale": spec.factor}
+def check_scores(spec: AttentionSpec) -> None:
+    """Raises `BackendError` for a softcap, which TensorRT's parser may drop without a word."""
+    if spec.softcap:
+        raise BackendError(
+            f"this target bounds its attention scores (softcap {spec.softcap:g}), which GPU backends cannot yet",
+            hint="--backend onnxruntime runs it",
+        )
 
 
 def _attend(
@@ -119,5 +125,5 @@ def _attend(
         cells = _heads(low, op.Gather(x, pad), spec.num_kv_heads, spec.head_dim)
         caches.append(op.TensorScatter(cache, cells, used, axis=2))
     visible = low.input("visible", ["R"])
-    output = op.Attention(queries, *caches, mask, None, None, visible, **_scoring(spec))
+    output = op.Attention(queries, *caches, mask, None, None, visible, scale=spec.factor)
     return [op.Transpose(output, perm=[0, 2, 1, 3]), *caches]

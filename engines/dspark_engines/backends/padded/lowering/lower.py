@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 
 from dspark_engines.backends.options import EnginePrecision
-from dspark_engines.backends.padded.lowering.attention import LOWERINGS
+from dspark_engines.backends.padded.lowering.attention import LOWERINGS, check_scores
 from dspark_engines.backends.padded.lowering.older_ops import rename_older_ops
 from dspark_engines.backends.padded.lowering.precision import to_half
 from dspark_engines.backends.padded.lowering.rewriting import PaddedLowering
@@ -41,7 +41,7 @@ def lower_graph(
 
     `custom_ops` replaces the ops that a backend has kernels for; all others become standard ops. A `greedy` graph is
     for rows of temperature 0: a drafter without output draft_logits, an accept graph without what it takes to sample.
-    Raises what `custom_ops` raises.
+    Raises `BackendError` for a graph that steps of fixed shapes cannot serve, and what `custom_ops` raises.
     """
     model = ir.load(source)
     rename_older_ops(model)
@@ -86,7 +86,9 @@ def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
 def _lower(low: PaddedLowering, node: ir.Node) -> bool:
     if node.domain != DOMAIN or node.op_type not in LOWERINGS:
         return False
-    LOWERINGS[node.op_type](low, node, read_attention(node))
+    spec = read_attention(node)
+    check_scores(spec)
+    LOWERINGS[node.op_type](low, node, spec)
     return True
 
 
