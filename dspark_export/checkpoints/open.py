@@ -7,6 +7,7 @@ from pathlib import Path
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, TargetCheckpoint
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects import drafter_dialect, target_dialect
+from dspark_export.checkpoints.seams import get_method
 from dspark_export.checkpoints.spec import TargetSpec
 
 
@@ -19,4 +20,5 @@ def open_drafter(path: Path, target: TargetSpec) -> DrafterCheckpoint:
     """Read a drafter of any dialect and hold it against `target`. Raises `CheckpointError`."""
     drafter = drafter_dialect(path).read(path, target)
     check_pair(path, drafter.spec, target)
+    get_method(drafter.spec.method).check(path, drafter.spec)
     return drafter

@@ -1,1 +1,1 @@
-"""Families of targets, a file each: found by name through `dspark_export.checkpoints.seams`."""
+"""Families of targets, a folder each: found by name through `dspark_export.checkpoints.seams`."""

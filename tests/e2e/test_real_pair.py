@@ -115,8 +115,8 @@ def test_drafts_far_from_the_start(real: Opened, drafter_module: Any, monkeypatc
     float32 angles, torch's habit, are off by 1e-4 there; ours are made in float64, so torch is given those.
     """
     torch = pytest.importorskip("torch")
+    from dspark_export.parity import decoder as module
     from dspark_export.parity import draft_greedy
-    from dspark_export.parity import drafter as module
 
     def tables(positions: Any, head_dim: int, rope: Any) -> Any:
         cos, sin = rope_tables(rope, head_dim, int(positions[-1]) + 1)

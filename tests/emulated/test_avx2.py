@@ -45,9 +45,9 @@ def test_the_usual_int8_kernels_saturate_there_and_the_precise_ones_do_not() -> 
 @pytest.mark.parametrize(
     "chosen",
     [
-        "tests/backend/test_self_check.py::test_this_machine_is_exact",
-        "tests/backend/test_int8_linear.py",
-        "tests/backend/test_int8_bundle.py::test_a_step_is_the_same_to_the_bit_whatever_shares_it",
+        "tests/backend/backends/test_self_check.py::test_this_machine_is_exact",
+        "tests/backend/ops/test_int8_linear.py",
+        "tests/backend/bundling/test_int8_bundle.py::test_a_step_is_the_same_to_the_bit_whatever_shares_it",
     ],
 )
 def test_what_int8_promises_holds_there(chosen: str) -> None:

@@ -27,7 +27,7 @@ class ScaledLlamaFamily(LlamaFamily):
 
     name = "scaled-llama"
     architectures = ("ScaledLlamaForCausalLM",)
-    gguf = ""
+    gguf = None
 
     def read_shape(self, config: DecoderConfig, path: Path) -> DecoderShape:
         shape = super().read_shape(config, path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from tests.extensions.npz_dialect import NpzDialect
 from tests.support import tiny
 from tests.support.command_line import run
 
+ODD: dict[str, dict[str, Any]] = {"anchor": {"anchor": "given"}, "block mask": {"block_mask": "causal"}}
 PLACE = "tests.extensions.npz_dialect:NpzDialect"
 
 
@@ -109,3 +112,13 @@ def test_deepspec_is_written_as_it_is_read(tmp_path: Path, kind: str, confidence
 def test_layouts_that_are_only_read_say_so(tmp_path: Path, tiny_pair: tuple[Path, Path]) -> None:
     with pytest.raises(CheckpointError, match="nothing is written as Hugging Face"):
         target_dialect(tiny_pair[0]).write(open_target(tiny_pair[0]), tmp_path)
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_dialect_of_drafters_that_dspark_cannot_follow(
+    what: str, registered: None, converted: Path, tiny_pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = NpzDialect._spec
+    monkeypatch.setattr(NpzDialect, "_spec", lambda *given: replace(read(*given), **ODD[what]))
+    with pytest.raises(CheckpointError, match=f"whose {what} is another than DeepSpec's cannot be exported yet"):
+        open_drafter(converted, open_target(tiny_pair[0]).spec)

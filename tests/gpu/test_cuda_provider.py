@@ -14,7 +14,7 @@ from dspark_engines.backends.onnxruntime_cuda.device import local_capability
 from dspark_engines.bundle import open_bundle
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.checks import check_identity
-from tests.backend.test_engines import build, verify
+from tests.backend.backends.test_engines import build, verify
 from tests.support import tiny
 
 pytestmark = pytest.mark.gpu

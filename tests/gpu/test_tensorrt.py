@@ -12,7 +12,7 @@ from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour, ca
 from dspark_engines.bundle import Bundle, open_bundle
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.checks import check_identity
-from tests.backend.test_engines import build
+from tests.backend.backends.test_engines import build
 
 pytestmark = pytest.mark.gpu
 CASES: list[tuple[Flavour, EnginePrecision, bool | None]] = [

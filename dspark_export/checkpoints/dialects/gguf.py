@@ -1,4 +1,4 @@
-"""Targets in GGUF: architecture `llama`, any quantisation that the gguf library dequantises."""
+"""Targets in GGUF, of the families that have a layout there; any quantisation that the gguf library dequantises."""
 
 from __future__ import annotations
 
@@ -14,23 +14,11 @@ from dspark_export.checkpoints.checkpoint import TargetCheckpoint
 from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
-from dspark_export.checkpoints.seams import TargetFamily, family_of_gguf
+from dspark_export.checkpoints.seams import GgufLayout, family_of_gguf, gguf_architectures
 from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.text import read_gguf_text
 
-TOP = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
-LAYER = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 ROPE_FREQS = "rope_freqs.weight"
 """A divisor for every rotary frequency, written for Llama 3.1 and later in place of rope scaling's parameters."""
 
@@ -52,75 +40,78 @@ class GgufDialect(TargetDialect):
 
 
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
-    """Spec and (unloaded) weights of a Llama GGUF. Raises `CheckpointError` naming what is wrong."""
+    """Spec and (unloaded) weights of a GGUF. Raises `CheckpointError` naming what is wrong."""
     architecture = file.require("general.architecture", str)
     family = family_of_gguf(architecture)
-    if family is None:
+    if family is None or family.gguf is None:
         raise CheckpointError(
             f"{file.path}: architecture '{architecture}' is not supported from GGUF",
-            hint="supported: llama; for Qwen3 point at the Hugging Face directory",
+            hint=f"supported: {', '.join(gguf_architectures())}; for Qwen3 point at the Hugging Face directory",
         )
-    spec = _spec(file, family)
-    weights = Weights(file.path, file, _entries(file, spec.shape))
+    layout = family.gguf
+    spec = _spec(file, family.name, layout)
+    weights = Weights(file.path, file, _entries(file, spec.shape, layout))
     check_tensors(file.path, weights.shapes, family.tensors(spec))
     return spec, weights
 
 
-def _spec(file: GgufFile, family: TargetFamily) -> TargetSpec:
+def _spec(file: GgufFile, family: str, layout: GgufLayout) -> TargetSpec:
     return TargetSpec(
-        architecture=family.name,
-        shape=_shape(file),
+        architecture=family,
+        shape=_shape(file, layout),
         vocab_size=len(file.require("tokenizer.ggml.tokens", list)),
-        max_positions=file.count("llama.context_length"),
+        max_positions=file.count(f"{layout.architecture}.context_length"),
         tied_embeddings="output.weight" not in file.shapes,
         eos_token_ids=(file.require("tokenizer.ggml.eos_token_id", int),),
         bos_token_id=file.get("tokenizer.ggml.bos_token_id"),
     )
 
 
-def _shape(file: GgufFile) -> DecoderShape:
-    heads, hidden = file.count("llama.attention.head_count"), file.count("llama.embedding_length")
-    kv_heads = file.count("llama.attention.head_count_kv", heads)
+def _shape(file: GgufFile, layout: GgufLayout) -> DecoderShape:
+    name = layout.architecture
+    heads, hidden = file.count(f"{name}.attention.head_count"), file.count(f"{name}.embedding_length")
+    kv_heads = file.count(f"{name}.attention.head_count_kv", heads)
     if heads % kv_heads:
         raise CheckpointError(
-            f"{file.path}: llama.attention.head_count {heads} is not a multiple of head_count_kv {kv_heads}",
+            f"{file.path}: {name}.attention.head_count {heads} is not a multiple of head_count_kv {kv_heads}",
             hint=CONVERT_AGAIN,
         )
-    depth = file.count("llama.block_count")
+    depth = file.count(f"{name}.block_count")
     check_depth(file.path, file.shapes, depth)
-    head_dim = file.count("llama.attention.key_length", hidden // heads)
-    rotary = file.count("llama.rope.dimension_count", head_dim)
+    head_dim = file.count(f"{name}.attention.key_length", hidden // heads)
+    rotary = file.count(f"{name}.rope.dimension_count", head_dim)
     if rotary != head_dim:
         raise CheckpointError(
-            f"{file.path}: llama.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
+            f"{file.path}: {name}.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
             hint="models with partial rotary embedding are not supported",
         )
     layer = LayerSpec(
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        intermediate_size=file.count("llama.feed_forward_length"),
-        rope=_rope(file, head_dim),
+        intermediate_size=file.count(f"{name}.feed_forward_length"),
+        rope=_rope(file, name, head_dim),
+        qk_norm=layout.qk_norm,
     )
     layers = (layer,) * depth
-    epsilon = file.require("llama.attention.layer_norm_rms_epsilon", float)
+    epsilon = file.require(f"{name}.attention.layer_norm_rms_epsilon", float)
     return DecoderShape(hidden_size=hidden, rms_norm_eps=epsilon, layers=layers)
 
 
-def _rope(file: GgufFile, head_dim: int) -> RopeSpec:
+def _rope(file: GgufFile, name: str, head_dim: int) -> RopeSpec:
     """As llama.cpp's loader (llama-model.cpp, load_hparams): a scaling without a type is linear, one of type "none"
     scales nothing, whatever its factor; a factor of 0 is none; the factor's old name is still read.
     """
-    theta = file.positive("llama.rope.freq_base", 10000.0)
-    kind = file.get("llama.rope.scaling.type", "linear")
+    theta = file.positive(f"{name}.rope.freq_base", 10000.0)
+    kind = file.get(f"{name}.rope.scaling.type", "linear")
     if kind not in ("linear", "none"):
         raise CheckpointError(
             f"{file.path}: rope scaling '{kind}' is not supported from GGUF",
             hint="point at the Hugging Face directory of the same model, if its rope type is linear or llama3",
         )
-    factor = file.get("llama.rope.scaling.factor")
+    factor = file.get(f"{name}.rope.scaling.factor")
     if factor is None:
-        factor = file.get("llama.rope.scale_linear", 0.0)
+        factor = file.get(f"{name}.rope.scale_linear", 0.0)
     divisors = _divisors(file, head_dim)
     if kind == "none" or not factor:
         return RopeSpec(theta, divisors=divisors)
@@ -141,17 +132,18 @@ def _divisors(file: GgufFile, head_dim: int) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _entries(file: GgufFile, shape: DecoderShape) -> dict[str, Entry]:
+def _entries(file: GgufFile, shape: DecoderShape, layout: GgufLayout) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for name in file.shapes:
         if name == ROPE_FREQS:
             continue
         match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-        if match and match[2] in LAYER:
-            entries[f"layers.{match[1]}.{LAYER[match[2]]}.weight"] = Entry(name, _unpermute(match[2], shape.layers[0]))
+        if match and match[2] in layout.layer:
+            change = _unpermute(match[2], shape.layers[0]) if layout.permuted else None
+            entries[f"layers.{match[1]}.{layout.layer[match[2]]}.weight"] = Entry(name, change)
         else:
             stem = name.removesuffix(".weight")
-            entries[f"{TOP[stem]}.weight" if stem in TOP else name] = Entry(name)
+            entries[f"{layout.top[stem]}.weight" if stem in layout.top else name] = Entry(name)
     return entries
 
 

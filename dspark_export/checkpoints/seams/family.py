@@ -10,6 +10,7 @@ from typing import Any
 
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.seams.gguf_layout import GgufLayout
 from dspark_export.checkpoints.spec import DecoderShape, TargetSpec
 from dspark_export.checkpoints.tensors import Shape, Weights
 
@@ -29,8 +30,8 @@ class TargetFamily(ABC):
     """`TargetSpec.architecture`."""
     architectures: tuple[str, ...]
     """Names in config.json's `architectures`."""
-    gguf: str = ""
-    """`general.architecture` of GGUF files, where these are read."""
+    gguf: GgufLayout | None = None
+    """What its GGUF files call things; None where these are not read."""
     defaults: Mapping[str, Any] = {}
     """What a key means that config.json leaves out, as transformers' config class defines it."""
 
@@ -70,7 +71,13 @@ def family_of_config(architecture: Any) -> TargetFamily | None:
 
 def family_of_gguf(architecture: str) -> TargetFamily | None:
     """The family of a GGUF file's `general.architecture`; None where there is none."""
-    return next((family for family in map(get_family, FAMILIES) if architecture and family.gguf == architecture), None)
+    families = [family for family in map(get_family, FAMILIES) if family.gguf]
+    return next((family for family in families if family.gguf and family.gguf.architecture == architecture), None)
+
+
+def gguf_architectures() -> tuple[str, ...]:
+    """All names of `general.architecture` that are read."""
+    return tuple(family.gguf.architecture for family in map(get_family, FAMILIES) if family.gguf)
 
 
 def family_architectures() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from dspark_export.checkpoints.spec import DrafterSpec
@@ -20,6 +21,10 @@ class DraftMethod(ABC):
 
     name: str
     """`DrafterSpec.method`, which the dialect sets, and `method` in the manifest."""
+
+    def check(self, path: Path, spec: DrafterSpec) -> None:
+        """Raises `CheckpointError` for a drafter, read from `path`, that this method cannot follow."""
+        del path, spec
 
     @abstractmethod
     def build_graph(self, spec: DrafterSpec, weights: Weights, shared: Mapping[str, Any], positions: int) -> Any:

@@ -15,7 +15,7 @@ from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
 from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.bundle import Bundle, Role
-from tests.backend.test_engines import build, draft, verify
+from tests.backend.backends.test_engines import build, draft, verify
 from tests.support import tiny
 from tests.support.cuda_kernels import KERNELS
 from tests.support.lowered import SOURCES, OrtRunner

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

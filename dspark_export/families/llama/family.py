@@ -8,7 +8,8 @@ from typing import Any
 
 from dspark_export.checkpoints import DecoderShape, TargetSpec, Weights
 from dspark_export.checkpoints.config_file import DecoderConfig
-from dspark_export.checkpoints.seams import TargetFamily
+from dspark_export.checkpoints.seams import GgufLayout, TargetFamily
+from dspark_export.families.llama.gguf import LLAMA
 
 COMMON_DEFAULTS: dict[str, Any] = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
 
@@ -18,7 +19,7 @@ class LlamaFamily(TargetFamily):
 
     name = "llama"
     architectures = ("LlamaForCausalLM",)
-    gguf = "llama"
+    gguf: GgufLayout | None = LLAMA
     defaults: Mapping[str, Any] = COMMON_DEFAULTS | {"max_position_embeddings": 2048}
 
     def read_shape(self, config: DecoderConfig, path: Path) -> DecoderShape:

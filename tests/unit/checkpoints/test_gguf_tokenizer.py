@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from dspark_export.checkpoints.gguf_file import GgufFile
 from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 REAL = Path(os.environ.get("DSPARK_TEST_GGUF", ROOT / "build" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
 TEXTS = (
     "What is the capital of France?",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = {
     "dspark_plugins": ROOT / "plugins" / "dspark_plugins",
     "dspark_calibration": ROOT / "calibration" / "dspark_calibration",

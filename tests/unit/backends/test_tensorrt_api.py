@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "engines" / "dspark_engines" / "backends" / "tensorrt"
+FOLDER = Path(__file__).resolve().parents[3] / "engines" / "dspark_engines" / "backends" / "tensorrt"
 FILES = [*sorted((FOLDER / "execution").glob("*.py")), FOLDER / "device.py", FOLDER / "building" / "report.py"]
 # How these files call what is of which class.
 RECEIVERS = {

@@ -16,7 +16,7 @@ class Qwen3Family(LlamaFamily):
 
     name = "qwen3"
     architectures = ("Qwen3ForCausalLM",)
-    gguf = ""
+    gguf = None
     defaults: Mapping[str, Any] = COMMON_DEFAULTS | {
         "max_position_embeddings": 32768,
         "num_key_value_heads": 32,

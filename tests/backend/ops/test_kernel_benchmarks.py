@@ -17,7 +17,7 @@ from tests.support import accept_cases
 from tests.support.accept_cases import random_case
 from tests.support.markov_cases import feeds_for, off_the_edges, tamed, weights_for
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BENCHMARKS = ROOT / "benchmarks"
 
 

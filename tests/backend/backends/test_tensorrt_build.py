@@ -24,7 +24,7 @@ from dspark_engines.errors import BackendError
 from dspark_export.bundling import Pair, Silent, compile_bundle
 from dspark_export.bundling.describe import graph_bytes
 from dspark_export.checkpoints import open_drafter, open_target
-from tests.backend.test_engines import build
+from tests.backend.backends.test_engines import build
 from tests.support import tiny
 from tests.support.command_line import run
 

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.unit.test_imports_one_way import FOLDERS
+from tests.unit.house.test_imports_one_way import FOLDERS
 
 PUBLIC = {
     "dspark_plugins": "DOMAIN DOMAIN_VERSION OPSET",
@@ -15,8 +15,8 @@ PUBLIC = {
     "SamplingParams open_bundle",
     "dspark_export.checkpoints.dialects": "Dialect DrafterDialect TargetDialect drafter_dialect drafter_dialects "
     "register_drafter_dialect register_target_dialect target_dialect target_dialects",
-    "dspark_export.checkpoints.seams": "DraftMethod TargetFamily family_architectures family_of_config family_of_gguf "
-    "get_family get_method method_names register_family register_method",
+    "dspark_export.checkpoints.seams": "DraftMethod GgufLayout TargetFamily family_architectures family_of_config "
+    "family_of_gguf get_family get_method gguf_architectures method_names register_family register_method",
 }
 """Packages whose exports are a promise: taking one away, or renaming it, is a change for users (CHANGELOG)."""
 

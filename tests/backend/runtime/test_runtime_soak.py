@@ -15,7 +15,7 @@ from dspark_engines.bundle import Limits, open_bundle
 from dspark_engines.runtime import RequestStream
 from dspark_engines.runtime.round.state import RequestState
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from tests.backend.test_runtime_stress import resident_bytes
+from tests.backend.runtime.test_runtime_stress import resident_bytes
 
 pytestmark = pytest.mark.slow
 ROUNDS, WARM_UP, BURST, GROWTH = 12_000, 2_000, 40, 8 * 2**20

@@ -20,7 +20,7 @@ from dspark_plugins.accept.steps import NODES as ACCEPT_NODES
 from dspark_plugins.markov_head.steps import FEW_ROWS
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
 from dspark_plugins.nodes import PluginNode
-from tests.backend.test_engines import build
+from tests.backend.backends.test_engines import build
 from tests.support import tiny
 from tests.support.lowered import lowered_graph
 from tests.support.tensorrt_stand_in import missing

@@ -14,7 +14,7 @@ import pytest
 from dspark_engines.bundle import Bundle
 from dspark_engines.errors import BackendError
 from dspark_export.checks import compare, compare_engines
-from tests.backend.test_engines import build, draft, verify
+from tests.backend.backends.test_engines import build, draft, verify
 from tests.support import tiny
 from tests.support.simulated_gpu import Code, SimulatedCuda
 from tests.support.simulated_machine import Machine, running

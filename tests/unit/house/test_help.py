@@ -14,7 +14,7 @@ from dspark_export.commands.engine_options import compile_flags
 from dspark_export.commands.main import COMMANDS, cli
 from dspark_export.commands.recipe import read_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LONGEST_SUMMARY = 45
 
 

@@ -14,7 +14,7 @@ from dspark_engines.bundle import Bundle, engine_identity, open_bundle
 from dspark_engines.errors import BackendError
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.checks import check_identity, compare, compare_engines
-from tests.backend.test_engines import build, step_in_company, verify
+from tests.backend.backends.test_engines import build, step_in_company, verify
 from tests.support import cuda_provider, tiny
 from tests.support.cuda_provider import SimulatedOrt, SimulatedSession
 

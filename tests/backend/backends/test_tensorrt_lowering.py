@@ -12,7 +12,7 @@ from dspark_engines.backends.padded.lowering import lower_graph
 from dspark_engines.backends.padded.shapes import StepShape
 from dspark_engines.bundle import Bundle
 from dspark_export.checks import compare, compare_engines
-from tests.backend.test_engines import build, draft, step_in_company, verify
+from tests.backend.backends.test_engines import build, draft, step_in_company, verify
 from tests.support import tiny
 from tests.support.lowered import lowered_bundle
 

@@ -97,7 +97,7 @@ def test_checkpoints_given_by_hand_and_texts_that_do_not_fit(
 def test_the_real_pair(smollm2_bundle: Path, tmp_path: Path, capsys) -> None:
     """The checkpoints as they are built from for the other tests of the real pair."""
     manifest = open_bundle(smollm2_bundle).manifest
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     target, drafter = smollm2_bundle.parent / "models" / manifest.target.name, root / "examples" / "smollm2" / "drafter"
     if not target.exists():
         pytest.skip(f"{target} is not there")

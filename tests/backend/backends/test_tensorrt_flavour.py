@@ -14,7 +14,7 @@ from dspark_engines.backends.tensorrt.building import plugins as building_plugin
 from dspark_engines.bundle import Bundle, EngineInfo, open_bundle
 from dspark_engines.errors import BackendError
 from dspark_export.bundling import Silent, compile_bundle
-from tests.backend.test_engines import build
+from tests.backend.backends.test_engines import build
 from tests.support import tiny
 from tests.support.command_line import run
 from tests.support.fake_tensorrt import FakeTensorRt, engine_report, install

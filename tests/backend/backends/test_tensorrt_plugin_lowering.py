@@ -19,7 +19,7 @@ from dspark_export.graphs import build_accept_graph
 from dspark_plugins.accept.reference import accept
 from dspark_plugins.accept.steps import NODES as ACCEPT_NODES
 from dspark_plugins.markov_head.steps import NODES as MARKOV_NODES
-from tests.backend.test_engines import build, draft
+from tests.backend.backends.test_engines import build, draft
 from tests.support import accept_cases, one_node, tiny
 from tests.support.lowered import lowered_bundle, lowered_graph
 

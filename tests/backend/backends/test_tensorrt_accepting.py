@@ -18,7 +18,7 @@ from dspark_engines.sampling import SamplingParams, accept_rows
 from dspark_engines.sampling.contract import AcceptInputs, HeldLogits
 from dspark_export.checks import check_identity, compare
 from dspark_plugins.accept import BROKEN
-from tests.backend.test_engines import build
+from tests.backend.backends.test_engines import build
 from tests.support import tiny
 from tests.support.accept_cases import Feeds, assert_same, random_case
 from tests.support.simulated_gpu import SimulatedCuda
