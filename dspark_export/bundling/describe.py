@@ -14,6 +14,7 @@ from dspark_engines.bundle import (
     MANIFEST,
     BackendInfo,
     DrafterInfo,
+    DraftVocabulary,
     EngineInfo,
     FileRecord,
     GraphInfo,
@@ -27,8 +28,10 @@ from dspark_engines.bundle import (
     sha256_file,
 )
 from dspark_engines.bundle.caches import read_caches
+from dspark_engines.bundle.vocabulary import VOCABULARY_FILE
 from dspark_engines.progress import Step
 from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.checkpoints import DrafterSpec
 from dspark_export.checkpoints.seams import get_method
 
 GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "accept")
@@ -51,7 +54,7 @@ def describe_bundle(
         limits=plan.limits,
         speculation=plan.speculation,
         target=_target(pair),
-        drafter=_drafter(pair),
+        drafter=_drafter(pair, plan),
         graphs=graphs,
         backends=backends,
         files=record_tree(root, step),
@@ -148,7 +151,7 @@ def _target(pair: Pair) -> TargetInfo:
     )
 
 
-def _drafter(pair: Pair) -> DrafterInfo:
+def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
     checkpoint, spec = pair.drafter, pair.drafter.spec
     return DrafterInfo(
         name=checkpoint.path.name,
@@ -162,8 +165,17 @@ def _drafter(pair: Pair) -> DrafterInfo:
         markov_kind=spec.markov.kind,
         markov_rank=spec.markov.rank,
         confidence=spec.confidence.enabled,
+        draft_vocabulary=_vocabulary(spec, plan),
         source=str(checkpoint.path.resolve()),
     )
+
+
+def _vocabulary(spec: DrafterSpec, plan: BuildPlan) -> DraftVocabulary | None:
+    size = len(spec.draft_vocabulary)
+    if not size:
+        return None
+    own = not plan.draft_vocabulary
+    return DraftVocabulary(path=VOCABULARY_FILE, size=size, own=own, coverage=plan.coverage)
 
 
 def _recipe(path: Path | None) -> RecipeInfo | None:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
+from dspark_engines.bundle import save_vocabulary
 from dspark_engines.errors import CheckpointError, DsparkError
 from dspark_engines.progress import Reporter
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
@@ -23,6 +25,7 @@ from dspark_export.graphs import (
 from dspark_export.graphs.drafter import HEAD_WEIGHTS
 from dspark_export.graphs.writer import lazy
 from dspark_export.quantization import Int8Weight, Plans, plan_drafter, plan_target, quantize_graph
+from dspark_export.quantization.weights import lazy_tensor
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 Tensors = Mapping[str, ir.ExternalTensor]
@@ -84,6 +87,8 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
         quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
     save_graph(build_accept_graph(target.vocab_size, drafter.block_size), folder / "accept.onnx")
+    if drafter.draft_vocabulary:
+        save_vocabulary(np.array(drafter.draft_vocabulary), folder.parent)
 
 
 def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:
@@ -106,10 +111,15 @@ def _tables(pair: Pair, written: Tensors) -> dict[str, ir.TensorProtocol]:
     """Embedding and output table for a drafter that has none, as the target's graph has stored them."""
     weights, tables = pair.target.weights, {EMBEDDING: EMBEDDING, HEAD: _head_name(pair)}
     missing = {name: stored for name, stored in tables.items() if name not in pair.drafter.weights}
-    return {
+    found: dict[str, ir.TensorProtocol] = {
         name: written.get(stored) or lazy(stored, weights.shapes[stored], partial(weights.__getitem__, stored))
         for name, stored in missing.items()
     }
+    kept = list(pair.drafter.spec.draft_vocabulary)
+    if kept and HEAD in found:
+        shape = (len(kept), weights.shapes[missing[HEAD]][1])
+        found[HEAD] = lazy(HEAD, shape, lambda: weights[missing[HEAD]][kept])
+    return found
 
 
 def _int8_head(pair: Pair, written: Tensors) -> dict[str, Int8Weight]:
@@ -117,7 +127,19 @@ def _int8_head(pair: Pair, written: Tensors) -> dict[str, Int8Weight]:
     if pair.drafter.spec.own_head:
         return {}
     int8, scale = (written.get(f"{_head_name(pair)}.{kind}") for kind in Int8Weight._fields)
-    return {HEAD: Int8Weight(int8, scale)} if int8 and scale else {}
+    if not int8 or not scale:
+        return {}
+    kept = list(pair.drafter.spec.draft_vocabulary)
+    return {HEAD: _columns(Int8Weight(int8, scale), kept) if kept else Int8Weight(int8, scale)}
+
+
+def _columns(weight: Int8Weight, kept: list[int]) -> Int8Weight:
+    """Those of a quantised weight [K, N]: the same numbers, written once more."""
+    int8, scale, rows = weight.int8, weight.scale, weight.int8.numpy().shape[0]
+    return Int8Weight(
+        lazy_tensor(f"{HEAD}.int8", int8.dtype, (rows, len(kept)), lambda: int8.numpy()[:, kept]),
+        lazy_tensor(f"{HEAD}.scale", scale.dtype, (len(kept),), lambda: scale.numpy()[kept]),
+    )
 
 
 def _head_name(pair: Pair) -> str:

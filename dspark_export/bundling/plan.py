@@ -9,7 +9,14 @@ from pathlib import Path
 from dspark_engines.backends import CompileOptions, get_backend
 from dspark_engines.bundle import Limits, Precision, Role, check_destination, check_room
 from dspark_engines.errors import CheckpointError, OutputError
-from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint, open_drafter, open_target
+from dspark_export.checkpoints import (
+    DrafterCheckpoint,
+    TargetCheckpoint,
+    check_vocabulary,
+    open_drafter,
+    open_target,
+    reduce_drafter,
+)
 from dspark_export.checkpoints.tensors import Shape
 
 BYTES_PER_WEIGHT = 4
@@ -30,6 +37,10 @@ class BuildPlan:
     precision: Precision = "fp32"
     keep: tuple[str, ...] = ()
     """Linear layers that stay in float32 whatever the precision, such as target.layers.0.mlp.down_proj."""
+    draft_vocabulary: tuple[int, ...] = ()
+    """The target's tokens that are drafted; empty: those of the drafter, which usually are all."""
+    coverage: float | None = None
+    """Share of the target's own tokens that are among them, where it was counted."""
     options: CompileOptions = field(default_factory=CompileOptions)
     recipe: Path | None = None
     """Where these came from, for the manifest."""
@@ -52,10 +63,9 @@ class Pair:
     def graph_bytes(self) -> dict[Role, int]:
         """Size of the weights that each graph computes with, in float32; tables that both share count for both."""
         target, drafter = self.target.spec, self.drafter.spec
-        shared = (not drafter.own_embedding) + (not drafter.own_head)
-        table = target.vocab_size * target.shape.hidden_size
+        lines = (not drafter.own_embedding) * target.vocab_size + (not drafter.own_head) * drafter.draft_vocab_size
         weights = sum(map(_size, self.target.weights.shapes.values()))
-        drafting = sum(map(_size, self.drafter.weights.shapes.values())) + shared * table
+        drafting = sum(map(_size, self.drafter.weights.shapes.values())) + lines * target.shape.hidden_size
         return {"verify": weights * BYTES_PER_WEIGHT, "draft": drafting * BYTES_PER_WEIGHT}
 
 
@@ -67,7 +77,11 @@ def open_pair(plan: BuildPlan) -> Pair:
     check_destination(plan.output, overwrite=plan.overwrite)
     _check_apart(plan)
     target = open_target(plan.target)
-    pair = Pair(target, open_drafter(plan.drafter, target.spec))
+    drafter = open_drafter(plan.drafter, target.spec)
+    if plan.draft_vocabulary:
+        check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)
+        drafter = reduce_drafter(drafter, plan.draft_vocabulary)
+    pair = Pair(target, drafter)
     if plan.limits.context_length > target.spec.max_positions:
         raise CheckpointError(
             f"--context-length {plan.limits.context_length} is more than the target's {target.spec.max_positions} "

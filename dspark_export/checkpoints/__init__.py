@@ -2,6 +2,7 @@
 
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, TargetCheckpoint
 from dspark_export.checkpoints.open import open_drafter, open_target
+from dspark_export.checkpoints.reduction import check_size, check_vocabulary, reduce_drafter
 from dspark_export.checkpoints.spec import (
     ConfidenceSpec,
     DecoderShape,
@@ -24,6 +25,9 @@ __all__ = [
     "TargetCheckpoint",
     "TargetSpec",
     "Weights",
+    "check_size",
+    "check_vocabulary",
     "open_drafter",
     "open_target",
+    "reduce_drafter",
 ]

@@ -31,10 +31,11 @@ class TensorSource(ABC):
 
 @dataclass(frozen=True)
 class Entry:
-    """One canonical tensor: its name in the source and what to do with it after loading."""
+    """One canonical tensor: its name in the source, what is done with it after loading, its shape if that alters it."""
 
     source_name: str
     transform: Callable[[Array], Array] | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Weights(Mapping[str, Array]):
     @property
     def shapes(self) -> dict[str, Shape]:
         """Canonical name to shape, without loading."""
-        return {name: self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
+        return {name: entry.shape or self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
 
 
 def plain_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:

@@ -61,7 +61,8 @@ def compare_lines(what: str, actual: Array, expected: Array, dtype: str) -> Comp
 
     See `HALF_SHARES`; NaN never passes.
     """
-    error = np.abs(actual.astype(np.float64) - expected)
+    same = actual == expected  # equal infinities are equal
+    error = np.where(same, 0.0, np.abs(actual.astype(np.float64) - np.where(same, 0.0, expected)))
     allowed = HALF_SHARES[dtype] * np.maximum(_size(expected), LEAST.get(what, 0.0))
     shares = _size(error) / np.maximum(allowed, np.finfo(np.float64).tiny)
     worst = float(shares.max(initial=0.0)) if np.isfinite(shares).all() else float("inf")
@@ -86,5 +87,7 @@ def _excused(computes: Computes, line: Array, sampled: bool) -> bool:
 
 
 def _size(lines: Array) -> Array:
-    """Root mean square of every line."""
-    return np.asarray(np.sqrt((lines.astype(np.float64) ** 2).mean(-1)))
+    """Root mean square of what is finite of every line; NaN where something is NaN."""
+    values = np.where(np.isinf(lines), 0.0, lines.astype(np.float64))
+    count = np.maximum((~np.isinf(lines)).sum(-1), 1)
+    return np.asarray(np.sqrt((values**2).sum(-1) / count))

@@ -66,8 +66,10 @@ def compare_rounded(what: str, actual: npt.NDArray[Any], expected: npt.NDArray[A
         raise ValueError(f"{what}: shape {actual.shape} against {expected.shape}")
     if not actual.size:
         return Comparison(what, 0.0, 0.0, 0.0)
-    error = actual.astype(np.float64) - expected
-    rms, size = float(np.sqrt((error**2).mean())), float(np.sqrt((expected.astype(np.float64) ** 2).mean()))
+    same = actual == expected  # equal infinities are equal
+    error = np.where(same, 0.0, actual.astype(np.float64) - np.where(same, 0.0, expected))
+    finite = expected[np.isfinite(expected)].astype(np.float64)
+    rms, size = float(np.sqrt((error**2).mean())), float(np.sqrt((finite**2).mean())) if finite.size else 0.0
     worst = rms / (ROUNDING * size) if np.isfinite(rms) and size else float("inf") if rms else 0.0
     return Comparison(what, float(np.abs(error).max()), rms, worst)
 

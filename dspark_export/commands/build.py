@@ -22,6 +22,7 @@ from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, checkpoint_options
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.recipe import recipe_option
+from dspark_export.commands.vocabulary import VocabularyReport, vocabulary_report, with_vocabulary
 from dspark_export.prompts import Prompt, read_prompt_set
 
 
@@ -48,13 +49,16 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         options=options.get("compile", CompileOptions()),
         recipe=options["recipe"],
     )
-    prompts = None if backend is None else _prompts(options)
+    prompts, counted = (None, None) if backend is None else (_prompts(options), _counted(options))
+    tokens: int = options.get("max_new_tokens", 0)  # `export` has none
     with reporting() as reporter:
+        plan, before = with_vocabulary(plan, options["draft_vocabulary"], counted, tokens, reporter)
         manifest = build_bundle(plan, reporter)
+        vocabulary = vocabulary_report(plan, manifest, before, counted, tokens, reporter)
         done = None
         if backend is not None and prompts is not None:
-            done = _calibrate(output, backend, prompts, options["max_new_tokens"], reporter)
-    _report(output, manifest, done, as_json)
+            done = _calibrate(output, backend, prompts, tokens, reporter)
+    _report(output, manifest, vocabulary, done, as_json)
 
 
 def _prompts(options: dict[str, Any]) -> list[Prompt] | None:
@@ -66,6 +70,12 @@ def _prompts(options: dict[str, Any]) -> list[Prompt] | None:
     return read_prompt_set(path)
 
 
+def _counted(options: dict[str, Any]) -> list[Prompt] | None:
+    """The prompt set that tokens are counted on, if one is named."""
+    path: Path | None = options["prompts"]
+    return None if path is None or options["draft_vocabulary"] is None else read_prompt_set(path)
+
+
 def _calibrate(output: Path, backend: str, prompts: list[Prompt], tokens: int, reporter: Reporter) -> Calibrated:
     """Costs first, so that the report that calibration writes has them."""
     bundle, engines = open_bundle(output), EngineOptions()
@@ -74,13 +84,18 @@ def _calibrate(output: Path, backend: str, prompts: list[Prompt], tokens: int, r
     return calibrate(bundle, prompts, plan, reporter)
 
 
-def _report(output: Path, manifest: Manifest, done: Calibrated | None, as_json: bool) -> None:
+def _report(
+    output: Path, manifest: Manifest, vocabulary: VocabularyReport | None, done: Calibrated | None, as_json: bool
+) -> None:
     size = sum(record.bytes for record in manifest.files)
     if as_json:
-        verdict = {} if done is None else {"verdict": done.report.verdict}
+        verdict: dict[str, Any] = {} if done is None else {"verdict": done.report.verdict}
+        verdict |= {} if vocabulary is None else {"draft_vocabulary": vocabulary.report()}
         print_json({"bundle": str(output), "files": len(manifest.files), "bytes": size} | verdict)
         return
     print_text(f"{output}: {len(manifest.files)} files, {size / 1e6:.0f} MB")
+    if vocabulary is not None:
+        print_text(vocabulary.text())
     if done is not None:
         show(done, as_json)
 

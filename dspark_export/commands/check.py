@@ -10,6 +10,7 @@ import click
 
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.bundle.vocabulary import given_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_engines.measured import resolve_engines
 from dspark_engines.progress import Reporter
@@ -146,12 +147,13 @@ def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, re
     """Exported graphs against torch, when both checkpoints were named. Raises `CheckpointError` for others."""
     if target is None or drafter is None:
         return []
-    from dspark_export.checkpoints import open_drafter, open_target
+    from dspark_export.checkpoints import open_drafter, open_target, reduce_drafter
     from dspark_export.parity.check import compare_with_torch
 
     reporter.step("exported graphs against torch")
     opened = open_target(target)
-    draft = open_drafter(drafter, opened.spec)
+    draft, kept = open_drafter(drafter, opened.spec), given_vocabulary(bundle)
+    draft = reduce_drafter(draft, kept) if kept else draft
     check_origin(target, opened.files, bundle.manifest.target.files)
     check_origin(drafter, draft.files, bundle.manifest.drafter.files)
     return _labelled("torch", compare_with_torch(bundle, opened, draft))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Model": ("recipe", "target", "drafter"),
+    "Model": ("recipe", "target", "drafter", "draft_vocabulary"),
     "Prompt": ("prompt", "prompt_file", "batch_file", "raw"),
     "Length": ("max_new_tokens",),
     "Sampling": ("temperature", "top_k", "top_p", "min_p", "seed"),

@@ -61,6 +61,12 @@ def checkpoint_options(function: F) -> F:
             "--target", type=PATH, required=True, help="The target: a .gguf file or a Hugging Face directory."
         ),
         click.option("--drafter", type=PATH, required=True, help="The drafter: a DeepSpec directory."),
+        click.option(
+            "--draft-vocabulary",
+            metavar="N|FILE",
+            help="Draft only the N tokens that the target says most in answer to --prompts, or those whose ids FILE "
+            "lists. The draft step gets cheaper; output stays the same.",
+        ),
         click.option("--output", type=PATH, required=True, help="The bundle to write."),
         click.option(
             "--context-length",

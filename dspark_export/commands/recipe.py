@@ -25,9 +25,15 @@ class _Table(BaseModel):
 
 
 class CheckpointTable(_Table):
-    """[target] or [drafter]."""
+    """[target]."""
 
     path: str
+
+
+class DrafterTable(CheckpointTable):
+    """[drafter]; `vocabulary` is a number of tokens, or a file of their ids."""
+
+    vocabulary: PositiveInt | str | None = None
 
 
 class LimitsTable(_Table):
@@ -52,7 +58,7 @@ class Recipe(_Table):
     """A build recipe; paths are relative to the current directory, as on the command line."""
 
     target: CheckpointTable
-    drafter: CheckpointTable
+    drafter: DrafterTable
     backend: str
     precision: Precision
     keep_fp32: list[str] = []
@@ -96,6 +102,7 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
     context.default_map = {
         "target": recipe.target.path,
         "drafter": recipe.drafter.path,
+        "draft_vocabulary": None if recipe.drafter.vocabulary is None else str(recipe.drafter.vocabulary),
         "backend": recipe.backend,
         "context_length": recipe.limits.context_length,
         "prefill_chunk": recipe.limits.prefill_chunk,

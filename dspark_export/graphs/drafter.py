@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from dspark_export.checkpoints import DrafterSpec, Weights
 from dspark_export.graphs.decoder import CachedDecoder
 from dspark_export.graphs.writer import GraphWriter
+from dspark_plugins.draft_vocabulary import places
+from dspark_plugins.draft_vocabulary.function import expand_function
 from dspark_plugins.markov_head import OUTPUTS, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
 
@@ -20,6 +23,7 @@ HEAD_WEIGHTS = {
     "confidence_weight": "confidence_head.proj.weight",
     "confidence_bias": "confidence_head.proj.bias",
 }
+VOCABULARY = "draft_vocabulary"
 MIX = {"gated": "gate_proj", "rnn": "joint_proj"}
 
 
@@ -32,6 +36,7 @@ def head_spec(spec: DrafterSpec) -> MarkovHeadSpec:
         hidden_size=spec.shape.hidden_size,
         confidence=spec.confidence.enabled,
         confidence_with_markov=spec.confidence.with_markov,
+        reduced=bool(spec.draft_vocabulary),
     )
 
 
@@ -93,15 +98,27 @@ def _heads(
     uniforms: ir.Value,
 ) -> None:
     op, head, g = w.op, head_spec(spec), spec.block_size
-    base = op.Reshape(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), [-1, g, spec.vocab_size])
+    base = op.Reshape(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), [-1, g, spec.draft_vocab_size])
     by_row = op.Reshape(hidden, [-1, g, spec.shape.hidden_size])
     names = dict(HEAD_WEIGHTS)
     if spec.markov.kind in MIX:
         module = f"markov_head.{MIX[spec.markov.kind]}"
         names |= {"mix_weight": f"{module}.weight", "mix_bias": f"{module}.bias"}
     inputs = [base, anchors, by_row, temperature, uniforms]
-    inputs += [w.weight(names[name]) for name in head.inputs()[len(inputs) :]]
+    inputs += [w.weight(names[name]) for name in head.inputs()[len(inputs) :] if name in names]
+    if head.reduced:
+        inputs.append(w.constant(VOCABULARY, np.array(spec.draft_vocabulary, np.int64)))
     results = op.call(markov_head_function(head), *inputs, _outputs=list(OUTPUTS), **head.attributes())
     w.output(results[0], OUTPUTS[0], ["R", g], INT64)
     w.output(results[1], OUTPUTS[1], ["R", g])
-    w.output(results[2], OUTPUTS[2], ["R", g, spec.vocab_size])
+    w.output(_over_all(w, spec, results[2]), OUTPUTS[2], ["R", g, spec.vocab_size])
+
+
+def _over_all(w: GraphWriter, spec: DrafterSpec, logits: ir.Value) -> ir.Value:
+    """Draft logits over the target's vocabulary."""
+    if not spec.draft_vocabulary:
+        return logits
+    place = w.constant(f"{VOCABULARY}.place", places(spec.draft_vocabulary, spec.vocab_size))
+    logits.name = f"reduced.{logits.name}"
+    expanded: ir.Value = w.op.call(expand_function(), logits, place)
+    return expanded

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
+from dspark_engines.arrays import Ints
 from dspark_engines.bundle.caches import CacheSpec, write_caches
 from dspark_export.checkpoints import Weights
 from dspark_export.checkpoints.tensors import Array
@@ -63,7 +64,7 @@ class GraphWriter:
         shape = self.weights.shapes[name]
         return self._once(name, lambda: lazy(name, shape, lambda: self.weights[name]))
 
-    def constant(self, name: str, array: Array) -> ir.Value:
+    def constant(self, name: str, array: Array | Ints) -> ir.Value:
         """A tensor that we computed."""
         return self._once(name, lambda: ir.tensor(array, name=name))
 

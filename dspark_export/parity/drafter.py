@@ -31,16 +31,17 @@ class DrafterModule(DraftHeads):
     def __init__(self, spec: DrafterSpec, weights: Weights, embedding: Array, head: Array) -> None:
         shape = spec.shape
         with torch.device("meta"):
-            super().__init__(spec.markov, spec.confidence, spec.vocab_size, shape.hidden_size)
+            super().__init__(spec.markov, spec.confidence, spec.vocab_size, shape.hidden_size, spec.draft_vocabulary)
             self.embed_tokens = nn.Embedding(spec.vocab_size, shape.hidden_size)
             self.fc = nn.Linear(len(spec.target_layer_ids) * shape.hidden_size, shape.hidden_size, bias=False)
             self.hidden_norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             self.layers = nn.ModuleList(DecoderLayer(shape, layer) for layer in shape.layers)
             self.norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-            self.lm_head = nn.Linear(shape.hidden_size, spec.vocab_size, bias=False)
+            self.lm_head = nn.Linear(shape.hidden_size, spec.draft_vocab_size, bias=False)
         self.spec = spec
         targets = {} if spec.own_embedding else {"embed_tokens.weight": embedding}
-        targets |= {} if spec.own_head else {"lm_head.weight": head}
+        lines = list(spec.draft_vocabulary)
+        targets |= {} if spec.own_head else {"lm_head.weight": head[lines] if lines else head}
         load_weights(self, {**targets, **weights})
 
     def forward(self, features: Tensor, anchor_id: int) -> tuple[Tensor, Tensor]:

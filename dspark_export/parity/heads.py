@@ -7,7 +7,7 @@ Position j of a block has base logits U_j and hidden state h_j; e_j = W1[x_{j-1}
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,11 +23,11 @@ Choice = Callable[[int, Tensor], Tensor]
 class MarkovHead(nn.Module):
     """Vanilla head, and the base of the others: logits_j = U_j + W2 e_j."""
 
-    def __init__(self, vocab_size: int, hidden_size: int, rank: int) -> None:
+    def __init__(self, vocab_size: int, draft_vocab_size: int, hidden_size: int, rank: int) -> None:
         super().__init__()
         self.rank = rank
         self.markov_w1 = nn.Embedding(vocab_size, rank)
-        self.markov_w2 = nn.Linear(rank, vocab_size, bias=False)
+        self.markov_w2 = nn.Linear(rank, draft_vocab_size, bias=False)
 
     def embed(self, token_id: Tensor) -> Tensor:
         """W1[token_id]: int64 [] to [r]."""
@@ -46,8 +46,8 @@ class MarkovHead(nn.Module):
 class GatedMarkovHead(MarkovHead):
     """logits_j = U_j + W2 (sigmoid(G [h_j; e_j] + b) * e_j)."""
 
-    def __init__(self, vocab_size: int, hidden_size: int, rank: int) -> None:
-        super().__init__(vocab_size, hidden_size, rank)
+    def __init__(self, vocab_size: int, draft_vocab_size: int, hidden_size: int, rank: int) -> None:
+        super().__init__(vocab_size, draft_vocab_size, hidden_size, rank)
         self.gate_proj = nn.Linear(hidden_size + rank, rank)
 
     def forward(self, embedding: Tensor, hidden: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,8 +61,8 @@ class RnnMarkovHead(MarkovHead):
     [g; c; o] = J [s; e_j; h_j] + b; the state s is zero before a block.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, rank: int) -> None:
-        super().__init__(vocab_size, hidden_size, rank)
+    def __init__(self, vocab_size: int, draft_vocab_size: int, hidden_size: int, rank: int) -> None:
+        super().__init__(vocab_size, draft_vocab_size, hidden_size, rank)
         self.joint_proj = nn.Linear(2 * rank + hidden_size, 3 * rank)
 
     def forward(self, embedding: Tensor, hidden: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,13 +78,13 @@ MARKOV_HEADS: dict[str, type[MarkovHead]] = {
 }
 
 
-def build_markov_head(spec: MarkovSpec, vocab_size: int, hidden_size: int) -> MarkovHead | None:
+def build_markov_head(spec: MarkovSpec, vocab_size: int, draft_vocab_size: int, hidden_size: int) -> MarkovHead | None:
     """The head of this kind; None for "none"."""
     if spec.kind == "none":
         return None
     if spec.kind not in MARKOV_HEADS:
         raise ValueError(f"unknown Markov head {spec.kind!r}; known: none, {', '.join(MARKOV_HEADS)}")
-    return MARKOV_HEADS[spec.kind](vocab_size, hidden_size, spec.rank)
+    return MARKOV_HEADS[spec.kind](vocab_size, draft_vocab_size, hidden_size, spec.rank)
 
 
 class ConfidenceHead(nn.Module):
@@ -114,13 +114,32 @@ def build_confidence_head(spec: ConfidenceSpec, markov: MarkovSpec, hidden_size:
 
 
 class DraftHeads(nn.Module):
-    """Both heads of a drafter, either of which may be absent."""
+    """Both heads of a drafter, either of which may be absent. `vocabulary`: the ids that it can draft; empty is all."""
 
-    def __init__(self, markov: MarkovSpec, confidence: ConfidenceSpec, vocab_size: int, hidden_size: int) -> None:
+    def __init__(
+        self,
+        markov: MarkovSpec,
+        confidence: ConfidenceSpec,
+        vocab_size: int,
+        hidden_size: int,
+        vocabulary: Sequence[int] = (),
+    ) -> None:
         super().__init__()
-        self.with_markov = confidence.with_markov
-        self.markov_head = build_markov_head(markov, vocab_size, hidden_size)
+        self.with_markov, self.vocab_size, self.vocabulary = confidence.with_markov, vocab_size, list(vocabulary)
+        self.markov_head = build_markov_head(markov, vocab_size, len(vocabulary) or vocab_size, hidden_size)
         self.confidence_head = build_confidence_head(confidence, markov, hidden_size)
+
+    def token(self, chosen: Tensor) -> Tensor:
+        """The id of a place in the draft vocabulary, [] each."""
+        return torch.tensor(self.vocabulary)[chosen] if self.vocabulary else chosen
+
+    def over_all(self, logits: Tensor) -> Tensor:
+        """Logits [Vd] laid out over the target's vocabulary, [V]; -inf for what cannot be drafted."""
+        if not self.vocabulary:
+            return logits
+        wide = torch.full((self.vocab_size,), -math.inf)
+        wide[self.vocabulary] = logits
+        return wide
 
     def confidence(self, hidden: Tensor, embedding: Tensor | None) -> Tensor:
         """The confidence logit []; +inf (never doubted) when the head is absent."""
@@ -151,9 +170,9 @@ def _draft(heads: DraftHeads, base_logits: Tensor, hidden: Tensor, anchor_id: in
         if markov is not None:
             bias, state = markov(embedding, h, state)
             base = base + bias
-        previous = choose(j, base)
+        previous = heads.token(choose(j, base))
         ids.append(previous)
-        logits.append(base)
+        logits.append(heads.over_all(base))
     return torch.stack(ids), torch.stack(confidences), torch.stack(logits)
 
 

@@ -27,14 +27,20 @@ def weights_for(head: MarkovHeadSpec, vocab: int, seed: int = 0) -> dict[str, np
     mix = {"gated": (rank, hidden + rank), "rnn": (3 * rank, 2 * rank + hidden)}.get(head.kind, (0, 0))
     shapes = {"w1": (vocab, rank), "w2": (vocab, rank), "mix_weight": mix, "mix_bias": mix[:1]}
     shapes |= {"confidence_weight": (1, hidden + rank * head.confidence_with_markov), "confidence_bias": (1,)}
-    return {key: random.standard_normal(shapes[key]).astype(np.float32) for key in head.inputs()[5:]}
+    floats = [key for key in head.inputs()[5:] if key != "vocabulary"]
+    weights = {key: random.standard_normal(shapes[key]).astype(np.float32) for key in floats}
+    if head.reduced:  # every third token of a vocabulary three times as large
+        weights |= {"vocabulary": np.arange(vocab) * 3 + 1}
+        if "w1" in weights:
+            weights["w1"] = random.standard_normal((3 * vocab, rank)).astype(np.float32)
+    return weights
 
 
 def feeds_for(head: MarkovHeadSpec, temperature: Sequence[float], seed: int, vocab: int) -> dict[str, np.ndarray]:
     random, rows, block = np.random.default_rng(seed), len(temperature), head.block_size
     return {
         "base_logits": random.standard_normal((rows, block, vocab)).astype(np.float32),
-        "anchor_ids": random.integers(0, vocab, rows),
+        "anchor_ids": random.integers(0, 3 * vocab if head.reduced else vocab, rows),
         "hidden": random.standard_normal((rows, block, head.hidden_size)).astype(np.float32),
         "temperature": np.array(temperature, np.float32),
         "uniforms": random.random((rows, block)).astype(np.float32),

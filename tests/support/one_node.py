@@ -16,7 +16,7 @@ from dspark_export.graphs.writer import GraphWriter
 
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, Sequence[int | str]]
-INTEGERS = {"anchor_ids", "row_lengths", "used", "draft_ids"}
+INTEGERS = {"anchor_ids", "row_lengths", "used", "draft_ids", "vocabulary", "place"}
 
 
 def one_node_model(function: ir.Function, attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -> ir.Model:
@@ -24,6 +24,7 @@ def one_node_model(function: ir.Function, attributes: Mapping[str, Any], inputs:
     w = GraphWriter("one_node")
     values = [w.input(name, shape, dtype(name)) for name, shape in inputs.items()]
     results = w.op.call(function, *values, _outputs=[f"node.{name}" for name in outputs], **attributes)
+    results = list(results) if isinstance(results, Sequence) else [results]
     results = [w.op.Identity(results[0]), *results[1:]]  # in real graphs other nodes follow the first output
     for value, (name, shape) in zip(results, outputs.items(), strict=True):
         w.output(value, name, shape, dtype(name))

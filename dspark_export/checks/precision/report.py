@@ -11,6 +11,7 @@ from typing import Any
 
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.bundle.vocabulary import given_vocabulary
 from dspark_engines.errors import DsparkError
 from dspark_engines.progress import Reporter
 from dspark_export.bundling import BuildPlan, build_bundle
@@ -105,7 +106,8 @@ def float32_bundle(bundle: Bundle, target: Path, drafter: Path, backend: str, re
     with TemporaryDirectory(prefix="dspark-float32-") as folder:
         output = Path(folder) / "bundle"
         limits = bundle.manifest.limits.model_copy(update={"slots": 1})
-        build_bundle(BuildPlan(target, drafter, output, backend, limits, precision="fp32"), reporter)
+        plan = BuildPlan(target, drafter, output, backend, limits, draft_vocabulary=given_vocabulary(bundle))
+        build_bundle(plan, reporter)
         yield open_bundle(output)
 
 

@@ -15,6 +15,7 @@ from dspark_engines.bundle.leftovers import remove_leftovers
 from dspark_engines.bundle.manifest import (
     BackendInfo,
     DrafterInfo,
+    DraftVocabulary,
     EngineInfo,
     FileRecord,
     GraphInfo,
@@ -29,6 +30,7 @@ from dspark_engines.bundle.manifest import (
     TensorInfo,
 )
 from dspark_engines.bundle.open import MANIFEST, Bundle, check_hash, open_bundle
+from dspark_engines.bundle.vocabulary import load_vocabulary, save_vocabulary
 from dspark_engines.bundle.write import atomic_directory, check_destination, check_room
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "BackendInfo",
     "Bundle",
     "CacheSpec",
+    "DraftVocabulary",
     "DrafterInfo",
     "EngineInfo",
     "FileRecord",
@@ -56,12 +59,14 @@ __all__ = [
     "check_hash",
     "check_room",
     "engine_identity",
+    "load_vocabulary",
     "open_bundle",
     "output_error",
     "record_file",
     "remove_leftovers",
     "replace_file",
     "save_model",
+    "save_vocabulary",
     "sha256_file",
     "write_file",
 ]

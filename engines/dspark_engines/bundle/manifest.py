@@ -84,6 +84,17 @@ class TargetInfo(_Record):
     """Where it was read from, an absolute path on the machine that built the bundle."""
 
 
+class DraftVocabulary(_Record):
+    """A drafter's part of the target's vocabulary: `path` is an .npy of its ids [size] int64, rising."""
+
+    path: InsidePath
+    size: PositiveInt
+    own: bool = False
+    """Whether the drafter came with it, rather than being cut down when it was exported."""
+    coverage: float | None = None
+    """Share of the target's own tokens that are in it, as counted when it was chosen."""
+
+
 class DrafterInfo(_Record):
     """The drafter's identity and what the runtime must know of it."""
 
@@ -100,6 +111,8 @@ class DrafterInfo(_Record):
     markov_kind: str
     markov_rank: NonNegativeInt
     confidence: bool
+    draft_vocabulary: DraftVocabulary | None = None
+    """None: every token of the target can be drafted."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
 

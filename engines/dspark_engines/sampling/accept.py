@@ -52,7 +52,9 @@ def accept_rows(
 def accept_step(logits: Floats, inputs: AcceptInputs, params: Sequence[SamplingParams] | None = None) -> Accepted:
     """The same for a step's inputs; draft logits that an engine holds are fetched."""
     ids, drafts, lengths, temperature, uniforms = inputs
-    return accept_rows(logits, ids, np.asarray(drafts), lengths, temperature, uniforms, params)
+    asked = bool((temperature[: len(drafts)] > 0).any())  # greedy rows look at none
+    fetched = np.asarray(drafts) if asked else np.empty((len(drafts), 0, 0), np.float32)
+    return accept_rows(logits, ids, fetched, lengths, temperature, uniforms, params)
 
 
 def _greedy_row(logits: Floats, draft_ids: list[int]) -> tuple[int, int]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.arrays import Floats, Ints
 
 
 class HeldLogits(ABC):
-    """Draft logits [R, g, V] float32 that stay where they were computed, until their slots draft again.
+    """Draft logits [R, g, V] float32 that stay as they were computed, until their slots draft again.
 
     As an array they are a copy on the host.
     """
+
+    def on_host(self) -> Floats | None:
+        """What of them is on the host already, over whichever tokens, [R, g, n]; None where nothing is."""
+        return None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -23,6 +28,25 @@ class HeldLogits(ABC):
     @abstractmethod
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """NumPy's protocol: a copy."""
+
+
+class ReducedLogits(HeldLogits):
+    """Logits [R, g, Vd] over the tokens `vocabulary` [Vd] that can be drafted, out of `size` that there are."""
+
+    def __init__(self, logits: Floats, vocabulary: Ints, size: int) -> None:
+        self._logits, self._vocabulary, self._size = logits, vocabulary, size
+
+    def on_host(self) -> Floats:
+        return self._logits
+
+    def __len__(self) -> int:
+        return len(self._logits)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """-infinity for what cannot be drafted."""
+        wide = np.full((*self._logits.shape[:2], self._size), -np.inf, dtype or np.float32)
+        wide[:, :, self._vocabulary] = self._logits
+        return wide
 
 
 DraftLogits = Floats | HeldLogits

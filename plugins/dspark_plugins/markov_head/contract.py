@@ -11,6 +11,8 @@ B rows, g = block_size, V vocabulary, H hidden size, r = rank. Inputs, in this o
     w2 [r, V] int8, w2_scale [V]                instead of w2 when `int8` (see int8_linear/contract.py)
     mix_weight [r, H+r] or [3r, 2r+H], mix_bias gated (input [h; e]) or rnn (input [s; e; h])
     confidence_weight [1, H(+r)], confidence_bias [1]   when there is a confidence head
+    vocabulary [Vd] int64                       with `reduced`: the ids that can be drafted, rising. base_logits, w2 and
+                                                draft_logits then have Vd lines instead of V, w1 keeps V
 
 Outputs:
 
@@ -48,6 +50,7 @@ class MarkovHeadSpec:
     confidence: bool
     confidence_with_markov: bool
     int8: bool = False
+    reduced: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -70,7 +73,7 @@ class MarkovHeadSpec:
             names += ("mix_weight", "mix_bias")
         if self.confidence:
             names += ("confidence_weight", "confidence_bias")
-        return names
+        return (*names, "vocabulary") if self.reduced else names
 
     def attributes(self) -> dict[str, int | str]:
         """The node's attributes, by name."""
@@ -81,4 +84,5 @@ class MarkovHeadSpec:
             "confidence": int(self.confidence),
             "confidence_with_markov": int(self.confidence_with_markov),
         }
-        return {**values, "int8": 1} if self.int8 else values
+        flags = {"int8": self.int8, "reduced": self.reduced}
+        return values | {name: 1 for name, value in flags.items() if value}

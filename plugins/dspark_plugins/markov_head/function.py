@@ -41,7 +41,7 @@ def read_node(node: ir.Node) -> MarkovHeadSpec:
     assert hidden is not None, "the contract's third input"
     width = 0 if hidden.shape is None else hidden.shape[-1]
     width = width if isinstance(width, int) else 0
-    flags = {name: bool(values.get(name)) for name in ("confidence", "confidence_with_markov", "int8")}
+    flags = {name: bool(values.get(name)) for name in ("confidence", "confidence_with_markov", "int8", "reduced")}
     return MarkovHeadSpec(**values | {"hidden_size": width} | flags)
 
 
@@ -62,6 +62,7 @@ class _Body:
             embedding = op.Gather(self.inputs["w1"], previous) if spec.rank else None
             biased = base[j] if embedding is None else self._biased(base[j], embedding, hidden[j])
             previous = self._choose(biased, uniforms[j], sampling, j)
+            previous = op.Gather(self.inputs["vocabulary"], previous) if spec.reduced else previous
             ids.append(op.Unsqueeze(previous, [1]))
             logits.append(op.Unsqueeze(biased, [1]))
             embeddings.append(embedding)

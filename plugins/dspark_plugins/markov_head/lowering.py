@@ -20,7 +20,8 @@ def lower_markov_heads(model: ir.Model, compute_capability: int, sampling: bool)
     """Replace the model's `dspark::MarkovHead` nodes; returns how many were. `model` is changed.
 
     A greedy chain (`sampling` False) takes every temperature for 0 and has no `draft_logits`: as an output of the
-    graph it is removed. A head of kind "none" has no sequential steps and stays as it is, with its function body.
+    graph it is removed. A head of kind "none" has no sequential steps and stays as it is, with its function body;
+    so does one with a draft vocabulary, which no kernel knows.
     Raises `ValueError` where the graph uses `draft_logits` in a greedy chain, or a weight's shape is unknown.
     """
     return replace_nodes(
@@ -41,7 +42,8 @@ class _Chain:
         self.kind = _attribute(node, "kind")
         self.confidence, self.with_markov = _attribute(node, "confidence"), _attribute(node, "confidence_with_markov")
         block, rank = _attribute(node, "block_size"), _attribute(node, "rank")
-        if self.kind == "none":
+        self.stays = self.kind == "none" or "reduced" in node.attributes
+        if self.stays:
             return
         # The names do not depend on the hidden size; it is read off the weights below.
         spec = MarkovHeadSpec(self.kind, block, rank, 0, bool(self.confidence), bool(self.with_markov))
@@ -54,7 +56,7 @@ class _Chain:
 
     def write(self) -> dict[str, Any] | None:
         """The outputs that the chain has, by name."""
-        if self.kind == "none":
+        if self.stays:
             return None
         op, projected = self.op, self._projected()
         previous: Any = self.inputs["anchor_ids"]

@@ -43,7 +43,8 @@ def markov_head(
         for j in range(block):
             bias, state, embedding = _step(spec, previous, state, hidden[row, j], weights)
             logits = base_logits[row, j] + bias
-            previous = choose(logits, float(temperature[row]), float(uniforms[row, j]))
+            chosen = choose(logits, float(temperature[row]), float(uniforms[row, j]))
+            previous = weights["vocabulary"][chosen] if spec.reduced else chosen
             result.draft_ids[row, j] = previous
             result.draft_logits[row, j] = logits
             if spec.confidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -31,9 +32,13 @@ SPECS = [
 ]
 
 
+REDUCED = [replace(spec(kind, 3), reduced=True) for kind in KINDS]
+"""Heads that draft every third token of a vocabulary."""
+
+
 def name(head: MarkovHeadSpec) -> str:
     confidence = "markov" if head.confidence_with_markov else "plain" if head.confidence else "off"
-    return f"{head.kind}-{confidence}-{head.block_size}"
+    return f"{head.kind}-{confidence}-{head.block_size}{'-reduced' if head.reduced else ''}"
 
 
 def weights_for(head: MarkovHeadSpec, vocab: int = VOCAB) -> dict[str, np.ndarray]:
@@ -62,7 +67,7 @@ def both(
 
 
 @BODIES
-@pytest.mark.parametrize("head", SPECS, ids=name)
+@pytest.mark.parametrize("head", [*SPECS, *REDUCED], ids=name)
 def test_body_matches_oracle(head: MarkovHeadSpec, branching: bool) -> None:
     for rows, choices in TEMPERATURES.items():
         for seed, temperature in enumerate(choices):

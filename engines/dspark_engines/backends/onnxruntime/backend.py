@@ -17,7 +17,7 @@ from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.self_check import require_exact_integers
 from dspark_engines.backends.onnxruntime.session import open_session
 from dspark_engines.backends.options import CompileOptions, EngineOptions
-from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role
+from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role, load_vocabulary
 from dspark_engines.errors import BackendError
 
 LENGTHS: dict[Role, str] = {"verify": "row_lengths", "draft": "feature_lengths"}
@@ -68,7 +68,9 @@ class OnnxRuntimeBackend(Backend):
         roles: dict[Role, dict[int, Callable[[], OrtProgram]]] = {"verify": {}, "draft": {}}
         for engine in info.engines:
             roles[engine.role][engine.slots] = partial(load, engine)
-        engines = Engines(OrtVerifyEngine(Buckets(roles["verify"])), OrtDraftEngine(Buckets(roles["draft"])))
+        engines = Engines(
+            OrtVerifyEngine(Buckets(roles["verify"])), OrtDraftEngine(Buckets(roles["draft"]), *load_vocabulary(bundle))
+        )
         engines.verify.preload(1)
         engines.draft.preload(1)
         yield engines

@@ -23,6 +23,7 @@ from dspark_engines.errors import BackendError
 from dspark_plugins import DOMAIN
 from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION
 from dspark_plugins.attention.function import read_node
+from dspark_plugins.draft_vocabulary import EXPAND
 from dspark_plugins.int8_linear import INT8_LINEAR, QUANTIZE_ROWS
 from dspark_plugins.int8_linear.function import op_name
 
@@ -43,6 +44,7 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
     the attention kernel cannot take.
     """
     model = ir.load(source)
+    _keep_reduced(model.graph)
     InlinePass(lambda function: function.domain == DOMAIN and function.name not in LOWERED)(model)
     exact = any(node.op_type in LINEAR for node in model.graph)  # integers are, so the rest has to be as well
     low = Lowering(model.graph, lengths, slots, pad_single_rows=exact)
@@ -51,6 +53,26 @@ def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) 
     for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in LOWERED]:
         del model.functions[key]
     onnx.save(ir.to_proto(model), destination)
+
+
+def _keep_reduced(graph: ir.Graph) -> None:
+    """Leave out what lays draft logits out over all tokens: the engine does that for those who ask."""
+    for node in [node for node in graph if (node.domain, node.op_type) == (DOMAIN, EXPAND)]:
+        (wide,), (reduced, place) = node.outputs, node.inputs
+        assert reduced is not None, "the op has no optional inputs"
+        name, rows = wide.name, wide.shape
+        ir.convenience.replace_all_uses_with(wide, reduced, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        reduced.name = name
+        assert rows is not None, "exported graphs declare their interface"
+        reduced.shape = ir.Shape([*rows[:2], _length(place)])
+
+
+def _length(place: ir.Value | None) -> int:
+    """Vd: what `place` says of tokens that cannot be drafted."""
+    assert place is not None, "the op has no optional inputs"
+    assert place.const_value is not None, "an initializer"
+    return int(place.const_value.numpy().max())
 
 
 def _lower(low: Lowering, node: ir.Node) -> bool:

@@ -11,6 +11,7 @@ from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, Slot, VerifyEngine, VerifyOutput
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.program import Feeds
+from dspark_engines.sampling.contract import DraftLogits, ReducedLogits
 from dspark_plugins.markov_head import OUTPUTS as DRAFT_OUTPUTS
 
 VERIFY_OUTPUTS = ("logits", "features")
@@ -56,7 +57,14 @@ class OrtVerifyEngine(BucketedEngine, VerifyEngine):
 
 
 class OrtDraftEngine(BucketedEngine, DraftEngine):
-    """`DraftEngine` on ONNX Runtime. A filling row is a block without context."""
+    """`DraftEngine` on ONNX Runtime. A filling row is a block without context.
+
+    With a `vocabulary` [Vd] the programs' logits are over these of `vocab_size` tokens.
+    """
+
+    def __init__(self, buckets: Buckets, vocabulary: Ints | None = None, vocab_size: int = 0) -> None:
+        super().__init__(buckets)
+        self._vocabulary, self._vocab_size = vocabulary, vocab_size
 
     def step(
         self,
@@ -78,7 +86,10 @@ class OrtDraftEngine(BucketedEngine, DraftEngine):
             "uniforms": fill(uniforms, rows),
         }
         (ids, confidence, logits), seconds = self._buckets.run(slots, feeds)
-        return DraftOutput(ids[:count], confidence[:count], logits[:count], seconds)
+        drafted: DraftLogits = logits[:count]
+        if self._vocabulary is not None:
+            drafted = ReducedLogits(logits[:count], self._vocabulary, self._vocab_size)
+        return DraftOutput(ids[:count], confidence[:count], drafted, seconds)
 
 
 def fill(array: Any, rows: int, value: int = 0) -> Any:

@@ -13,7 +13,7 @@ from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends import DraftEngine, DraftOutput
 from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.sampling import draft_uniforms
-from dspark_engines.sampling.contract import DraftLogits
+from dspark_engines.sampling.contract import DraftLogits, HeldLogits
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,12 @@ def broken_positions(output: DraftOutput, chosen: Sequence[RequestState]) -> npt
     the host has it.
     """
     broken = np.isnan(output.confidence_logits)
-    if isinstance(output.draft_logits, np.ndarray):
+    held = output.draft_logits
+    logits = held.on_host() if isinstance(held, HeldLogits) else held
+    if logits is not None:
         for row, state in enumerate(chosen):
             if not state.sampling.greedy:
-                broken[row] |= ~np.isfinite(output.draft_logits[row].max(axis=-1))
+                broken[row] |= ~np.isfinite(logits[row].max(axis=-1))
     return np.logical_or.accumulate(broken, axis=1)
 
 
