@@ -11,12 +11,14 @@ import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy, which safetensor
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from dspark_engines.arrays import Ints
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.recognition import check_weights_file
 from dspark_export.checkpoints.tensors import Array, Shape, TensorSource
 
 FLOATS = {"F32", "F16", "BF16"}
+INTEGERS = {"I64", "I32", "BOOL"}
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ROWS_AT_A_TIME = 4096
@@ -26,9 +28,11 @@ class SafetensorsSource(TensorSource):
     """`model.safetensors`; without one, the shards that `model.safetensors.index.json` names.
 
     The index decides which shard a tensor is read from: a shard may hold copies of tensors that belong elsewhere.
+    Tensors called `integers` may be int64 or bool.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, integers: frozenset[str] = frozenset()) -> None:
+        self._integers = integers
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, Shape] = {}
         single, index = directory / SINGLE, directory / INDEX
@@ -48,6 +52,11 @@ class SafetensorsSource(TensorSource):
     def load(self, name: str) -> Array:
         with safe_open(self._files[name], "np") as file:
             return np.asarray(file.get_tensor(name), dtype=np.float32)
+
+    def load_integers(self, name: str) -> Ints:
+        """One of the `integers`."""
+        with safe_open(self._files[name], "np") as file:
+            return np.asarray(file.get_tensor(name)).astype(np.int64)
 
     def same(self, one: str, other: str) -> bool:
         """Whether two matrices hold the same numbers; read a few rows at a time."""
@@ -72,7 +81,8 @@ class SafetensorsSource(TensorSource):
                         hint="fetch the index and the shards again: they are not of one checkpoint",
                     )
                 view = file.get_slice(name)
-                _check_dtype(path, name, view.get_dtype())
+                if name not in self._integers or view.get_dtype() not in INTEGERS:
+                    _check_dtype(path, name, view.get_dtype())
                 self._files[name] = path
                 self._shapes[name] = tuple(view.get_shape())
 

@@ -60,7 +60,9 @@ def checkpoint_options(function: F) -> F:
         click.option(
             "--target", type=PATH, required=True, help="The target: a .gguf file or a Hugging Face directory."
         ),
-        click.option("--drafter", type=PATH, required=True, help="The drafter: a DeepSpec directory."),
+        click.option(
+            "--drafter", type=PATH, required=True, help="The drafter: a directory of DeepSpec or speculators."
+        ),
         click.option(
             "--draft-vocabulary",
             metavar="N|FILE",

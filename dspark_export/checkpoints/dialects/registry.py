@@ -15,6 +15,7 @@ TARGETS = {
     "GGUF": "dspark_export.checkpoints.dialects.gguf:GgufDialect",
 }
 DRAFTERS = {
+    "speculators": "dspark_export.checkpoints.dialects.speculators:SpeculatorsDialect",
     "DeepSpec": "dspark_export.checkpoints.dialects.deepspec:DeepSpecDialect",
 }
 

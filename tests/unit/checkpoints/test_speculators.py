@@ -1,0 +1,122 @@
+"""Drafters that the speculators library saved: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints import DrafterCheckpoint, DrafterSpec, open_drafter
+from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
+from dspark_export.checkpoints.expected import drafter_tensors
+from tests.support import tiny
+
+KEPT = tuple(range(0, tiny.VOCAB, 2))
+
+
+def written(folder: Path, spec: DrafterSpec) -> Path:
+    folder.mkdir()
+    tensors = tiny.random_tensors(drafter_tensors(spec) | {"lm_head.weight": (spec.draft_vocab_size, tiny.HIDDEN)})
+    checkpoint = DrafterCheckpoint(path=folder, spec=spec, weights=tiny.weights_of(tensors), files=[])
+    SpeculatorsDialect().write(checkpoint, folder)
+    return folder
+
+
+def change(folder: Path, **tensors: np.ndarray | None) -> None:
+    path = folder / "model.safetensors"
+    changed = load_file(path) | tensors
+    save_file({name: array for name, array in changed.items() if array is not None}, path)
+
+
+@pytest.mark.parametrize("kind", ["none", "vanilla", "gated", "rnn"])
+@pytest.mark.parametrize("kept", [(), KEPT], ids=["whole", "reduced"])
+def test_what_is_written_is_read_back(tmp_path: Path, kind: str, kept: tuple[int, ...]) -> None:
+    spec = replace(tiny.drafter_spec(kind), draft_vocabulary=kept, own_head=True)
+    drafter = open_drafter(written(tmp_path / "drafter", spec), tiny.target_spec())
+    assert drafter.spec == spec
+    assert drafter.weights.shapes["lm_head.weight"] == (len(kept) or tiny.VOCAB, tiny.HIDDEN)
+    config = json.loads((tmp_path / "drafter" / "config.json").read_text())
+    assert config["aux_hidden_state_layer_ids"] == [tap + 1 for tap in tiny.TAPS]
+
+
+def test_the_library_s_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
+    spec = replace(tiny.drafter_spec(), own_head=True)
+    folder = written(tmp_path / "drafter", spec)
+    tiny.edit_config(
+        folder, markov_head_type=None, enable_confidence_head=None, confidence_head_with_markov=None, architectures=None
+    )
+    assert open_drafter(folder, tiny.target_spec()).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("flag", "tokens", "anchor"),
+    [(True, 5, "predicts"), (None, 5, "predicts"), (True, None, "predicts"), (True, 3, "predicts")],
+)
+def test_the_anchor_rule(tmp_path: Path, flag: bool | None, tokens: int | None, anchor: str) -> None:
+    folder = written(tmp_path / "drafter", replace(tiny.drafter_spec(), own_head=True))
+    methods = {"proposal_methods": [{"speculative_tokens": tokens}]}
+    tiny.edit_config(folder, sample_from_anchor=flag, speculators_config=methods)
+    assert open_drafter(folder, tiny.target_spec()).spec.anchor == anchor
+
+
+def config(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: tiny.edit_config(folder, **changes)
+
+
+def layers(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        keys = json.loads((folder / "config.json").read_text())["transformer_layer_config"]
+        tiny.edit_config(folder, transformer_layer_config=keys | changes)
+
+    return edit
+
+
+def proposing(tokens: int | None, flag: bool | None) -> Callable[[Path], None]:
+    methods = {"proposal_methods": [{"speculative_tokens": tokens}]}
+    return config(speculators_config=methods, sample_from_anchor=flag)
+
+
+def d2t(ids: np.ndarray) -> Callable[[Path], None]:
+    return lambda folder: change(folder, d2t=ids - np.arange(len(ids)))
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "another method": (config(speculators_model_type="eagle3"), "speculators_model_type is 'eagle3'"),
+    "anchors contradict": (proposing(4, True), "which contradicts blocks of 5 that propose 4 tokens"),
+    "anchors contradict the other way": (proposing(5, False), "sample_from_anchor is false, which contradicts"),
+    "no word of anchors": (proposing(None, None), "says neither sample_from_anchor nor how many tokens"),
+    "the anchor predicts nothing": (proposing(4, False), "whose anchor is another than DeepSpec's"),
+    "a window": (layers(layer_types=["full_attention", "sliding_attention"]), "layer_types.1: Input should be 'full"),
+    "streams": (layers(hc_mult=4), "hc_mult"),
+    "last layer tapped": (config(aux_hidden_state_layer_ids=[1, 4]), "taps 4, which is not below the target's last"),
+    "taps unsorted": (config(aux_hidden_state_layer_ids=[3, 1]), "must be a strictly rising list of layers"),
+    "mask outside": (config(mask_token_id=128), "mask_token_id 128 lies outside the vocabulary of 128"),
+    "more than all": (config(draft_vocab_size=129), "draft_vocab_size 129 is more than the vocabulary of 128"),
+    "no map": (lambda folder: change(folder, d2t=None), "draft_vocab_size is 64, but no tensor d2t"),
+    "a map out of range": (d2t(np.array([*KEPT[:-1], 128])), "d2t does not give 64 rising ids below 128"),
+    "a map of others": (d2t(np.array(KEPT) + 1), "d2t and t2d name different tokens"),
+    "a map of another size": (d2t(np.array(KEPT[1:])), "d2t does not give 64 rising ids"),
+    "head of another size": (
+        lambda folder: change(folder, **{"lm_head.weight": np.ones((128, 48), np.float32)}),
+        "lm_head.weight has shape [128, 48], the config asks for [64, 48]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_a_line(tmp_path: Path, case: str) -> None:
+    spec = replace(tiny.drafter_spec(), draft_vocabulary=KEPT, own_head=True)
+    folder = written(tmp_path / "drafter", spec)
+    spoil, message = REFUSED[case]
+    spoil(folder)
+    with pytest.raises(CheckpointError) as caught:
+        open_drafter(folder, tiny.target_spec())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
