@@ -8,11 +8,14 @@ from typing import Any
 import click
 
 from dspark_calibration.report.page import require
-from dspark_engines import open_bundle
+from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import CompileOptions, EngineOptions
 from dspark_engines.bundle import Limits, Manifest
-from dspark_engines.profiling import profile_bundle, profile_plan
+from dspark_engines.errors import BackendError
+from dspark_engines.measured import save_cost_table
+from dspark_engines.profiling import measure_quickly, profile_bundle, profile_plan
 from dspark_engines.progress import Reporter
+from dspark_engines.runtime.serving.plan import plan_runtime
 from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
@@ -23,7 +26,7 @@ from dspark_export.commands.options import backend_option, checkpoint_options
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.recipe import recipe_option
 from dspark_export.commands.vocabulary import VocabularyReport, vocabulary_report, with_vocabulary
-from dspark_export.prompts import Prompt, read_prompt_set
+from dspark_export.prompts import Prompt, built_in_prompts, encode_prompts, read_prompt_set
 
 
 def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> None:
@@ -55,10 +58,12 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         plan, before = with_vocabulary(plan, options["draft_vocabulary"], counted, tokens, reporter)
         manifest = build_bundle(plan, reporter)
         vocabulary = vocabulary_report(plan, manifest, before, counted, tokens, reporter)
-        done = None
+        done, notes = None, []
         if backend is not None and prompts is not None:
             done = _calibrate(output, backend, prompts, tokens, reporter)
-    _report(output, manifest, vocabulary, done, as_json)
+        elif backend is not None and options["measure"]:
+            notes = _measure(output, backend, reporter)
+    _report(output, manifest, vocabulary, done, notes, as_json)
 
 
 def _prompts(options: dict[str, Any]) -> list[Prompt] | None:
@@ -84,18 +89,42 @@ def _calibrate(output: Path, backend: str, prompts: list[Prompt], tokens: int, r
     return calibrate(bundle, prompts, plan, reporter)
 
 
+def _measure(output: Path, backend: str, reporter: Reporter) -> list[str]:
+    """The few costs by which runtimes choose; says what they will choose, or why it could not be measured here."""
+    bundle = open_bundle(output)
+    try:
+        save_cost_table(measure_quickly(bundle, backend, _short_prompts(bundle), reporter), bundle)
+    except BackendError as error:  # engines for another machine
+        return [f"not measured here whether drafting pays: {error}", "run dspark-export profile where it will run"]
+    return [plan_runtime(bundle, RuntimeOptions(backend)).reason]
+
+
+def _short_prompts(bundle: Bundle) -> list[list[int]]:
+    """Those built in that its context has room for."""
+    room = bundle.manifest.limits.context_length - bundle.manifest.drafter.block_size
+    return [ids for ids in encode_prompts(bundle, built_in_prompts(), cut=True) if len(ids) < room]
+
+
 def _report(
-    output: Path, manifest: Manifest, vocabulary: VocabularyReport | None, done: Calibrated | None, as_json: bool
+    output: Path,
+    manifest: Manifest,
+    vocabulary: VocabularyReport | None,
+    done: Calibrated | None,
+    notes: list[str],
+    as_json: bool,
 ) -> None:
     size = sum(record.bytes for record in manifest.files)
     if as_json:
         verdict: dict[str, Any] = {} if done is None else {"verdict": done.report.verdict}
+        verdict |= {"speculation": notes} if notes else {}
         verdict |= {} if vocabulary is None else {"draft_vocabulary": vocabulary.report()}
         print_json({"bundle": str(output), "files": len(manifest.files), "bytes": size} | verdict)
         return
     print_text(f"{output}: {len(manifest.files)} files, {size / 1e6:.0f} MB")
     if vocabulary is not None:
         print_text(vocabulary.text())
+    for note in notes:
+        print_text(note)
     if done is not None:
         show(done, as_json)
 
@@ -114,6 +143,11 @@ def _report(
     "--calibrate/--no-calibrate",
     default=True,
     help="--no-calibrate skips profiling and calibration even if a prompt set is given.",
+)
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    help="Measure for some seconds whether drafting pays here, so that runtimes know (profile is thorough).",
 )
 @backend_option
 @compile_options

@@ -118,7 +118,7 @@ def _print_run(statistics: RunStatistics, as_json: bool) -> None:
     click.echo(
         f"{statistics.requests} requests, {statistics.tokens} tokens in {statistics.seconds:.1f} s; scheduler "
         f"{statistics.scheduler}, verify length {statistics.mean_verify_length:.2f}, accepted length "
-        f"{statistics.accepted_length:.2f}",
+        f"{statistics.accepted_length:.2f}\n{statistics.reason}",
         err=True,
     )
     _print_trouble(statistics)
@@ -145,6 +145,7 @@ def _single(
     else:
         print_text("")
         click.echo(_summary(result), err=True)
+        click.echo(run.reason, err=True)
         _print_trouble(run)
 
 

@@ -14,7 +14,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Sampling": ("temperature", "top_k", "top_p", "min_p", "seed"),
     "Limits": ("context_length", "prefill_chunk", "slots"),
     "Precision": ("precision", "keep"),
-    "Calibration": ("prompts", "calibrate"),
+    "Calibration": ("prompts", "calibrate", "measure"),
     "Speculation": ("speculation", "no_speculation", "scheduler", "pipeline"),
     "Engines": ("backend", "threads"),
     "GPU engines": ("engines_",),

@@ -39,9 +39,9 @@ def scheduler_option(function: F) -> F:
     """--scheduler, from the registry."""
     return click.option(
         "--scheduler",
-        type=click.Choice(scheduler_names()),
-        default="fixed",
-        help="Decides how much of a draft is verified.",
+        type=click.Choice(("auto", *scheduler_names())),
+        default="auto",
+        help="Decides how much of a draft is verified. auto: by what is measured of this bundle on this machine.",
     )(function)
 
 

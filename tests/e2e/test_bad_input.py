@@ -28,7 +28,7 @@ CASES = {
 
 
 GOOD = GenerationRequest([5, 6, 7, 8], 12, sampling=SamplingParams(0.8, seed=3))
-OPTIONS_OF_ONE = RuntimeOptions(engines=EngineOptions(threads=1))
+OPTIONS_OF_ONE = RuntimeOptions(engines=EngineOptions(threads=1), speculation="on")
 
 
 @pytest.mark.parametrize("case", CASES)

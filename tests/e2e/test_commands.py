@@ -36,7 +36,7 @@ def assert_sound_but_never_accepted(checked: Outcome) -> None:
 
 def test_from_checkpoints_to_text(place: Place, capsys: Capture) -> None:
     built = run(capsys, *place.build(), "--json")
-    assert (built.code, set(built.json)) == (0, {"bundle", "files", "bytes"})
+    assert (built.code, set(built.json)) == (0, {"bundle", "files", "bytes", "speculation"})
     output = place.root / "out"
     assert built.json["bundle"] == str(output)
     assert built.json["files"] == len(open_bundle(output).manifest.files)
@@ -127,7 +127,13 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
     plans: list[BuildPlan] = []
     manifest = open_bundle(place.tiny_bundle).manifest
     place.patch.setattr(bundling, "build_bundle", lambda plan, reporter: plans.append(plan) or manifest)
-    arguments = ["build", f"--recipe={place.root}/recipe.toml", f"--output={place.root}/out", "--no-calibrate"]
+    arguments = [
+        "build",
+        f"--recipe={place.root}/recipe.toml",
+        f"--output={place.root}/out",
+        "--no-calibrate",
+        "--no-measure",
+    ]
     assert run(capsys, *arguments).code == 0
     assert run(capsys, *arguments, "--overwrite", "--context-length=64", "--slots=2", "--target=x").code == 0
     slots = plans[0].limits.slots
@@ -142,7 +148,7 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
     assert plans[0] == plan
     limits = Limits(context_length=64, prefill_chunk=64, slots=2)
     assert plans[1] == replace(plan, target=Path("x"), limits=limits, overwrite=True)
-    assert run(capsys, "export", *arguments[1:-1], "--slots=2").code == 0
+    assert run(capsys, "export", *arguments[1:-2], "--slots=2").code == 0
     assert plans[2] == replace(plan, backend=None, limits=plan.limits.model_copy(update={"slots": 2}))
 
 

@@ -50,7 +50,13 @@ def test_a_mount_point_is_an_output(place: Place, capsys: Capture, bind: bool) -
         assert "already exists" in run(capsys, *place.build()).err
         assert run(capsys, *place.build(overwrite=True)).code == 0
         open_bundle(output)
-        assert sorted(path.name for path in output.iterdir()) == ["engines", MANIFEST, "onnx", "tokenizer"]
+        assert sorted(path.name for path in output.iterdir()) == [
+            "calibration",
+            "engines",
+            MANIFEST,
+            "onnx",
+            "tokenizer",
+        ]
 
 
 def test_a_mount_point_that_is_too_small_stays_empty(place: Place, capsys: Capture) -> None:

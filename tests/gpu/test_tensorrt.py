@@ -80,7 +80,7 @@ def test_requests_in_company(compiled: tuple[Bundle, str], pipeline: str) -> Non
     bundle, name = compiled
     kinds = (SamplingParams(), SamplingParams(0.8, seed=4), SamplingParams(1.0, top_p=0.9, seed=5), SamplingParams())
     requests = [GenerationRequest(list(range(3, 9 + at)), 12, sampling=params) for at, params in enumerate(kinds)]
-    with Runtime(bundle, RuntimeOptions(name, pipeline=pipeline)) as runtime:  # type: ignore[arg-type]
+    with Runtime(bundle, RuntimeOptions(name, pipeline=pipeline, speculation="on")) as runtime:  # type: ignore[arg-type]
         one, other = ([result.token_ids for result in runtime.generate(requests)] for _ in range(2))
     assert all(0 < len(tokens) <= 12 for tokens in one + other)
     backend = get_backend(name).find_engines(bundle)

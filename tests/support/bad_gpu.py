@@ -104,7 +104,7 @@ def lost_plugin(place: Place) -> list[str]:
 def greedy_only(place: Place) -> list[str]:
     """A request with a temperature, for engines that draft greedily."""
     place.patch.setattr("dspark_engines.backends.engine.DraftEngine.samples", False)
-    return place.generate(*PROMPT, "--temperature=0.7")
+    return place.generate(*PROMPT, "--temperature=0.7", "--speculation=on")
 
 
 def little_room(command: str) -> Case:

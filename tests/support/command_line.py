@@ -46,8 +46,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
 
 
 def generate(capsys: pytest.CaptureFixture[str], bundle: Path, *options: str) -> Any:
-    """The JSON report of a short generation."""
-    outcome = run(capsys, "generate", bundle, "--max-new-tokens=12", "--json", *options)
+    """The JSON report of a short generation, which speculates unless the options say otherwise."""
+    said = any("speculation" in option for option in options)
+    always = () if said else ("--speculation=on",)
+    outcome = run(capsys, "generate", bundle, "--max-new-tokens=12", "--json", *always, *options)
     assert outcome.code == 0
     return outcome.json
 

@@ -10,17 +10,10 @@ from dspark_calibration import StsCalibration, first_problem
 from dspark_calibration.sts import Scaling
 from dspark_engines.bundle import Bundle, engine_identity, save_model
 from dspark_engines.errors import BundleError, TextError
+from dspark_engines.measured.prior import DraftPrior
 from dspark_engines.text_file import parse_json, read_text
 
 STS = "calibration/sts.json"
-
-
-class DraftPrior(NamedTuple):
-    """What the calibration's prompts were like: how often a draft survived up to each position, and the standard
-    deviation, between prompts, of the draft tokens accepted a round."""
-
-    survival: tuple[float, ...]
-    spread: float
 
 
 class Confidence(NamedTuple):

@@ -21,6 +21,7 @@ from pydantic import (
 from dspark_engines.bundle import Bundle, save_model
 from dspark_engines.measured.file import Measured, load_measured
 from dspark_engines.measured.fingerprint import Fingerprint
+from dspark_engines.measured.prior import DraftPrior
 from dspark_engines.measured.step_cost import StepCost
 
 COST_TABLE = "calibration/cost_table.json"
@@ -59,6 +60,23 @@ class Timing(BaseModel):
     samples: PositiveInt
 
 
+class MeasuredDrafting(BaseModel):
+    """What drafts came to when costs were measured: greedy answers to a few prompts, whole blocks verified."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    survival: list[float]
+    """How often a draft survived up to each position."""
+    spread: NonNegativeFloat
+    """Standard deviation, between prompts, of the draft tokens accepted a round."""
+    rounds: NonNegativeInt
+
+    @property
+    def prior(self) -> DraftPrior:
+        """The same for whoever expects something of drafts."""
+        return DraftPrior(tuple(self.survival), self.spread)
+
+
 class CostTable(Measured):
     """calibration/cost_table.json (schema version 1)."""
 
@@ -68,6 +86,8 @@ class CostTable(Measured):
     """What a round of one request spends outside both engines."""
     reading_seconds: NonNegativeFloat = 0.0
     """What a token that the drafter has missed adds to its next step."""
+    drafting: MeasuredDrafting | None = None
+    """None in tables of older versions, and in those of `profile`."""
     shared: CostTable | None = Field(default=None, validation_alias=AliasChoices("shared", "beside"))
     """What steps cost on a cohort's own engines while another cohort is at work; None where there is no such thing."""
 

@@ -8,9 +8,12 @@ from typing import Any
 
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle
+from dspark_engines.errors import TextError
 from dspark_engines.measured import (
+    COST_TABLE,
     CoreLayout,
     CostTable,
+    MeasuredDrafting,
     MeasuredLayout,
     save_cost_table,
     save_placement,
@@ -19,6 +22,7 @@ from dspark_engines.measured import (
 from dspark_engines.profiling.layouts import PlacementPlan, place
 from dspark_engines.profiling.measure import ProfilePlan, measure
 from dspark_engines.progress import Reporter
+from dspark_engines.text_file import parse_json, read_text
 
 CONTEXTS = (64, 512, 1536)
 PLACEMENT_CONTEXT = 256
@@ -45,10 +49,22 @@ def profile_bundle(
         table = measure(bundle, engines, plan, fingerprint, reporter.step("measuring costs"))
     if placement is not None and placement.shared is not None:
         table = table.model_copy(update={"shared": _measure_shared(bundle, backend, placement.shared, plan, reporter)})
+    table = table.model_copy(update={"drafting": _drafting_before(bundle)})
     if placement is not None:
         save_placement(placement, bundle)
     save_cost_table(table, bundle)
     return table, placement
+
+
+def _drafting_before(bundle: Bundle) -> MeasuredDrafting | None:
+    """What an earlier table of these engines says of drafts, which no machine changes."""
+    path = bundle.file(COST_TABLE)
+    if not path.is_file():
+        return None
+    try:
+        return CostTable.model_validate(parse_json(read_text(path))).drafting
+    except (OSError, ValueError, TextError):
+        return None
 
 
 def _measure_shared(

@@ -164,7 +164,9 @@ def test_a_row_without_a_finite_logit_ends_its_request_alone(machine: Machine) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "step_and_accept", spoiled)
-        with Runtime(machine.bundle, RuntimeOptions(pipeline="off"), engines=machine.engines) as runtime:
+        with Runtime(
+            machine.bundle, RuntimeOptions(pipeline="off", speculation="on"), engines=machine.engines
+        ) as runtime:
             first, second = runtime.submit(good), runtime.submit(bad)
             with pytest.raises(GenerationError, match="NaN or infinite at position 20"):
                 second.result()
@@ -204,7 +206,9 @@ def test_draft_logits_are_held_until_their_slots_draft_again(machine: Machine) -
 
 def generate(bundle: Bundle, engines: Engines, requests: Sequence[GenerationRequest]) -> list[list[int]]:
     """All of them at once."""
-    with Runtime(bundle, RuntimeOptions(pipeline="on" if len(requests) > 3 else "off"), engines=engines) as runtime:
+    with Runtime(
+        bundle, RuntimeOptions(pipeline="on" if len(requests) > 3 else "off", speculation="on"), engines=engines
+    ) as runtime:
         return [result.token_ids for result in runtime.generate(requests)]
 
 

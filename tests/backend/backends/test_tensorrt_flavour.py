@@ -152,7 +152,7 @@ plugins = false
 greedy_drafts = true
 """
     (tmp_path / "recipe.toml").write_text(recipe)
-    arguments = ("build", "--recipe", tmp_path / "recipe.toml", "--output", tmp_path / "out")
+    arguments = ("build", "--recipe", tmp_path / "recipe.toml", "--output", tmp_path / "out", "--no-measure")
     assert run(capsys, *arguments).code == 0
     assert run(capsys, *arguments, "--plugins", "--sampled-drafts", "--overwrite").code == 0
     flags = [[node.op_type for node in model.graph.node if node.domain] for model in trt.parsed]

@@ -155,7 +155,7 @@ def test_greedy_output_needs_no_tie_rule(bundle: Bundle, max_batch: int) -> None
     with get_backend("onnxruntime").open(bundle, ONE) as engines:
         generator = Generator(engines, bundle.manifest)
         alone = [generator.run(replace(request, speculate=False)).token_ids for request in requests]
-    with Runtime(bundle, RuntimeOptions(engines=ONE, max_batch=max_batch)) as runtime:
+    with Runtime(bundle, RuntimeOptions(engines=ONE, max_batch=max_batch, speculation="on")) as runtime:
         assert [result.token_ids for result in runtime.generate(requests)] == alone
 
 

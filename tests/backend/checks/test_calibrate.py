@@ -273,7 +273,7 @@ def test_build_calibrates_where_a_prompt_set_is_named(
     assert {"cost_table.json", *WRITTEN} <= set(contents(output / "calibration"))
     again = [f"--target={target}", f"--drafter={drafter}", f"--output={output}", "--overwrite", "--no-calibrate"]
     assert run(capsys, "build", *again, *options).code == 0
-    assert not (output / "calibration").exists()
+    assert set(contents(output / "calibration")) == {"cost_table.json"}  # measured in seconds, as for every bundle
 
 
 def test_recorder_copies_what_the_engines_own() -> None:

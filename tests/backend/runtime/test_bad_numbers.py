@@ -124,7 +124,9 @@ def test_a_bad_block_is_verified_up_to_the_bad_number(bundle: Bundle, engines: E
     draft = SpoiledDraft(engines.draft, {0}, change)
     with (
         pytest.warns(RuntimeWarning, match="confidences or logits are NaN; such blocks are not verified"),
-        Runtime(bundle, RuntimeOptions(pipeline="off"), engines=Engines(engines.verify, draft)) as runtime,
+        Runtime(
+            bundle, RuntimeOptions(pipeline="off", speculation="on"), engines=Engines(engines.verify, draft)
+        ) as runtime,
     ):
         results = runtime.generate(asked)
     assert [result.token_ids for result in results[1:]] == expected[1:]

@@ -51,7 +51,7 @@ def test_memory_stays_flat(tiny_pair: tuple[Path, Path], tmp_path: Path, pipelin
     limits = Limits(context_length=96, prefill_chunk=16, slots=8)
     build_bundle(BuildPlan(*tiny_pair, tmp_path / "bundle", "onnxruntime", limits), Silent())
     rng, threads, held, resident = random.Random(1), threading.active_count(), states(), dict[int, int]()
-    options = RuntimeOptions(engines=EngineOptions(threads=1), pipeline=pipeline)
+    options = RuntimeOptions(engines=EngineOptions(threads=1), pipeline=pipeline, speculation="on")
     with Runtime(open_bundle(tmp_path / "bundle"), options) as runtime:
         while (rounds := sum(span.engine == "verify" for span in list(runtime.timeline.spans))) < ROUNDS:
             serve(runtime, rng)

@@ -36,7 +36,7 @@ def test_many_requests(tiny_pair: tuple[Path, Path], tmp_path: Path, pipeline: s
     limits = Limits(context_length=96, prefill_chunk=16, slots=8)
     build_bundle(BuildPlan(*tiny_pair, tmp_path / "bundle", "onnxruntime", limits), Silent())
     rng, resident, served = random.Random(0), [], 0
-    options = RuntimeOptions(engines=EngineOptions(threads=1), pipeline=pipeline)
+    options = RuntimeOptions(engines=EngineOptions(threads=1), pipeline=pipeline, speculation="on")
     with Runtime(open_bundle(tmp_path / "bundle"), options) as runtime:
         for _ in range(0, REQUESTS, BURST):
             lengths = [rng.randrange(1, 13) for _ in range(BURST)]

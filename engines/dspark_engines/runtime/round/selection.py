@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dspark_engines.measured import Costs, DraftPrior
+from dspark_engines.measured import Costs, DraftPrior, best_length
 from dspark_engines.runtime.round.state import RequestState
 
 MEMORY = 32
@@ -91,12 +91,9 @@ class DraftSelection:
         return self._usual
 
     def _calibrated(self, prior: DraftPrior, rows: int, context: int) -> DraftGain:
-        lengths = np.arange(1, self._block_size + 1)
-        accepted = np.cumsum(prior.survival)
-        seconds = self._costs.step_cost(rows, context).seconds(rows * (1 + lengths))
-        seconds = seconds + self._costs.draft_seconds(rows, context) + self._costs.overhead_seconds
-        best = int(np.argmax((1.0 + accepted) / seconds))
-        return DraftGain(float(lengths[best]), float(accepted[best]), MEMORY)
+        cost, draft = self._costs.step_cost(rows, context), self._costs.draft_seconds(rows, context)
+        best = best_length(prior, cost, draft, self._costs.overhead_seconds, rows)
+        return DraftGain(best.length, best.accepted, MEMORY)
 
     def _best_count(self, states: Sequence[RequestState], candidates: Sequence[RequestState]) -> tuple[int, list[int]]:
         """How many should draft, and candidates by falling gain. Of equally good numbers the smallest."""

@@ -65,7 +65,7 @@ class Runtime:
     def __enter__(self) -> Self:
         opened = self._opened
         self.plan = plan_runtime(self.bundle, self.options, own_engines=bool(opened.shared) if opened else None)
-        cohorts = self.plan.cohorts
+        cohorts, self.speculating = self.plan.cohorts, self.plan.speculating
         pool = opened or self._stack.enter_context(
             open_pool(self.bundle, self.options.backend, cohorts.exclusive, cohorts.shared)
         )
@@ -108,7 +108,7 @@ class Runtime:
         costs = CurrentCosts(plan.costs, partial(self._queue.exclusive, number)) if plan.costs else None
         selection, scaling = None, plan.confidence.scaling
         if costs is not None and plan.selective:
-            selection = DraftSelection(costs, manifest.drafter.block_size, plan.confidence.prior)
+            selection = DraftSelection(costs, manifest.drafter.block_size, plan.prior)
         scheduler = get_scheduler(plan.scheduler, costs.step_cost(1, 0) if costs else None)
         health = DraftHealth()
         self.draft_health.append(health)

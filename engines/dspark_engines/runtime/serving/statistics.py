@@ -26,6 +26,8 @@ class RunStatistics:
     rounds: int
     speculating: bool
     scheduler: str
+    reason: str
+    """What decides about drafting, and why."""
     mean_verify_length: float
     accepted_length: float
     cohorts: list[int]
@@ -58,6 +60,7 @@ def run_statistics(runtime: Runtime, results: Sequence[GenerationResult]) -> Run
         rounds=len(rounds),
         speculating=runtime.speculating,
         scheduler=runtime.plan.scheduler.name,
+        reason=runtime.plan.reason,
         mean_verify_length=sum(round_.proposed for round_ in rounds) / len(rounds) if rounds else 0.0,
         accepted_length=accepted_length(rounds),
         cohorts=list(runtime.plan.cohorts.slots),

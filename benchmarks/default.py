@@ -1,0 +1,89 @@
+"""What a runtime chooses by itself against plain decoding, prompt by prompt in turn: it should never be slower.
+
+    python benchmarks/default.py BUNDLE [BUNDLE ...] [--per-source 8] [--max-new-tokens 64]
+
+One request at a time, one runtime of each kind open at once on the same threads. Seconds are those of the whole
+request, its prompt included. Prints a table: the median ratio of tokens a second, its quartiles, and what was chosen.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from rich.progress import track
+from rich.table import Table
+
+from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
+from dspark_export.commands.console import print_json, table_console
+from dspark_export.prompts import Prompt, encode_prompts, read_prompt_set
+
+PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
+WARM_UP = 8
+
+
+class Outcome(NamedTuple):
+    """One bundle: ratios of default to plain by prompt, whether outputs were the same, and what was chosen."""
+
+    bundle: str
+    ratios: list[float]
+    identical: int
+    reason: str
+
+    def row(self) -> list[str]:
+        """For the table."""
+        low, middle, high = statistics.quantiles(self.ratios, n=4)
+        share = f"{self.identical} of {len(self.ratios)}"
+        return [self.bundle, f"{middle:.3f} ({low:.3f}-{high:.3f})", share, self.reason]
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--prompts", type=click.Path(path_type=Path), default=PROMPTS, help="JSON Lines with prompt and source.")
+@click.option("--per-source", default=8, help="Prompts taken of each source.")
+@click.option("--max-new-tokens", default=64, help="Tokens a prompt.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(bundles: tuple[Path, ...], prompts: Path, per_source: int, max_new_tokens: int, as_json: bool) -> None:
+    """Compare a runtime's default with plain decoding on BUNDLES."""
+    chosen = _some(read_prompt_set(prompts), per_source)
+    outcomes = [_compare(path, chosen, max_new_tokens) for path in bundles]
+    if as_json:
+        print_json({"bundles": [outcome._asdict() for outcome in outcomes]})
+        return
+    table = Table("bundle", "default / plain, median (quartiles)", "identical", "what was chosen")
+    for outcome in outcomes:
+        table.add_row(*outcome.row())
+    table_console().print(table)
+
+
+def _some(prompts: list[Prompt], count: int) -> list[Prompt]:
+    sources = dict.fromkeys(prompt.source for prompt in prompts)
+    return [prompt for source in sources for prompt in [p for p in prompts if p.source == source][:count]]
+
+
+def _compare(path: Path, prompts: list[Prompt], tokens: int) -> Outcome:
+    bundle, ratios, identical = open_bundle(path), [], 0
+    texts = encode_prompts(bundle, prompts)
+    plain, default = RuntimeOptions(max_batch=1, speculation="off"), RuntimeOptions(max_batch=1)
+    with Runtime(bundle, plain) as slow, Runtime(bundle, default) as chosen:
+        for runtime in (slow, chosen):
+            _seconds(runtime, texts[0], WARM_UP)
+        for number, ids in enumerate(track(texts, "alternating", transient=True)):
+            pair = (slow, chosen) if number % 2 else (chosen, slow)
+            found = {runtime: _seconds(runtime, ids, tokens) for runtime in pair}
+            ratios.append(found[slow][0] / found[chosen][0])
+            identical += found[slow][1] == found[chosen][1]
+        return Outcome(path.name, ratios, identical, chosen.plan.reason)
+
+
+def _seconds(runtime: Runtime, ids: list[int], tokens: int) -> tuple[float, list[int]]:
+    started = time.perf_counter()
+    (result,) = runtime.generate([GenerationRequest(ids, tokens)])
+    return (time.perf_counter() - started) / max(1, len(result.token_ids)), result.token_ids
+
+
+if __name__ == "__main__":
+    command()
