@@ -16,6 +16,7 @@ DEV     := $(VENV)/.installed-dev
 TARGET  := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 DRAFTER := examples/smollm2/drafter
 BUNDLE  := build/smollm2
+INT8    := build/smollm2-int8
 PROMPT  := What is the capital of France?
 # What decides a bundle's content: when one of these is newer, `make test` builds the bundle again.
 SOURCES := $(shell find dspark_export plugins engines -name '*.py') $(wildcard $(DRAFTER)/*.json $(DRAFTER)/*.safetensors)
@@ -30,10 +31,10 @@ export HF_HUB_OFFLINE := 1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(EXPORT) fetch ## install, build the SmolLM2 example, answer a question with and without speculation
-	$(BIN)/dspark-export build --target $(TARGET) --drafter $(DRAFTER) --output $(BUNDLE) --overwrite
-	$(BIN)/dspark-export generate $(BUNDLE) --prompt "$(PROMPT)" --max-new-tokens 48
-	$(BIN)/dspark-export generate $(BUNDLE) --prompt "$(PROMPT)" --max-new-tokens 48 --no-speculation
+demo: $(EXPORT) fetch ## install, build the SmolLM2 example in int8, answer prompts with and without speculation
+	$(BIN)/dspark-export build --recipe engines/recipes/smollm2-cpu-int8.toml --no-calibrate --output $(INT8) --overwrite
+	$(BIN)/dspark-export generate $(INT8) --prompt "$(PROMPT)" --max-new-tokens 48
+	$(BIN)/python examples/smollm2/compare.py $(INT8)
 
 test: lint $(BUNDLE)/manifest.json ## install everything, lint, type-check, run all but the slow and the GPU tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
