@@ -101,7 +101,7 @@ def test_a_useless_drafter_is_not_asked(bundle: Bundle) -> None:
 
 
 def test_prompts_that_differ_get_a_try(bundle: Bundle) -> None:
-    """0.4 a round do not pay, and 0.8 more, two deviations, do."""
+    """0.4 a round do not pay, and 0.2 more, half a deviation, do."""
     measured(bundle, UNEVEN)
     plan = plan_runtime(bundle, RuntimeOptions(engines=ONE))
     assert (plan.speculating, plan.selective) == (True, True)

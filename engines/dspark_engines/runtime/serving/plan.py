@@ -32,8 +32,9 @@ from dspark_engines.scheduler import (
 
 Speculation = Literal["auto", "on", "off"]
 AUTO = "auto"
-OPTIMISM = 2.0
-"""Standard deviations between prompts by which a request may be better than those that were measured."""
+OPTIMISM = 0.5
+"""Standard deviations between prompts by which requests may be better than those that were measured. Finding out about
+each of them costs some rounds: with 2, a drafter that gained 0.91 in the mean left 0.94 (SmolLM2, int8)."""
 
 
 @dataclass(frozen=True)
