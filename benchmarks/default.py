@@ -1,6 +1,6 @@
 """What a runtime chooses by itself against plain decoding, prompt by prompt in turn: it should never be slower.
 
-    python benchmarks/default.py BUNDLE [BUNDLE ...] [--per-source 8] [--max-new-tokens 64]
+    python benchmarks/default.py BUNDLE [BUNDLE ...] [--per-source 8] [--max-new-tokens 64] [--figure FILE.png]
 
 One request at a time, one runtime of each kind open at once on the same threads. Seconds are those of the whole
 request, its prompt included. Prints a table: the median ratio of tokens a second, its quartiles, and what was chosen.
@@ -20,6 +20,7 @@ from rich.table import Table
 from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.prompts import Prompt, encode_prompts, read_prompt_set
+from serving_report import check_figure
 
 PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
 WARM_UP = 8
@@ -29,6 +30,7 @@ class Outcome(NamedTuple):
     """One bundle: ratios of default to plain by prompt, whether outputs were the same, and what was chosen."""
 
     bundle: str
+    sources: list[str]
     ratios: list[float]
     identical: int
     reason: str
@@ -45,11 +47,23 @@ class Outcome(NamedTuple):
 @click.option("--prompts", type=click.Path(path_type=Path), default=PROMPTS, help="JSON Lines with prompt and source.")
 @click.option("--per-source", default=8, help="Prompts taken of each source.")
 @click.option("--max-new-tokens", default=64, help="Tokens a prompt.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the ratios by source into this PNG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(bundles: tuple[Path, ...], prompts: Path, per_source: int, max_new_tokens: int, as_json: bool) -> None:
+def command(
+    bundles: tuple[Path, ...],
+    prompts: Path,
+    per_source: int,
+    max_new_tokens: int,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
     """Compare a runtime's default with plain decoding on BUNDLES."""
+    if figure is not None:
+        check_figure(figure)
     chosen = _some(read_prompt_set(prompts), per_source)
     outcomes = [_compare(path, chosen, max_new_tokens) for path in bundles]
+    if figure is not None:
+        _draw(figure, outcomes)
     if as_json:
         print_json({"bundles": [outcome._asdict() for outcome in outcomes]})
         return
@@ -76,13 +90,36 @@ def _compare(path: Path, prompts: list[Prompt], tokens: int) -> Outcome:
             found = {runtime: _seconds(runtime, ids, tokens) for runtime in pair}
             ratios.append(found[slow][0] / found[chosen][0])
             identical += found[slow][1] == found[chosen][1]
-        return Outcome(path.name, ratios, identical, chosen.plan.reason)
+        return Outcome(path.name, [prompt.source for prompt in prompts], ratios, identical, chosen.plan.reason)
 
 
 def _seconds(runtime: Runtime, ids: list[int], tokens: int) -> tuple[float, list[int]]:
     started = time.perf_counter()
     (result,) = runtime.generate([GenerationRequest(ids, tokens)])
     return (time.perf_counter() - started) / max(1, len(result.token_ids)), result.token_ids
+
+
+def _draw(path: Path, outcomes: list[Outcome]) -> None:
+    """A point for every prompt and a bar for the median, by source and bundle; the line is plain decoding."""
+    from matplotlib.figure import Figure  # heavy
+
+    sources = list(dict.fromkeys(outcomes[0].sources))
+    figure = Figure(figsize=(7.2, 0.7 + 0.42 * len(sources) * len(outcomes)), layout="constrained")
+    axes = figure.add_subplot(xlabel="tokens a second over those of plain decoding: median and prompts")
+    labels: list[str] = []
+    for source in sources:
+        for number, outcome in enumerate(outcomes):
+            place, colour = len(labels), f"C{number}"
+            ratios = [r for r, of in zip(outcome.ratios, outcome.sources, strict=True) if of == source]
+            middle = statistics.median(ratios)
+            axes.barh(place, middle, color=colour, alpha=0.35)
+            axes.plot(ratios, [place] * len(ratios), "o", color=colour, markersize=3.5)
+            axes.text(0.02, place, f"{middle:.2f}", va="center", fontsize=9)
+            labels.append(f"{source}, {outcome.bundle}")
+    axes.axvline(1.0, color="black", linewidth=1)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    figure.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":
