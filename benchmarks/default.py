@@ -9,7 +9,9 @@ request, its prompt included. Prints a table: the median ratio of tokens a secon
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from rich.table import Table
 from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.prompts import Prompt, encode_prompts, read_prompt_set
+from exit_code import exit_code
 from serving_report import check_figure
 
 PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
@@ -122,5 +125,10 @@ def _draw(path: Path, outcomes: list[Outcome]) -> None:
     figure.savefig(path, dpi=130)
 
 
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; a user's errors become a line and a hint."""
+    return exit_code(command, arguments)
+
+
 if __name__ == "__main__":
-    command()
+    sys.exit(run())

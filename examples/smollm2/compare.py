@@ -8,15 +8,17 @@ Both runtimes are open at once on the same threads: one decodes plainly, the oth
 from __future__ import annotations
 
 import statistics
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 from rich.table import Table
 
-from dspark_engines import GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
+from dspark_engines import DsparkError, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
 from dspark_engines.text import TextCodec
-from dspark_export.commands.console import print_text, reporting, table_console
+from dspark_export.commands.console import USER_ERROR, print_error, print_text, reporting, table_console
 
 PROMPTS = {
     "a question": "What is the capital of France, and what is it known for?",
@@ -89,5 +91,15 @@ def _short(text: str) -> str:
     return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
 
 
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; a user's errors become a line and a hint."""
+    try:
+        command.main(arguments, standalone_mode=False)
+    except (DsparkError, click.ClickException) as error:
+        print_error(error)
+        return USER_ERROR
+    return 0
+
+
 if __name__ == "__main__":
-    command()
+    sys.exit(run())

@@ -81,12 +81,12 @@ class DeepSpecDialect(DrafterDialect):
 
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)
-        read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
+        data = read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
         source = SafetensorsSource(path)
         entries = plain_entries(path, source.shapes)
-        spec = read_deepspec_spec(path, frozenset(entries))
+        spec = read_deepspec_spec(path / "config.json", data, frozenset(entries))
         weights = Weights(path, source, entries)
-        check_pair(path, spec, target)
+        check_pair(path, spec, target)  # before shapes: the clearer complaint
         check_depth(path, weights.shapes, spec.shape.num_layers)
         check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
         return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
@@ -118,10 +118,8 @@ def deepspec_config(spec: DrafterSpec) -> dict[str, Any]:
     return config
 
 
-def read_deepspec_spec(directory: Path, tensor_names: frozenset[str]) -> DrafterSpec:
-    """Normalise `directory/config.json`. Raises `CheckpointError` for another architecture or a bad key."""
-    path = directory / "config.json"
-    data = read_json(path)
+def read_deepspec_spec(path: Path, data: dict[str, Any], tensor_names: frozenset[str]) -> DrafterSpec:
+    """Normalise `data`, read from `path`. Raises `CheckpointError` for another architecture or a bad key."""
     _check_architecture(path, data)
     config = parse_config(DeepSpecConfig, path, data)
     kind = config.markov_head_type if config.markov_rank else None
