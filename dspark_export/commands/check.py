@@ -92,11 +92,8 @@ def command(
         with get_backend(backend).open(opened, options) as engines:
             parity, identity = _compare(opened, backend, engines, token_ids, max_new_tokens, reporter)
         parity += _against_torch(opened, target, drafter, reporter)
-        audited = (
-            run_audits(opened, RuntimeOptions(backend, options, scheduler="fixed", speculation="on"), reporter)
-            if audit
-            else None
-        )
+        whole = RuntimeOptions(backend, options, scheduler="fixed", speculation="on")
+        audited = run_audits(opened, whole, reporter) if audit else None
     acceptance = measure_acceptance(opened, backend, identity.results, min_accepted_length)
     sound = all(c.passed for c in parity) and (audited is None or audited.passed)
     result = CheckResult(
