@@ -30,12 +30,10 @@ class BestLength(NamedTuple):
     needed: float
 
 
-def best_length(
-    prior: DraftPrior, cost: StepCost, draft_seconds: float, overhead: float, rows: int = 1, *, spreads: float = 0.0
-) -> BestLength:
-    """Of `rows` requests, each of which accepts what the prior says and `spreads` standard deviations more."""
+def best_length(prior: DraftPrior, cost: StepCost, draft_seconds: float, overhead: float, rows: int = 1) -> BestLength:
+    """Of `rows` requests, each of which accepts what the prior says."""
     lengths = np.arange(1, len(prior.survival) + 1)
-    accepted = np.minimum(np.cumsum(prior.survival) + spreads * prior.spread, lengths)
+    accepted = np.cumsum(prior.survival)
     plain = float(cost.seconds(np.array(rows))) + overhead
     seconds = cost.seconds(rows * (1 + lengths)) + draft_seconds + overhead
     gains = (1.0 + accepted) * plain / seconds
