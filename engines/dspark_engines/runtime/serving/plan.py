@@ -33,8 +33,8 @@ from dspark_engines.scheduler import (
 Speculation = Literal["auto", "on", "off"]
 AUTO = "auto"
 NEARLY = 0.97
-"""The expected gain from which drafting is tried: prompts differ, and who does not gain is found out at the cost of some
-rounds. A drafter of which 0.91 was expected in the mean left 0.95 (SmolLM2, int8)."""
+"""The expected gain from which drafting is tried: prompts differ, and who does not gain is found out at the cost of
+some rounds. A drafter of which 0.91 was expected in the mean left 0.95 (SmolLM2, int8)."""
 
 
 @dataclass(frozen=True)
