@@ -21,9 +21,10 @@ from rich.table import Table
 
 from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_export.commands.console import print_json, table_console
-from dspark_export.prompts import Prompt, encode_prompts, read_prompt_set
+from dspark_export.prompts import Prompt, encode_prompts
 from exit_code import exit_code
-from serving_report import check_figure
+from serving_report import check_figure, save_figure
+from speculation import take
 
 PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
 WARM_UP = 8
@@ -63,7 +64,7 @@ def command(
     """Compare a runtime's default with plain decoding on BUNDLES."""
     if figure is not None:
         check_figure(figure)
-    chosen = _some(read_prompt_set(prompts), per_source)
+    chosen = sorted(take(prompts, per_source), key=lambda prompt: prompt.source)
     outcomes = [_compare(path, chosen, max_new_tokens) for path in bundles]
     if figure is not None:
         _draw(figure, outcomes)
@@ -74,11 +75,6 @@ def command(
     for outcome in outcomes:
         table.add_row(*outcome.row())
     table_console().print(table)
-
-
-def _some(prompts: list[Prompt], count: int) -> list[Prompt]:
-    sources = dict.fromkeys(prompt.source for prompt in prompts)
-    return [prompt for source in sources for prompt in [p for p in prompts if p.source == source][:count]]
 
 
 def _compare(path: Path, prompts: list[Prompt], tokens: int) -> Outcome:
@@ -122,7 +118,7 @@ def _draw(path: Path, outcomes: list[Outcome]) -> None:
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -128,6 +128,11 @@ def write_figure(entries: Sequence[Cell], title: str, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(title="points: requests at once")
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib, in one rename."""
     partial = path.with_name(f"{path.name}.partial")
     figure.savefig(partial, format=path.suffix[1:], dpi=150)
     partial.replace(path)

@@ -29,6 +29,7 @@ from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.text import TextCodec
 from dspark_export.commands.console import table_console
 from dspark_export.commands.options import backend_option
+from dspark_export.prompts import Prompt, read_prompt_set
 from exit_code import exit_code
 from llama_cpp_plain import LlamaCpp
 
@@ -64,8 +65,8 @@ def main(
     with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
         generator = Generator(engines, opened.manifest)
         generator.run(GenerationRequest(codec.prompt_ids("Hello"), 16))  # warm up both engines
-        for turn, (source, prompt) in enumerate(track(chosen, "alternating", console=Console(stderr=True))):
-            ids = codec.prompt_ids(prompt)
+        for turn, prompt in enumerate(track(chosen, "alternating", console=Console(stderr=True))):
+            ids, source = codec.prompt_ids(prompt.text), prompt.source
             pairs[source].append(run_pair(generator, ids, max_new_tokens, plain_first=turn % 2 == 0))
             if llama is not None:
                 others[source].append(llama.tokens_per_second(ids, max_new_tokens))
@@ -80,15 +81,13 @@ def main(
         show(rows)
 
 
-def take(path: Path, per_source: int) -> list[tuple[str, str]]:
-    """(source, prompt) of the first prompts of every source."""
+def take(path: Path, per_source: int) -> list[Prompt]:
+    """The first prompts of every source, in the file's order."""
     taken, counts = [], defaultdict[str, int](int)
-    for line in path.read_text("utf-8").splitlines():
-        record = json.loads(line)
-        source = record.get("source", "unnamed")
-        counts[source] += 1
-        if counts[source] <= per_source:
-            taken.append((source, record["prompt"]))
+    for prompt in read_prompt_set(path):
+        counts[prompt.source] += 1
+        if counts[prompt.source] <= per_source:
+            taken.append(prompt)
     return taken
 
 

@@ -52,7 +52,9 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         options=options.get("compile", CompileOptions()),
         recipe=options["recipe"],
     )
-    prompts, counted = (None, None) if backend is None else (_prompts(options), _counted(options))
+    named = None if backend is None else _prompts(options)
+    prompts = named if options.get("calibrate") else None
+    counted = named if options["draft_vocabulary"] else None
     tokens: int = options.get("max_new_tokens", 0)  # `export` has none
     with reporting() as reporter:
         plan, before = with_vocabulary(plan, options["draft_vocabulary"], counted, tokens, reporter)
@@ -67,18 +69,13 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
 
 
 def _prompts(options: dict[str, Any]) -> list[Prompt] | None:
-    """The prompt set to calibrate on, read before any heavy work; None for a bundle that is not calibrated."""
+    """The prompt set to calibrate or to count tokens on, read before any heavy work; None where nobody asks for one."""
     path: Path | None = options["prompts"]
-    if path is None or not options["calibrate"]:
+    if path is None or not (options["calibrate"] or options["draft_vocabulary"]):
         return None
-    require()
+    if options["calibrate"]:
+        require()
     return read_prompt_set(path)
-
-
-def _counted(options: dict[str, Any]) -> list[Prompt] | None:
-    """The prompt set that tokens are counted on, if one is named."""
-    path: Path | None = options["prompts"]
-    return None if path is None or options["draft_vocabulary"] is None else read_prompt_set(path)
 
 
 def _calibrate(output: Path, backend: str, prompts: list[Prompt], tokens: int, reporter: Reporter) -> Calibrated:

@@ -13,7 +13,7 @@ from dspark_engines.bundle import Manifest
 from dspark_engines.errors import CheckpointError
 from dspark_engines.progress import Reporter
 from dspark_export.prompts import Prompt, encode_prompts
-from dspark_export.vocabulary import Drafting, choose_vocabulary, measure_drafting, read_vocabulary
+from dspark_export.vocabulary import MEASURED, Drafting, choose_vocabulary, measure_drafting, read_vocabulary
 
 if TYPE_CHECKING:
     from dspark_export.bundling import BuildPlan
@@ -85,7 +85,7 @@ def vocabulary_report(
     if before is not None and plan.backend is not None and prompts is not None:
         reporter.step("drafting with the smaller vocabulary")
         bundle = open_bundle(plan.output)
-        after = measure_drafting(bundle, plan.backend, encode_prompts(bundle, prompts), tokens)
+        after = measure_drafting(bundle, plan.backend, encode_prompts(bundle, prompts[:MEASURED]), tokens)
     of = manifest.target.vocab_size
     return VocabularyReport(size=info.size, of=of, coverage=info.coverage, before=before, after=after)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from dspark_engines.errors import DsparkError, TextError
 from dspark_engines.text_file import parse_json, read_text
@@ -21,13 +20,9 @@ def read_vocabulary(option: str) -> int | tuple[int, ...]:
     except OSError as error:
         raise DsparkError(f"--draft-vocabulary {option}: {error.strerror}", hint=HINT) from None
     try:
-        listed = parse_json(text) if text.lstrip().startswith("[") else [_id(line) for line in text.split()]
+        listed = parse_json(text) if text.lstrip().startswith("[") else [int(word) for word in text.split()]
     except (TextError, ValueError):
         raise DsparkError(f"{path}: not a list of token ids", hint=HINT) from None
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in listed):
         raise DsparkError(f"{path}: not a list of token ids", hint=HINT)
     return tuple(listed)
-
-
-def _id(word: str) -> Any:
-    return int(word)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from safetensors.numpy import save_file
 
-from dspark_engines.arrays import Ints
+from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
 from dspark_export.checkpoints.config_file import DecoderConfig, decoder_keys, parse_config, read_json, write_json
@@ -223,14 +223,10 @@ def _vocabulary(path: Path, source: SafetensorsSource, config: SpeculatorsConfig
         raise CheckpointError(f"{path}: draft_vocab_size is {drafted}, but no tensor d2t", hint="save it again")
     offsets = source.load_integers(D2T)
     ids = offsets + np.arange(len(offsets))
-    if offsets.shape != (drafted,) or not _rising(ids, size):
+    if offsets.shape != (drafted,) or not is_vocabulary(ids, size):
         raise CheckpointError(
             f"{path}: d2t does not give {drafted} rising ids below {size}", hint="save the drafter again"
         )
     if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != ids.tolist():
         raise CheckpointError(f"{path}: d2t and t2d name different tokens", hint="save the drafter again")
     return tuple(ids.tolist())
-
-
-def _rising(ids: Ints, size: int) -> bool:
-    return bool(ids.size and (np.diff(ids) > 0).all() and ids[0] >= 0 and ids[-1] < size)

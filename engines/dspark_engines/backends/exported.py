@@ -38,11 +38,6 @@ class ExportedGraphs:
             precision=manifest.precision,
         )
 
-    def file(self, role: Role) -> Path | None:
-        """The graph of a role's engine; None where there is none, as for `accept` in bundles of older versions."""
-        info = self.graphs.get(ROLE_GRAPHS[role])
-        return None if info is None else self.root / info.path
-
 
 def role_caches(bundle: Bundle, role: Role) -> list[CacheSpec]:
     """The caches of a role's engine, by the names that they have in its graph."""
@@ -51,8 +46,9 @@ def role_caches(bundle: Bundle, role: Role) -> list[CacheSpec]:
 
 
 def require_file(exported: ExportedGraphs, role: Role) -> Path:
-    """The graph of a role's engine. Raises `BackendError` where there is none."""
-    file = exported.file(role)
+    """The graph of a role's engine. Raises `BackendError` where there is none, as for `accept` in old bundles."""
+    info = exported.graphs.get(ROLE_GRAPHS[role])
+    file = None if info is None else exported.root / info.path
     if file is None or not file.is_file():
         missing = file.name if file else f"{ROLE_GRAPHS[role]}.onnx"
         raise BackendError(

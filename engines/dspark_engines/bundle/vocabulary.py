@@ -23,7 +23,7 @@ def load_vocabulary(bundle: Bundle) -> tuple[Ints | None, int]:
         ids = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: not readable: {error}", hint="build the bundle again") from None
-    if ids.shape != (info.size,) or ids.dtype != np.int64 or not _rising(ids, size):
+    if ids.shape != (info.size,) or ids.dtype != np.int64 or not is_vocabulary(ids, size):
         raise BundleError(f"{path}: not {info.size} rising ids below {size}", hint="build the bundle again")
     return ids, size
 
@@ -40,5 +40,6 @@ def given_vocabulary(bundle: Bundle) -> tuple[int, ...]:
     return () if ids is None else tuple(ids.tolist())
 
 
-def _rising(ids: Ints, size: int) -> bool:
-    return bool((np.diff(ids) > 0).all() and ids[0] >= 0 and ids[-1] < size)
+def is_vocabulary(ids: Ints, size: int) -> bool:
+    """Whether these are ids of some of `size` tokens, rising, and not none."""
+    return bool(ids.size and (np.diff(ids) > 0).all() and ids[0] >= 0 and ids[-1] < size)
