@@ -59,10 +59,7 @@ def measure(
     verify: list[Timing] = []
     draft: list[Timing] = []
     for rows, context, tell in _shares(plan, bundle.manifest.drafter.block_size, progress):
-        bench = Bench(bundle, engines, rows, context)
-        with _busy(None if busy is None else Bench(bundle, busy, rows, context), bundle):
-            found = alternate(dict(bench.steps()), plan.turns, plan.seed, tell)
-        for (kind, tokens), times in found.items():
+        for (kind, tokens), times in _times(bundle, engines, busy, rows, context, plan, tell).items():
             timing = Timing(rows=rows, context=context, tokens=tokens, **quartiles(times))
             (verify if kind == "verify" else draft).append(timing)
     return CostTable(
@@ -72,6 +69,21 @@ def measure(
         overhead_seconds=_overhead(bundle, engines, plan.seed),
         reading_seconds=_reading(Bench(bundle, engines, 1, max(plan.contexts)), plan.samples),
     )
+
+
+def _times(
+    bundle: Bundle,
+    engines: Engines,
+    busy: Engines | None,
+    rows: int,
+    context: int,
+    plan: ProfilePlan,
+    tell: Callable[[float], None],
+) -> dict[tuple[str, int], list[float]]:
+    """Seconds of every kind of step; its cache slots are given back on return, since a bundle may have no more."""
+    bench = Bench(bundle, engines, rows, context)
+    with _busy(None if busy is None else Bench(bundle, busy, rows, context), bundle):
+        return alternate(dict(bench.steps()), plan.turns, plan.seed, tell)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ import pytest
 from dspark_engines.backends import CompileOptions, EngineOptions, Engines, get_backend
 from dspark_engines.bundle import Bundle, engine_identity, open_bundle
 from dspark_engines.errors import BackendError
+from dspark_engines.measured import take_fingerprint
+from dspark_engines.profiling import ProfilePlan, measure
 from dspark_export.bundling import Silent, compile_bundle
 from dspark_export.checks import check_identity, compare, compare_engines
 from tests.backend.backends.test_engines import build, step_in_company, verify
@@ -235,3 +237,14 @@ def test_a_broken_engine_is_told(ort: SimulatedOrt, tmp_path: Path) -> None:
     (bundle.path / "engines" / NAME / "draft.onnx").write_bytes(b"no graph")
     with pytest.raises(BackendError, match=r"draft\.onnx: ONNX Runtime .* cannot load it on the GPU"), opened(bundle):
         pass
+
+
+def test_a_profile_of_as_many_requests_as_there_are_slots(bundle: Bundle, ort: SimulatedOrt) -> None:
+    """Every batch size and context gives its slots back before the next one takes them."""
+    slots = bundle.manifest.limits.slots
+    plan = ProfilePlan(rows=[1, slots], contexts=[4, 8], samples=1, most=1)
+    with opened(bundle) as engines:
+        table = measure(
+            bundle, engines, plan, take_fingerprint(bundle, NAME, EngineOptions()), lambda done, total: None
+        )
+    assert {(timing.rows, timing.context) for timing in table.draft} == {(1, 4), (1, 8), (slots, 4), (slots, 8)}
