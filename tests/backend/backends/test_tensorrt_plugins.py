@@ -92,9 +92,22 @@ def test_the_upper_end_of_a_profile_chooses_the_kernel(compiler: Worker, most_ro
     node, attributes = NODES["MarkovScoresGreedy"], attributes_of(NODES["MarkovScoresGreedy"])
     built = compiler.call(f"{BUILDS}:build", node.op, inputs_of(node), attributes, most_rows)
     grid = compiler.call(f"{BUILDS}:expected_grid", node.op, ATTRIBUTES, B, most_rows)
-    assert (built["launch"]["grid_x"], built["launch"]["grid_y"]) == grid[:2] == (32, programs)
+    assert (built["launch"]["grid_x"], built["launch"]["grid_y"]) == grid[:2] == (16, programs)
     matrix_product = most_rows > FEW_ROWS
     assert (built["launch"]["shared_mem"] > 4096) == matrix_product
+
+
+def test_few_rows_of_half_precision_make_a_product(compiler: Worker) -> None:
+    """One row never does; several do where tensor cores take both factors, which float32 would wait for."""
+    node, attributes = NODES["MarkovScoresGreedy"], attributes_of(NODES["MarkovScoresGreedy"])
+    shared = {
+        (weights, rows): compiler.call(f"{BUILDS}:build", node.op, inputs_of(node, weights), attributes, rows)[
+            "launch"
+        ]["shared_mem"]
+        for weights in ("FLOAT", "BF16")
+        for rows in (1, 2)
+    }
+    assert {case for case, size in shared.items() if size > 4096} == {("BF16", 2)}
 
 
 @pytest.mark.parametrize("weights", ["HALF", "BF16"])

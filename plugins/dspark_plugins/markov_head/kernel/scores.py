@@ -30,11 +30,16 @@ def markov_scores(
     TILE: tl.constexpr,
     TILES: tl.constexpr,
     ROWS: tl.constexpr,
+    FEW: tl.constexpr,
     CHUNK: tl.constexpr,
     GATHER: tl.constexpr,
 ):
-    """Vector b is table[index[b]] with GATHER, else table[b]. ROWS 1: row by row; more: as a matrix product."""
-    if ROWS == 1:
+    """Vector b is table[index[b]] with GATHER, else table[b].
+
+    ROWS 1, and FEW rows that tensor cores do not take: row by row; else ROWS rows as a matrix product.
+    """
+    TAKEN: tl.constexpr = table.dtype == w2.dtype and w2.dtype.element_ty != tl.float32
+    if ROWS == 1 or (FEW and not TAKEN):
         _row_by_row(
             base_logits, table, index, w2, temperature, rows, step, logits, tile_max, tile_arg, tile_sum,
             VOCAB, BLOCK, RANK, DEPTH, TILE, TILES, GATHER,
