@@ -10,6 +10,7 @@ import pytest
 
 from dspark_engines import Bundle, GenerationRequest, Runtime, RuntimeOptions, SamplingParams, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.backends.onnxruntime.compile import compile_graph
 from dspark_engines.bundle import Limits, load_vocabulary
 from dspark_engines.errors import BundleError
 from dspark_engines.sampling.contract import ReducedLogits
@@ -48,6 +49,12 @@ def bundle(
 
 def opened(bundle: Bundle) -> Engines:
     return get_backend("onnxruntime").open(bundle, EngineOptions(1))  # type: ignore[return-value]
+
+
+def test_compiling_says_nothing(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is left of the draft logits' layout is of a known type; onnx-ir would warn about it five times."""
+    compile_graph(bundle.path / "onnx" / "drafter.onnx", tmp_path / "draft.onnx", lengths="feature_lengths", slots=2)
+    assert not caplog.records
 
 
 def test_the_manifest_says_so(bundle: Bundle) -> None:

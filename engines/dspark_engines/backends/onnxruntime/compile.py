@@ -65,7 +65,7 @@ def _keep_reduced(graph: ir.Graph) -> None:
         graph.remove(node, safe=True)
         reduced.name = name
         assert rows is not None, "exported graphs declare their interface"
-        reduced.shape = ir.Shape([*rows[:2], _length(place)])
+        reduced.shape, reduced.type = ir.Shape([*rows[:2], _length(place)]), wide.type
 
 
 def _length(place: ir.Value | None) -> int:

@@ -1,4 +1,4 @@
-"""One engine on the device: a session whose caches lie there and are updated in place. Not run on hardware yet."""
+"""One engine on the device: a session whose caches lie there and are updated in place."""
 
 from __future__ import annotations
 
