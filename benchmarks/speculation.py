@@ -1,11 +1,10 @@
 """Speculation against plain decoding on the same engines, alternating in one run.
 
-    python benchmarks/speculation.py BUNDLE [--prompts FILE] [--per-source 8] [--max-new-tokens 64] [--llama-cpp FILE]
+    python benchmarks/speculation.py BUNDLE [--prompts FILE] [--per-source 8] [--max-new-tokens 64]
 
 Prints a table: decoding speed of both (median tokens/s over prompts), the median of the per-prompt ratios
 with its quartiles, accepted length, prefix survival, what share of a round is neither draft nor verify, and
-the ratio that accepted length and the engines' own times allow. With `--llama-cpp`, every prompt is also decoded
-greedily by llama.cpp (`llama-cpp-python`, to be installed by hand) from the given GGUF file, in the same turn.
+the ratio that accepted length and the engines' own times allow.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from dspark_export.commands.console import table_console
 from dspark_export.commands.options import backend_option
 from dspark_export.prompts import Prompt, read_prompt_set
 from exit_code import exit_code
-from llama_cpp_plain import LlamaCpp
 
 PROMPTS = Path(__file__).resolve().parent.parent / "calibration" / "prompts" / "evaluation.jsonl"
 Pair = tuple[GenerationResult, GenerationResult]
@@ -44,7 +42,6 @@ Pair = tuple[GenerationResult, GenerationResult]
 @click.option("--max-new-tokens", default=64, help="Tokens a prompt.")
 @backend_option
 @click.option("--threads", default=0, help="Engine threads; 0: all cores.")
-@click.option("--llama-cpp", type=click.Path(path_type=Path), help="GGUF file of the target: also time llama.cpp.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def main(
     bundle: Path,
@@ -53,28 +50,20 @@ def main(
     max_new_tokens: int,
     backend: str,
     threads: int,
-    llama_cpp: Path | None,
     as_json: bool,
 ) -> None:
     """Measure what speculation gains or loses with BUNDLE on this machine."""
     opened = open_bundle(bundle)
     codec, pairs = TextCodec(opened), defaultdict[str, list[Pair]](list)
     chosen = take(prompts, per_source)
-    llama = None if llama_cpp is None else LlamaCpp(llama_cpp, opened.manifest, threads)
-    others = defaultdict[str, list[float]](list)
     with get_backend(backend).open(opened, EngineOptions(threads)) as engines:
         generator = Generator(engines, opened.manifest)
         generator.run(GenerationRequest(codec.prompt_ids("Hello"), 16))  # warm up both engines
         for turn, prompt in enumerate(track(chosen, "alternating", console=Console(stderr=True))):
             ids, source = codec.prompt_ids(prompt.text), prompt.source
             pairs[source].append(run_pair(generator, ids, max_new_tokens, plain_first=turn % 2 == 0))
-            if llama is not None:
-                others[source].append(llama.tokens_per_second(ids, max_new_tokens))
     everything = [pair for group in pairs.values() for pair in group]
     rows = {source: figures(group) for source, group in [*sorted(pairs.items()), ("all", everything)]}
-    for source, row in rows.items() if llama is not None else ():
-        speeds = [speed for name, group in others.items() if source in (name, "all") for speed in group if speed]
-        row["llama_cpp_plain"] = float(np.median(speeds)) if speeds else 0.0
     if as_json:
         click.echo(json.dumps(rows))
     else:
@@ -137,8 +126,6 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
     columns = [cells(row) for row in rows.values()]
     for index, name in enumerate(names):
         table.add_row(name, *(column[index] for column in columns))
-    if all("llama_cpp_plain" in row for row in rows.values()):
-        table.add_row("llama.cpp plain, tokens/s", *(f"{row['llama_cpp_plain']:.1f}" for row in rows.values()))
     table_console().print(table)
 
 

@@ -1,22 +1,16 @@
-"""`benchmarks/round.py` and the llama.cpp column: every part is counted, kinds of nodes are what they say."""
+"""`benchmarks/round.py`: every part is counted, kinds of nodes are what they say."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
 import pytest
 
-from dspark_engines import open_bundle
 from dspark_engines.bundle import Limits
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
-from tests.support import tiny, tiny_gguf
 from tests.support.command_line import Outcome
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -25,7 +19,6 @@ sys.path.append(str(BENCHMARKS))  # as for a script that stands there
 import node_kinds  # noqa: E402
 import round as round_benchmark  # noqa: E402
 import round_report  # noqa: E402
-import speculation  # noqa: E402
 
 QUICK = ("--context=20", "--turns=2", "--rounds=2", "--threads=1")
 LIMITS = Limits(context_length=96, prefill_chunk=16, slots=2)
@@ -132,63 +125,3 @@ def test_every_product_is_of_a_known_kind(bundles: tuple[Path, Path], precision:
             products = count + (kind == "confidence")  # its transpose, its product, its bias
             assert counts[kind] == products, (role, kind, counts)
         assert ("quantisation" in counts) == bool(precision)
-
-
-class FakeLlama:
-    """Stands in for the library's `Llama`: five tokens, one every 2 ms, then the end of sequence."""
-
-    made: dict[str, Any] = {}  # noqa: RUF012
-
-    def __init__(self, **options: Any) -> None:
-        FakeLlama.made = options
-
-    def reset(self) -> None: ...
-
-    def generate(self, tokens: list[int], temp: float, repeat_penalty: float) -> Iterator[int]:
-        assert temp == 0.0
-        assert repeat_penalty == 1.0
-        assert all(isinstance(token, int) for token in tokens)
-        for token in (5, 6, 7, 8, 2, 9, 9, 9):
-            time.sleep(0.002)
-            yield token
-
-
-@pytest.fixture
-def from_gguf(tmp_path: Path) -> tuple[Path, Path]:
-    """(bundle, the GGUF file that its target was read from)."""
-    target = tiny_gguf.write_gguf_target(tmp_path / "target.gguf")
-    build_bundle(
-        BuildPlan(target, tiny.write_drafter(tmp_path / "drafter"), tmp_path / "b", "onnxruntime", LIMITS), Silent()
-    )
-    return tmp_path / "b", target
-
-
-def test_llama_cpp_stands_beside(from_gguf: tuple[Path, Path], tmp_path: Path, capsys, monkeypatch) -> None:
-    bundle, target = from_gguf
-    monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=FakeLlama))
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text(json.dumps({"prompt": "hello", "source": "s"}) + "\n")
-    arguments = (bundle, f"--prompts={prompts}", "--max-new-tokens=8", "--threads=1", f"--llama-cpp={target}")
-    done = call(capsys, speculation.run, *arguments, "--json")
-    assert done.code == 0, done.err
-    assert 50 < done.json["all"]["llama_cpp_plain"] <= 500
-    assert FakeLlama.made["n_threads"] == FakeLlama.made["n_threads_batch"] == 1
-    assert "llama.cpp plain, tokens/s" in call(capsys, speculation.run, *arguments).out
-
-
-def test_another_gguf_file_is_refused(from_gguf: tuple[Path, Path], tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=FakeLlama))
-    other = tmp_path / "other.gguf"
-    other.write_bytes(from_gguf[1].read_bytes() + b"x")
-    done = call(capsys, speculation.run, from_gguf[0], f"--llama-cpp={other}")
-    assert done.code == 2
-    assert "not the GGUF file that this bundle's target was read from" in done.err
-
-
-def test_without_the_package_it_is_named(bundles: tuple[Path, Path], capsys, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    assert open_bundle(bundles[0])
-    done = call(capsys, speculation.run, bundles[0], "--llama-cpp=x.gguf")
-    assert done.code == 2
-    assert "needs the package 'llama-cpp-python'" in done.err
-    assert "pip install llama-cpp-python" in done.err
