@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
-    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,47 +16,18 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    model_validator,
 )
 
 from dspark_calibration import first_problem
 from dspark_engines import text_file
 from dspark_engines.errors import CheckpointError, TextError
+from dspark_export.checkpoints.rope_config import RopeConfig, rope_keys
 from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec
 
 MOST_LAYERS = 10_000
 """No model has as many; what a config announces beyond is refused before a list of it is made."""
 Model = TypeVar("Model", bound=BaseModel)
-
-SCALING_KEYS: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}
-
-
-class RopeConfig(BaseModel):
-    """`rope_scaling` (older) or `rope_parameters` (newer) of a Hugging Face config."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    rope_type: Literal["default", "linear", "llama3"] = Field(
-        default="default",
-        validation_alias=AliasChoices("rope_type", "type"),  # `type` in the oldest configs
-    )
-    rope_theta: PositiveFloat | None = None
-    partial_rotary_factor: float = Field(default=1.0, ge=1.0, le=1.0)
-    factor: PositiveFloat = 1.0
-    low_freq_factor: PositiveFloat = 1.0
-    high_freq_factor: PositiveFloat = 4.0
-    original_max_position_embeddings: PositiveInt = 8192
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        missing = [key for key in SCALING_KEYS[self.rope_type] if key not in self.model_fields_set]
-        if missing:
-            raise ValueError(f"rope_type '{self.rope_type}' needs the key '{missing[0]}'")
-        return self
+LayerType = Literal["full_attention", "sliding_attention"]
 
 
 class GenerationConfig(BaseModel):
@@ -73,7 +44,7 @@ class GenerationConfig(BaseModel):
 
 
 class DecoderConfig(GenerationConfig):
-    """The keys that Llama, Qwen3 and DeepSpec's drafters share, under Hugging Face's names."""
+    """The keys that most decoders share, under Hugging Face's names. A family says which of them it obeys."""
 
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
@@ -88,16 +59,27 @@ class DecoderConfig(GenerationConfig):
     rope_parameters: RopeConfig | None = None
     rope_scaling: RopeConfig | None = None
     hidden_act: Literal["silu"]
-    attention_bias: Literal[False] = False
+    attention_bias: bool = False
     mlp_bias: Literal[False] = False
-    use_sliding_window: Literal[False] = False
-    layer_types: list[Literal["full_attention"]] | None = None
+    use_sliding_window: bool = False
+    sliding_window: PositiveInt | None = None
+    max_window_layers: NonNegativeInt = 0
+    layer_types: list[LayerType] | None = None
     partial_rotary_factor: float = Field(default=1.0, ge=1.0, le=1.0)
     bos_token_id: NonNegativeInt | None = None
     tie_word_embeddings: bool = Field(default=False)
 
-    def decoder_shape(self, path: Path, *, qk_norm: bool) -> DecoderShape:
-        """The normalised shape. Raises `CheckpointError` when heads do not divide or rope has no base."""
+    def decoder_shape(self, path: Path, windows: Sequence[int] = (), **facts: Any) -> DecoderShape:
+        """The normalised shape; `windows` of the layers where some have one, `facts` that all layers share.
+
+        Raises `CheckpointError` when heads do not divide or rope has no base.
+        """
+        layer = self.layer(path, self.rope(path), **facts)
+        layers = tuple(replace(layer, window=window) for window in windows or (0,) * self.num_hidden_layers)
+        return DecoderShape(hidden_size=self.hidden_size, rms_norm_eps=self.rms_norm_eps, layers=layers)
+
+    def layer(self, path: Path, rope: RopeSpec, **facts: Any) -> LayerSpec:
+        """One layer, rotated by `rope`, with `facts` that its class has and no key says."""
         kv_heads = self.num_key_value_heads or self.num_attention_heads
         if self.num_attention_heads % kv_heads:
             raise CheckpointError(
@@ -105,32 +87,55 @@ class DecoderConfig(GenerationConfig):
                 f"num_key_value_heads {kv_heads}",
                 hint="grouped-query attention needs whole groups; check the config against the weights",
             )
-        layer = LayerSpec(
+        return LayerSpec(
             num_heads=self.num_attention_heads,
             num_kv_heads=kv_heads,
             head_dim=self.head_dim or self.hidden_size // self.num_attention_heads,
             intermediate_size=self.intermediate_size,
-            rope=self._rope(path),
-            qk_norm=qk_norm,
+            rope=rope,
+            **facts,
         )
-        layers = (layer,) * self.num_hidden_layers
-        return DecoderShape(hidden_size=self.hidden_size, rms_norm_eps=self.rms_norm_eps, layers=layers)
 
-    def _rope(self, path: Path) -> RopeSpec:
+    def rope(self, path: Path) -> RopeSpec:
+        """How all layers are rotated. Raises `CheckpointError` without a base."""
         rope = self.rope_scaling or self.rope_parameters or RopeConfig()  # transformers lets the older key win
         theta = rope.rope_theta or self.rope_theta
         if theta is None:
             raise CheckpointError(
                 f"{path}: missing key 'rope_theta'", hint="add it to the config (or to rope_parameters)"
             )
-        return RopeSpec(
-            theta=theta,
-            kind=rope.rope_type,
-            factor=rope.factor,
-            low_freq_factor=rope.low_freq_factor,
-            high_freq_factor=rope.high_freq_factor,
-            original_max_positions=rope.original_max_position_embeddings,
-        )
+        return rope.spec(theta, self.max_position_embeddings)
+
+    def windows(self, path: Path) -> tuple[int, ...]:
+        """Each layer's window as `layer_types` says, or `max_window_layers` where there are none; 0: it sees all.
+
+        Raises `CheckpointError` where layers slide and no width is given, or types are not one a layer.
+        """
+        count, wide = self.num_hidden_layers, self.sliding_window if self.use_sliding_window else None
+        types = self.layer_types
+        if types is None:
+            sliding = [wide is not None and i >= self.max_window_layers for i in range(count)]
+        else:
+            sliding = [kind == "sliding_attention" for kind in types]
+        if len(sliding) != count:
+            raise CheckpointError(
+                f"{path}: layer_types names {len(sliding)} layers, num_hidden_layers is {count}",
+                hint="config and weights do not belong together",
+            )
+        if any(sliding) and wide is None:
+            raise CheckpointError(
+                f"{path}: layer_types says that layers slide, and there is no sliding_window",
+                hint="add its width (and use_sliding_window, where the class has it)",
+            )
+        return tuple((wide or 0) if slides else 0 for slides in sliding)
+
+
+class UniformConfig(DecoderConfig):
+    """Layers without biases that all see everything."""
+
+    attention_bias: Literal[False] = False
+    use_sliding_window: Literal[False] = False
+    layer_types: list[Literal["full_attention"]] | None = None  # type: ignore[assignment]  # fewer of them
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -161,9 +166,10 @@ def decoder_keys(shape: DecoderShape) -> dict[str, Any]:
     Raises `CheckpointError` where they cannot say it.
     """
     layer = shape.usual_layer
-    if layer is None or layer != replace(layer, window=0, scale=None, softcap=0.0):
+    if layer is None or layer != _plain(layer):
         raise CheckpointError(
-            "layers that differ, or have a window, a scale or a softcap, cannot be written in this dialect",
+            "layers that differ, or have a window, a scale, a softcap, biases, another activation or more norms, "
+            "cannot be written in this dialect",
             hint="choose another dialect",
         )
     return {
@@ -174,21 +180,24 @@ def decoder_keys(shape: DecoderShape) -> dict[str, Any]:
         "num_key_value_heads": layer.num_kv_heads,
         "head_dim": layer.head_dim,
         "rms_norm_eps": shape.rms_norm_eps,
-        "rope_parameters": _rope_keys(layer.rope),
+        "rope_parameters": rope_keys(layer.rope),
         "hidden_act": "silu",
         "attention_bias": False,
     }
 
 
-def _rope_keys(rope: RopeSpec) -> dict[str, Any]:
-    keys: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
-    values = {
-        "factor": rope.factor,
-        "low_freq_factor": rope.low_freq_factor,
-        "high_freq_factor": rope.high_freq_factor,
-        "original_max_position_embeddings": rope.original_max_positions,
-    }
-    return keys | {key: values[key] for key in SCALING_KEYS[rope.kind]}
+def _plain(layer: LayerSpec) -> LayerSpec:
+    """`layer` without what these keys do not say."""
+    return replace(
+        layer,
+        window=0,
+        scale=None,
+        softcap=0.0,
+        qkv_bias=False,
+        output_bias=False,
+        activation="silu",
+        sandwich=False,
+    )
 
 
 def parse_config(model: type[Model], path: Path, data: dict[str, Any] | None = None) -> Model:

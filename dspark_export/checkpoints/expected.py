@@ -46,6 +46,8 @@ def _layer(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
         if layer.qk_norm
         else {}
     )
+    if layer.sandwich:
+        norms |= {"pre_feedforward_layernorm.weight": (hidden,), "post_feedforward_layernorm.weight": (hidden,)}
     return {
         "input_layernorm.weight": (hidden,),
         "post_attention_layernorm.weight": (hidden,),
@@ -57,7 +59,14 @@ def _layer(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
         **norms,
+        **_biases(hidden, layer),
     }
+
+
+def _biases(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
+    sizes = {"q": layer.query_size, "k": layer.kv_size, "v": layer.kv_size} if layer.qkv_bias else {}
+    sizes |= {"o": hidden} if layer.output_bias else {}
+    return {f"self_attn.{which}_proj.bias": (size,) for which, size in sizes.items()}
 
 
 def _markov(spec: DrafterSpec) -> dict[str, Shape]:

@@ -49,6 +49,11 @@ class SafetensorsSource(TensorSource):
     def shapes(self) -> Mapping[str, Shape]:
         return self._shapes
 
+    def stored(self, name: str) -> str:
+        """The type that a tensor has in its file, as safetensors calls it."""
+        with safe_open(self._files[name], "np") as file:
+            return str(file.get_slice(name).get_dtype())
+
     def load(self, name: str) -> Array:
         with safe_open(self._files[name], "np") as file:
             return np.asarray(file.get_tensor(name), dtype=np.float32)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RopeKind = Literal["default", "linear", "llama3"]
+RopeKind = Literal["default", "linear", "llama3", "yarn"]
+Activation = Literal["silu", "gelu_tanh"]
 AnchorMode = Literal["predicts", "given"]
 BlockMask = Literal["full", "causal"]
 MarkovKind = Literal["none", "vanilla", "gated", "rnn"]
@@ -24,16 +25,24 @@ class RopeSpec:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    """YaRN (arXiv 2309.00071): turns within the original positions above and below which a frequency stays and is
+    divided by `factor`; whether the pairs between are counted in whole ones."""
+    attention_factor: float = 1.0
+    """Cosines and sines are multiplied by it, as YaRN does."""
     divisors: tuple[float, ...] = ()
     """Numbers that the frequencies [D/2] are divided by, after the scaling: GGUF's `rope_freqs.weight`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """One pre-norm decoder layer: grouped-query attention and a SwiGLU MLP.
+    """One pre-norm decoder layer: grouped-query attention and a gated MLP, down(activation(gate(x)) * up(x)).
 
     `window`: how many positions a token sees, itself included; 0 is all. `scale` multiplies query times key, None is
-    head_dim ** -0.5. `softcap` c bounds what comes of that, c * tanh(x / c); 0 does not.
+    head_dim ** -0.5. `softcap` c bounds what comes of that, c * tanh(x / c); 0 does not. `qkv_bias`, `output_bias`:
+    whether these projections have one. `sandwich`: attention and MLP are normed again before they are added (Gemma).
     """
 
     num_heads: int
@@ -45,6 +54,10 @@ class LayerSpec:
     window: int = 0
     scale: float | None = None
     softcap: float = 0.0
+    qkv_bias: bool = False
+    output_bias: bool = False
+    activation: Activation = "silu"
+    sandwich: bool = False
 
     @property
     def query_size(self) -> int:
@@ -87,6 +100,10 @@ class TargetSpec:
     tied_embeddings: bool
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None
+    embedding_scale: float = 1.0
+    """What rows of the embedding are multiplied by."""
+    logit_softcap: float = 0.0
+    """c of c * tanh(logit / c); 0 is none."""
 
 
 @dataclass(frozen=True)

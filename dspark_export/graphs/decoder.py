@@ -36,12 +36,24 @@ class CachedDecoder:
 
     def layer(self, i: int, x: ir.Value, project: Project) -> ir.Value:
         """One layer, x [n, H] -> [n, H]; `project` makes query, key and value of the normed states."""
-        w, op, eps = self.writer, self.writer.op, self.shape.rms_norm_eps
-        normed = w.rms_norm(x, f"layers.{i}.input_layernorm.weight", eps)
-        attended = self._attend(i, *project(i, normed))
-        x = op.Add(x, w.linear(attended, f"layers.{i}.self_attn.o_proj.weight"))
-        normed = w.rms_norm(x, f"layers.{i}.post_attention_layernorm.weight", eps)
-        return op.Add(x, self._mlp(i, normed))
+        op, layer = self.writer.op, self.shape.layers[i]
+        attended = self._attend(i, *project(i, self._norm(i, "input", x)))
+        attended = self.linear(i, attended, "o", bias=layer.output_bias)
+        if not layer.sandwich:
+            x = op.Add(x, attended)
+            return op.Add(x, self._mlp(i, self._norm(i, "post_attention", x)))
+        x = op.Add(x, self._norm(i, "post_attention", attended))
+        inner = self._mlp(i, self._norm(i, "pre_feedforward", x))
+        return op.Add(x, self._norm(i, "post_feedforward", inner))
+
+    def linear(self, i: int, x: ir.Value, which: str, *, bias: bool) -> ir.Value:
+        """Projections of layer i's attention side by side: `which` "q", "kv", "qkv" or "o"."""
+        prefix = f"layers.{i}.self_attn"
+        names, fused = [f"{prefix}.{one}_proj.weight" for one in which], f"{prefix}.{which}_proj.weight"
+        return self.writer.linear(x, *names, fused=fused, bias=bias)
+
+    def _norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
+        return self.writer.rms_norm(x, f"layers.{i}.{which}_layernorm.weight", self.shape.rms_norm_eps)
 
     def heads_norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
         """Qwen3's norm of every query or key head; the identity where the model has none."""
@@ -115,6 +127,7 @@ class CachedDecoder:
             f"{prefix}.up_proj.weight",
             fused=f"{prefix}.gate_up_proj.weight",
         )
-        inner = self.shape.layers[i].intermediate_size
-        gate, up = self.split(both, inner, inner)
-        return w.linear(op.Mul(op.Mul(gate, op.Sigmoid(gate)), up), f"{prefix}.down_proj.weight")
+        layer = self.shape.layers[i]
+        gate, up = self.split(both, layer.intermediate_size, layer.intermediate_size)
+        bent = op.Gelu(gate, approximate="tanh") if layer.activation == "gelu_tanh" else op.Mul(gate, op.Sigmoid(gate))
+        return w.linear(op.Mul(bent, up), f"{prefix}.down_proj.weight")

@@ -77,15 +77,10 @@ def _block_ids(w: GraphWriter, anchors: ir.Value, spec: DrafterSpec) -> ir.Value
 
 def _project(decoder: CachedDecoder, i: int, x: ir.Value, context: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Queries of the block only; keys and values of [context features; block states]."""
-    w, prefix, kv = decoder.writer, f"layers.{i}.self_attn", decoder.shape.layers[i].kv_size
-    query = w.linear(x, f"{prefix}.q_proj.weight")
-    both = w.linear(
-        w.op.Concat(context, x, axis=0),
-        f"{prefix}.k_proj.weight",
-        f"{prefix}.v_proj.weight",
-        fused=f"{prefix}.kv_proj.weight",
-    )
-    key, value = decoder.split(both, kv, kv)
+    layer = decoder.shape.layers[i]
+    query = decoder.linear(i, x, "q", bias=layer.qkv_bias)
+    both = decoder.linear(i, decoder.writer.op.Concat(context, x, axis=0), "kv", bias=layer.qkv_bias)
+    key, value = decoder.split(both, layer.kv_size, layer.kv_size)
     return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value
 
 

@@ -24,22 +24,28 @@ def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...]
     used, logit_rows = w.input("used", ["R"], INT64), w.input("logit_rows", ["K"], INT64)
     decoder = CachedDecoder(w, spec.shape, lengths, used, positions)
     x = w.op.Gather(w.weight("embed_tokens.weight"), token_ids)
+    x = w.op.Mul(x, spec.embedding_scale) if spec.embedding_scale != 1 else x
     states = {-1: x}
     for i in range(spec.shape.num_layers):
         x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed))
         states[i] = x
     normed = w.rms_norm(w.op.Gather(x, logit_rows), "norm.weight", spec.shape.rms_norm_eps)
     head = "embed_tokens.weight" if spec.tied_embeddings else "lm_head.weight"
-    w.output(w.op.Gemm(normed, w.weight(head), transB=1), "logits", ["K", spec.vocab_size])
+    w.output(_capped(w, w.op.Gemm(normed, w.weight(head), transB=1), spec), "logits", ["K", spec.vocab_size])
     features = w.op.Concat(*(states[tap] for tap in taps), axis=-1)
     w.output(features, "features", ["N", len(taps) * spec.shape.hidden_size])
     return w.model()
 
 
+def _capped(w: GraphWriter, logits: ir.Value, spec: TargetSpec) -> ir.Value:
+    if not spec.logit_softcap:
+        return logits
+    capped: ir.Value = w.op.Mul(w.op.Tanh(w.op.Div(logits, spec.logit_softcap)), spec.logit_softcap)
+    return capped
+
+
 def _project(decoder: CachedDecoder, i: int, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    prefix, layer = f"layers.{i}.self_attn", decoder.shape.layers[i]
-    fused = decoder.writer.linear(
-        x, *(f"{prefix}.{which}_proj.weight" for which in "qkv"), fused=f"{prefix}.qkv_proj.weight"
-    )
+    layer = decoder.shape.layers[i]
+    fused = decoder.linear(i, x, "qkv", bias=layer.qkv_bias)
     query, key, value = decoder.split(fused, layer.query_size, layer.kv_size, layer.kv_size)
     return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value

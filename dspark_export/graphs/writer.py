@@ -68,8 +68,8 @@ class GraphWriter:
         """A tensor that we computed."""
         return self._once(name, lambda: ir.tensor(array, name=name))
 
-    def linear(self, x: ir.Value, *names: str, fused: str = "") -> ir.Value:
-        """x [n, in] times the named weights [out, in], side by side along the output axis; no bias."""
+    def linear(self, x: ir.Value, *names: str, fused: str = "", bias: bool = False) -> ir.Value:
+        """x [n, in] times the named weights [out, in], side by side along the output axis, plus their biases."""
         shapes = [self.weights.shapes[name] for name in names]
         name, out = fused or names[0], sum(shape[0] for shape in shapes)
 
@@ -78,7 +78,14 @@ class GraphWriter:
             return np.ascontiguousarray(stacked.T)
 
         weight = self._once(name, lambda: lazy(name, (shapes[0][1], out), load))
-        return self.op.MatMul(x, weight)
+        product = self.op.MatMul(x, weight)
+        return self.op.Add(product, self._bias(names, bias_of(name), out)) if bias else product
+
+    def _bias(self, names: Sequence[str], name: str, size: int) -> ir.Value:
+        """Biases of the named weights, one behind the other."""
+        return self._once(
+            name, lambda: lazy(name, (size,), lambda: np.concatenate([self.weights[bias_of(n)] for n in names]))
+        )
 
     def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
         """RMS norm over the last axis, computed in float32."""
@@ -99,6 +106,11 @@ class GraphWriter:
         if name not in self._known:
             self._known[name] = self.builder.initializer(make(), name)
         return self._known[name]
+
+
+def bias_of(name: str) -> str:
+    """The name of the bias that belongs to a weight."""
+    return name.removesuffix("weight") + "bias"
 
 
 def lazy(name: str, shape: Sequence[int], load: Callable[[], Array]) -> ir.LazyTensor:

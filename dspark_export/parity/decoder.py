@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec
+    from dspark_export.checkpoints.spec import Activation, DecoderShape, LayerSpec, RopeSpec
 
 Array = npt.NDArray[np.float32]
 Weights = Mapping[str, Array]
@@ -58,14 +58,28 @@ def _scaled_frequencies(head_dim: int, rope: RopeSpec) -> Tensor:
         keep = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
         keep = keep.clamp(0.0, 1.0)  # 1: turns often enough to stay as it is; 0: slowed by the whole factor
         return keep * plain + (1.0 - keep) * plain / rope.factor
-    raise ValueError(f"unknown rotary kind {rope.kind!r}; known: default, linear, llama3")
+    if rope.kind == "yarn":
+        return _yarn_frequencies(head_dim, rope, plain)
+    raise ValueError(f"unknown rotary kind {rope.kind!r}; known: default, linear, llama3, yarn")
+
+
+def _yarn_frequencies(head_dim: int, rope: RopeSpec, plain: Tensor) -> Tensor:
+    """YaRN, NTK-by-parts: `plain` for fast pairs, `plain` over the factor for slow ones, a ramp of pairs between."""
+    bounds = [
+        head_dim * math.log(rope.original_max_positions / (2 * math.pi * turns)) / (2 * math.log(rope.theta))
+        for turns in (rope.beta_fast, rope.beta_slow)
+    ]
+    low, high = (math.floor(bounds[0]), math.ceil(bounds[1])) if rope.truncate else bounds
+    low, high = max(low, 0), min(high, head_dim - 1)
+    slowed = ((torch.arange(head_dim // 2) - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
+    return plain * (1 - slowed + slowed / rope.factor)
 
 
 def rotary_tables(positions: Tensor, head_dim: int, rope: RopeSpec) -> RotaryTables:
     """Cosines and sines, [S, D] each, of integer positions [S]; both halves of D hold the same angles."""
     angles = positions.float()[:, None] * inverse_frequencies(head_dim, rope)
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+    return rope.attention_factor * angles.cos(), rope.attention_factor * angles.sin()
 
 
 def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
@@ -107,10 +121,10 @@ class Attention(nn.Module):
     def __init__(self, shape: DecoderShape, layer: LayerSpec) -> None:
         super().__init__()
         hidden, self.layer, epsilon = shape.hidden_size, layer, shape.rms_norm_eps
-        self.q_proj = nn.Linear(hidden, layer.num_heads * layer.head_dim, bias=False)
-        self.k_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=False)
-        self.v_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=False)
-        self.o_proj = nn.Linear(layer.num_heads * layer.head_dim, hidden, bias=False)
+        self.q_proj = nn.Linear(hidden, layer.num_heads * layer.head_dim, bias=layer.qkv_bias)
+        self.k_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=layer.qkv_bias)
+        self.v_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=layer.qkv_bias)
+        self.o_proj = nn.Linear(layer.num_heads * layer.head_dim, hidden, bias=layer.output_bias)
         self.q_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
         self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
 
@@ -132,17 +146,20 @@ class Attention(nn.Module):
         return keys, self.heads(self.v_proj(x)).transpose(1, 2)
 
 
-class SwiGlu(nn.Module):
-    """down(silu(gate(x)) * up(x))."""
+class GatedMlp(nn.Module):
+    """down(activation(gate(x)) * up(x))."""
 
-    def __init__(self, hidden_size: int, inner_size: int) -> None:
+    def __init__(self, hidden_size: int, inner_size: int, activation: Activation) -> None:
         super().__init__()
+        self.activation = activation
         self.gate_proj = nn.Linear(hidden_size, inner_size, bias=False)
         self.up_proj = nn.Linear(hidden_size, inner_size, bias=False)
         self.down_proj = nn.Linear(inner_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate = self.gate_proj(x)
+        bent = functional.silu(gate) if self.activation == "silu" else functional.gelu(gate, approximate="tanh")
+        y: Tensor = self.down_proj(bent * self.up_proj(x))
         return y
 
 
@@ -154,10 +171,18 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
         self.self_attn = Attention(shape, layer)
         self.post_attention_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.mlp = SwiGlu(shape.hidden_size, layer.intermediate_size)
+        self.mlp = GatedMlp(shape.hidden_size, layer.intermediate_size, layer.activation)
+        if layer.sandwich:
+            self.pre_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            self.post_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H]."""
-        x = x + self.self_attn.o_proj(attended)
-        y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return y
+        attended = self.self_attn.o_proj(attended)
+        if not self.self_attn.layer.sandwich:
+            x = x + attended
+            y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+            return y
+        x = x + self.post_attention_layernorm(attended)
+        z: Tensor = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        return z

@@ -1,4 +1,4 @@
-"""The target model (Llama and Qwen3 families), with the hidden states that a drafter taps."""
+"""The target model, with the hidden states that a drafter taps."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TargetModule(nn.Module):
         cache = KeyValueCache(self.spec.shape.num_layers) if cache is None else cache
         start, end = cache.length, cache.length + token_ids.shape[1]
         positions = torch.arange(start, end)
-        states: list[Tensor] = [self.embed_tokens(token_ids)]
+        states: list[Tensor] = [self.embed_tokens(token_ids) * self.spec.embedding_scale]
         for index in range(len(self.layers)):
             states.append(self._layer(index, states[-1], positions, cache))
         cache.length = end
@@ -89,7 +89,8 @@ class TargetModule(nn.Module):
 
     def _logits(self, last: Tensor) -> Tensor:
         head = self.embed_tokens if self.spec.tied_embeddings else self.lm_head
-        return functional.linear(self.norm(last), head.weight)
+        logits, cap = functional.linear(self.norm(last), head.weight), self.spec.logit_softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     def features(self, hidden_states: Sequence[Tensor], taps: Sequence[int]) -> Tensor:
         """The drafter's view of the target: outputs of the tapped layers side by side, [B, S, L*H].

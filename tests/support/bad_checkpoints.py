@@ -86,10 +86,10 @@ TARGETS = {
     ),
     "target: no architecture": target(lambda t: tiny.edit_config(t, architectures=None), "architectures is None"),
     "target: rope that is unknown": target(
-        lambda t: tiny.edit_config(t, rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "found 'yarn'"
+        lambda t: tiny.edit_config(t, rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}), "found 'longrope'"
     ),
     "target: rope in the oldest spelling": target(
-        lambda t: tiny.edit_config(t, rope_parameters=None, rope_scaling={"type": "dynamic"}), "found 'dynamic'"
+        lambda t: tiny.edit_config(t, rope_parameters=None, rope_scaling={"type": "su"}), "found 'su'"
     ),
     "target: scaling without factor": target(
         lambda t: tiny.edit_config(t, rope_parameters={"rope_type": "linear", "rope_theta": 1e4}), "the key 'factor'"

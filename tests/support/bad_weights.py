@@ -15,6 +15,8 @@ from tests.support.command_line import Case, Place, edit_tensors
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98362432\n"
 INDEX = f"{WEIGHTS}.index.json"
+QWEN2 = {"architectures": ["Qwen2ForCausalLM"]}
+GEMMA3 = {"architectures": ["Gemma3ForCausalLM"], "rope_parameters": None}
 
 
 def index(folder: Path, owners: dict[str, str]) -> None:
@@ -84,7 +86,21 @@ CASES = {
     ),
     "target: infinite": target(lambda t: spoil(t, "model.norm.weight", np.inf), "model.norm.weight holds inf at [3]"),
     "target: sliding layers": target(
-        lambda t: tiny.edit_config(t, layer_types=["sliding_attention"] * tiny.LAYERS), "layer_types.0: Input should"
+        lambda t: tiny.edit_config(t, layer_types=["sliding_attention"] * tiny.LAYERS),
+        "asks for sliding windows, and Llama",
+    ),
+    "target: sliding layers without a width": target(
+        lambda t: tiny.edit_config(t, **QWEN2, layer_types=["sliding_attention"] * tiny.LAYERS),
+        "layer_types says that layers slide, and there is no sliding_window",
+    ),
+    "target: too few layer types": target(
+        lambda t: tiny.edit_config(t, **QWEN2, layer_types=["full_attention"]), "layer_types names 1 layers, num_hidden"
+    ),
+    "target: a softcap that transformers ignores": target(
+        lambda t: tiny.edit_config(
+            t, architectures=["Gemma3ForCausalLM"], rope_parameters=None, attn_logit_softcapping=50.0
+        ),
+        "attn_logit_softcapping: Input should be None",
     ),
     "target: partial rotary": target(
         lambda t: tiny.edit_config(t, partial_rotary_factor=0.5), "partial_rotary_factor: Input should be greater"

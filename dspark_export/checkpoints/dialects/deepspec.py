@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
-from dspark_export.checkpoints.config_file import DecoderConfig, decoder_keys, parse_config, read_json, write_json
+from dspark_export.checkpoints.config_file import UniformConfig, decoder_keys, parse_config, read_json, write_json
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
@@ -24,7 +24,7 @@ UNUSED_POSITIONS = 32768
 """A drafter goes as far as its target; the key has to be there all the same."""
 
 
-class DeepSpecConfig(DecoderConfig):
+class DeepSpecConfig(UniformConfig):
     """Keys that DeepSpec adds to the copy of the target's config.
 
     It writes `markov_head_type` only with a Markov head (`markov_rank` above 0), and `confidence_head_with_markov` only

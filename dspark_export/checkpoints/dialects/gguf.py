@@ -14,7 +14,7 @@ from dspark_export.checkpoints.checkpoint import TargetCheckpoint
 from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
-from dspark_export.checkpoints.seams import GgufLayout, family_of_gguf, gguf_architectures
+from dspark_export.checkpoints.seams import GgufLayout, TargetFamily, family_of_gguf, gguf_architectures
 from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.text import read_gguf_text
@@ -46,28 +46,29 @@ def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
     if family is None or family.gguf is None:
         raise CheckpointError(
             f"{file.path}: architecture '{architecture}' is not supported from GGUF",
-            hint=f"supported: {', '.join(gguf_architectures())}; for Qwen3 point at the Hugging Face directory",
+            hint=f"supported: {', '.join(gguf_architectures())}",
         )
     layout = family.gguf
-    spec = _spec(file, family.name, layout)
+    spec = _spec(file, family, layout)
     weights = Weights(file.path, file, _entries(file, spec.shape, layout))
     check_tensors(file.path, weights.shapes, family.tensors(spec))
     return spec, weights
 
 
-def _spec(file: GgufFile, family: str, layout: GgufLayout) -> TargetSpec:
+def _spec(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> TargetSpec:
     return TargetSpec(
-        architecture=family,
-        shape=_shape(file, layout),
+        architecture=family.name,
+        shape=_shape(file, family, layout),
         vocab_size=len(file.require("tokenizer.ggml.tokens", list)),
         max_positions=file.count(f"{layout.architecture}.context_length"),
         tied_embeddings="output.weight" not in file.shapes,
         eos_token_ids=(file.require("tokenizer.ggml.eos_token_id", int),),
         bos_token_id=file.get("tokenizer.ggml.bos_token_id"),
+        **family.gguf_facts(file),
     )
 
 
-def _shape(file: GgufFile, layout: GgufLayout) -> DecoderShape:
+def _shape(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> DecoderShape:
     name = layout.architecture
     heads, hidden = file.count(f"{name}.attention.head_count"), file.count(f"{name}.embedding_length")
     kv_heads = file.count(f"{name}.attention.head_count_kv", heads)
@@ -92,8 +93,10 @@ def _shape(file: GgufFile, layout: GgufLayout) -> DecoderShape:
         intermediate_size=file.count(f"{name}.feed_forward_length"),
         rope=_rope(file, name, head_dim),
         qk_norm=layout.qk_norm,
+        qkv_bias=layout.qkv_bias or "blk.0.attn_q.bias" in file.shapes,
+        output_bias="blk.0.attn_output.bias" in file.shapes,
     )
-    layers = (layer,) * depth
+    layers = family.gguf_layers(file, layer, depth)
     epsilon = file.require(f"{name}.attention.layer_norm_rms_epsilon", float)
     return DecoderShape(hidden_size=hidden, rms_norm_eps=epsilon, layers=layers)
 
@@ -137,10 +140,10 @@ def _entries(file: GgufFile, shape: DecoderShape, layout: GgufLayout) -> dict[st
     for name in file.shapes:
         if name == ROPE_FREQS:
             continue
-        match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+        match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
         if match and match[2] in layout.layer:
             change = _unpermute(match[2], shape.layers[0]) if layout.permuted else None
-            entries[f"layers.{match[1]}.{layout.layer[match[2]]}.weight"] = Entry(name, change)
+            entries[f"layers.{match[1]}.{layout.layer[match[2]]}.{match[3]}"] = Entry(name, change)
         else:
             stem = name.removesuffix(".weight")
             entries[f"{layout.top[stem]}.weight" if stem in layout.top else name] = Entry(name)
@@ -154,6 +157,5 @@ def _unpermute(kind: str, layer: LayerSpec) -> Callable[[Array], Array] | None:
 
 
 def _pairs_to_halves(weight: Array, heads: int) -> Array:
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))
+    pairs = weight.reshape(heads, len(weight) // heads // 2, 2, -1)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(weight.shape))

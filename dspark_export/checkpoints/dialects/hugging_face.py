@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from dspark_engines.errors import CheckpointError
@@ -47,13 +48,16 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
             f"{path}: architectures is {names!r:.80}, not a target that this version reads",
             hint=f"supported: {', '.join(family_architectures())}, or a Llama GGUF",
         )
-    config = parse_config(DecoderConfig, path, {**family.defaults, **data})
+    config = parse_config(family.config, path, {**family.defaults, **data})
     source = SafetensorsSource(directory)
-    spec = _spec(config, path, family, tied=_ties(config, directory, source))
+    spec = _spec(config, path, family, source, tied=_ties(config, directory, source))
     return spec, _weights(directory, source, spec, family)
 
 
-def _spec(config: DecoderConfig, path: Path, family: TargetFamily, *, tied: bool) -> TargetSpec:
+def _spec(
+    config: DecoderConfig, path: Path, family: TargetFamily, source: SafetensorsSource, *, tied: bool
+) -> TargetSpec:
+    names = {canonical: entry.source_name for canonical, entry in plain_entries(path.parent, source.shapes).items()}
     return TargetSpec(
         architecture=family.name,
         shape=family.read_shape(config, path),
@@ -62,6 +66,7 @@ def _spec(config: DecoderConfig, path: Path, family: TargetFamily, *, tied: bool
         tied_embeddings=tied,
         eos_token_ids=_eos_ids(config, path.parent),
         bos_token_id=config.bos_token_id,
+        **family.hf_facts(config, source.stored(names[EMBEDDING]) if EMBEDDING in names else ""),
     )
 
 
@@ -79,6 +84,7 @@ def _weights(directory: Path, source: SafetensorsSource, spec: TargetSpec, famil
     entries = plain_entries(directory, source.shapes)
     if spec.tied_embeddings:
         entries.pop(HEAD, None)  # some exporters write the tied table twice
+    entries = {name: replace(entry, transform=family.hf_transform(name)) for name, entry in entries.items()}
     weights = Weights(directory, source, entries)
     check_depth(directory, weights.shapes, spec.shape.num_layers)
     check_tensors(directory, weights.shapes, family.tensors(spec))

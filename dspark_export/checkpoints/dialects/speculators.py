@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
-from dspark_export.checkpoints.config_file import DecoderConfig, decoder_keys, parse_config, read_json, write_json
+from dspark_export.checkpoints.config_file import UniformConfig, decoder_keys, parse_config, read_json, write_json
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
@@ -44,7 +44,7 @@ class AlgorithmConfig(BaseModel):
     proposal_methods: list[ProposalConfig] = []
 
 
-class LayerConfig(DecoderConfig):
+class LayerConfig(UniformConfig):
     """`transformer_layer_config`: its layers have norms of heads, whatever `model_type` says."""
 
     layer_types: list[Literal["full_attention"]] | None = None

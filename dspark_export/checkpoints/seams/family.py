@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.seams.gguf_layout import GgufLayout
-from dspark_export.checkpoints.spec import DecoderShape, TargetSpec
-from dspark_export.checkpoints.tensors import Shape, Weights
+from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, TargetSpec
+from dspark_export.checkpoints.tensors import Array, Shape, Weights
+
+if TYPE_CHECKING:
+    from dspark_export.checkpoints.gguf_file import GgufFile
 
 FAMILIES = {
     "llama": "dspark_export.families.llama:LlamaFamily",
+    "mistral": "dspark_export.families.mistral:MistralFamily",
+    "qwen2": "dspark_export.families.qwen2:Qwen2Family",
     "qwen3": "dspark_export.families.qwen3:Qwen3Family",
+    "gemma3": "dspark_export.families.gemma3:Gemma3Family",
 }
 
 
@@ -30,6 +36,8 @@ class TargetFamily(ABC):
     """`TargetSpec.architecture`."""
     architectures: tuple[str, ...]
     """Names in config.json's `architectures`."""
+    config: type[DecoderConfig] = DecoderConfig
+    """The keys of its config.json."""
     gguf: GgufLayout | None = None
     """What its GGUF files call things; None where these are not read."""
     defaults: Mapping[str, Any] = {}
@@ -38,6 +46,26 @@ class TargetFamily(ABC):
     @abstractmethod
     def read_shape(self, config: DecoderConfig, path: Path) -> DecoderShape:
         """The decoder that a config describes. Raises `CheckpointError` naming what cannot be followed."""
+
+    def hf_facts(self, config: DecoderConfig, stored: str) -> dict[str, Any]:
+        """What else of `TargetSpec` a config says, its embedding being `stored` as safetensors calls it ("BF16")."""
+        del config, stored
+        return {}
+
+    def hf_transform(self, name: str) -> Callable[[Array], Array] | None:
+        """What is done with a tensor of a Hugging Face checkpoint after loading, by canonical name."""
+        del name
+        return None
+
+    def gguf_layers(self, file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
+        """The layers of a GGUF file, of which `layer` says what every family's keys say."""
+        del file
+        return (layer,) * depth
+
+    def gguf_facts(self, file: GgufFile) -> dict[str, Any]:
+        """What else of `TargetSpec` a GGUF file says."""
+        del file
+        return {}
 
     def tensors(self, spec: TargetSpec) -> dict[str, Shape]:
         """Canonical name to shape of every tensor that a target of this family has."""

@@ -12,7 +12,8 @@ class GgufLayout:
 
     `top` and `layer` give the canonical name of a tensor, without `.weight`: `output_norm` -> `norm`, and
     `attn_q` (of `blk.0.attn_q`) -> `self_attn.q_proj`. `permuted`: llama.cpp's converter interleaves the rotary pairs
-    of this family's q and k. `qk_norm`: queries and keys have norms.
+    of this family's q and k. `qk_norm`: queries and keys have norms; `qkv_bias`: queries, keys and values have biases
+    in every file, otherwise they may.
     """
 
     architecture: str
@@ -20,3 +21,4 @@ class GgufLayout:
     layer: Mapping[str, str]
     permuted: bool
     qk_norm: bool = False
+    qkv_bias: bool = False

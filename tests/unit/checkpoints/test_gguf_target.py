@@ -127,7 +127,7 @@ def test_tokenizer_is_that_of_the_metadata(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "architecture": ({"general.architecture": "qwen2"}, "architecture 'qwen2'"),
+    "architecture": ({"general.architecture": "phi3"}, "architecture 'phi3'"),
     "sentencepiece": ({"tokenizer.ggml.model": "llama"}, "tokenizer 'llama/smollm'"),
     "no pre-tokenizer": ({"tokenizer.ggml.pre": None}, "missing key 'tokenizer.ggml.pre', which says how"),
     "empty pre-tokenizer": ({"tokenizer.ggml.pre": ""}, "missing key 'tokenizer.ggml.pre'"),
@@ -172,7 +172,8 @@ def test_refused_by_name(tmp_path: Path, case: str) -> None:
     ("name", "fragment"),
     [
         ("rope_freqs.weight", "does not hold 8 positive numbers"),
-        ("blk.0.attn_q.bias", "unknown tensor 'blk.0.attn_q.bias'"),
+        ("blk.0.attn_q.bias", "missing tensor 'layers.0.self_attn.k_proj.bias'"),
+        ("blk.0.ffn_up.bias", "unknown tensor 'layers.0.mlp.up_proj.bias'"),
     ],
 )
 def test_tensors_that_would_change_the_model(tmp_path: Path, name: str, fragment: str) -> None:
