@@ -40,7 +40,7 @@ def built_in_prompts(limit: int | None = None) -> list[Prompt]:
 
 
 def encode_prompts(bundle: Bundle, prompts: Sequence[Prompt], *, cut: bool = False) -> list[list[int]]:
-    """Token ids of every prompt, through the chat template.
+    """Token ids of every prompt, through the chat template; as they are where the model has none.
 
     Raises `RequestError` naming the first that `bundle` cannot serve. With `cut` longer ones than its context are left
     in, for callers that take as much as fits.
@@ -51,7 +51,7 @@ def encode_prompts(bundle: Bundle, prompts: Sequence[Prompt], *, cut: bool = Fal
 
 def _encode(bundle: Bundle, codec: TextCodec, prompt: Prompt, cut: bool) -> list[int]:
     try:
-        ids = codec.prompt_ids(prompt.text)
+        ids = codec.prompt_ids(prompt.text, raw=not codec.chats)
         if not cut:
             check_request(GenerationRequest(ids, 1), bundle.manifest)
     except RequestError as error:

@@ -34,7 +34,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     remove_leftovers(plan.output)  # before it is asked whether there is room
     pair = open_pair(plan)
     if backend is not None:
-        backend.check_options(plan.options, plan.limits, pair.drafter.spec.block_size, plan.precision)
+        backend.check_options(plan.options, plan.limits, pair.block_size, plan.precision)
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan, reporter)
         graphs = describe_graphs(root)
@@ -42,7 +42,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
             root=root,
             graphs=graphs,
             limits=plan.limits,
-            block_size=pair.drafter.spec.block_size,
+            block_size=pair.block_size,
             precision=plan.precision,
         )
         backends = [] if backend is None else [_compile(backend, exported, plan, reporter)]

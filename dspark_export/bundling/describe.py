@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dspark_engines.backends import Backend, CompiledEngine
 from dspark_engines.bundle import (
     MANIFEST,
+    NO_DRAFTER,
     BackendInfo,
     DrafterInfo,
     DraftVocabulary,
@@ -84,7 +85,7 @@ def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root:
 
 def describe_graphs(root: Path) -> dict[GraphName, GraphInfo]:
     """All exported graphs under `root`."""
-    return {name: describe_graph(root, name) for name in GRAPHS}
+    return {name: describe_graph(root, name) for name in GRAPHS if (root / "onnx" / f"{name}.onnx").exists()}
 
 
 def describe_graph(root: Path, name: str) -> GraphInfo:
@@ -105,7 +106,11 @@ def describe_graph(root: Path, name: str) -> GraphInfo:
 def graph_bytes(folder: Path) -> dict[Role, int]:
     """Bytes of the weights that each exported graph in `folder` computes with, shared ones included."""
     graphs: dict[Role, str] = {"verify": "target.onnx", "draft": "drafter.onnx"}
-    return {role: sum(map(_bytes, ir.load(folder / name).graph.initializers.values())) for role, name in graphs.items()}
+    return {
+        role: sum(map(_bytes, ir.load(folder / name).graph.initializers.values()))
+        for role, name in graphs.items()
+        if (folder / name).exists()
+    }
 
 
 def record_tree(root: Path, step: Step) -> list[FileRecord]:
@@ -152,7 +157,10 @@ def _target(pair: Pair) -> TargetInfo:
 
 
 def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
-    checkpoint, spec = pair.drafter, pair.drafter.spec
+    checkpoint = pair.drafter
+    if checkpoint is None:
+        return NO_DRAFTER
+    spec = checkpoint.spec
     return DrafterInfo(
         name=checkpoint.path.name,
         files=_identity(checkpoint.files),

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from dspark_engines.arrays import Floats
 from dspark_engines.bundle import save_vocabulary
 from dspark_engines.errors import CheckpointError, DsparkError
 from dspark_engines.progress import Reporter
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
 from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.checkpoints import DrafterCheckpoint
 from dspark_export.checkpoints.seams import get_family, get_method
 from dspark_export.graphs import (
     build_accept_graph,
@@ -51,22 +53,17 @@ def _reading_weights() -> Iterator[None]:
 
 
 def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> None:
-    """target.onnx and drafter.onnx with their weights, accept.onnx without any.
+    """target.onnx, and with a drafter drafter.onnx with their weights, accept.onnx without any.
 
     Tables that the drafter lacks are shared, not copied.
     """
     folder.mkdir(parents=True)
-    target, drafter = pair.target.spec, pair.drafter.spec
-    positions = plan.limits.context_length + drafter.block_size
+    target = pair.target.spec
+    positions = plan.limits.context_length + pair.block_size
 
     def target_graph() -> ir.Model:
-        family = get_family(target.architecture)
-        graph: ir.Model = family.build_graph(target, pair.target.weights, drafter.target_layer_ids, positions)
-        return graph
-
-    def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
-        method = get_method(drafter.method)
-        graph: ir.Model = method.build_graph(drafter, pair.drafter.weights, tables, positions)
+        taps = () if pair.drafter is None else pair.drafter.spec.target_layer_ids
+        graph: ir.Model = get_family(target.architecture).build_graph(target, pair.target.weights, taps, positions)
         return graph
 
     graph, measured = target_graph(), None
@@ -75,13 +72,35 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
         measured = plan_target(target_graph(), target.vocab_size, step)
         quantize_graph(graph, measured[0], keep=kept(plan, "target", measured[0]))
     written = save_graph(graph, folder / "target.onnx", reporter.step("exporting the target"))
-    graph = drafter_graph(_tables(pair, written))
+    if pair.drafter is not None:
+        _export_drafter(pair, pair.drafter, folder, plan, reporter, positions, written, measured)
+
+
+def _export_drafter(
+    pair: Pair,
+    checkpoint: DrafterCheckpoint,
+    folder: Path,
+    plan: BuildPlan,
+    reporter: Reporter,
+    positions: int,
+    written: Tensors,
+    measured: tuple[Plans, Floats] | None,
+) -> None:
+    """drafter.onnx and accept.onnx, the target's graph being `written` and, for int8, `measured`."""
+    target, drafter = pair.target.spec, checkpoint.spec
+
+    def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
+        method = get_method(drafter.method)
+        graph: ir.Model = method.build_graph(drafter, checkpoint.weights, tables, positions)
+        return graph
+
+    graph = drafter_graph(_tables(pair, checkpoint, written))
     if measured is not None:
         plans, features = measured
-        head = _int8_head(pair, written)
+        head = _int8_head(pair, checkpoint, written)
         shared = {HEAD: plans[_head_name(pair)]} if head else {}
         step = reporter.step("measuring the drafter's layers")
-        trace = drafter_graph(_tables(pair, {}))
+        trace = drafter_graph(_tables(pair, checkpoint, {}))
         plans = plan_drafter(trace, target.vocab_size, drafter.block_size, features, shared, step)
         keep = kept(plan, "drafter", plans)
         quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
@@ -107,29 +126,29 @@ def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:
     return {layers[name] for name in wanted}
 
 
-def _tables(pair: Pair, written: Tensors) -> dict[str, ir.TensorProtocol]:
+def _tables(pair: Pair, drafter: DrafterCheckpoint, written: Tensors) -> dict[str, ir.TensorProtocol]:
     """Embedding and output table for a drafter that has none, as the target's graph has stored them."""
     weights, tables = pair.target.weights, {EMBEDDING: EMBEDDING, HEAD: _head_name(pair)}
-    missing = {name: stored for name, stored in tables.items() if name not in pair.drafter.weights}
+    missing = {name: stored for name, stored in tables.items() if name not in drafter.weights}
     found: dict[str, ir.TensorProtocol] = {
         name: written.get(stored) or lazy(stored, weights.shapes[stored], partial(weights.__getitem__, stored))
         for name, stored in missing.items()
     }
-    kept = list(pair.drafter.spec.draft_vocabulary)
+    kept = list(drafter.spec.draft_vocabulary)
     if kept and HEAD in found:
         shape = (len(kept), weights.shapes[missing[HEAD]][1])
         found[HEAD] = lazy(HEAD, shape, lambda: weights[missing[HEAD]][kept])
     return found
 
 
-def _int8_head(pair: Pair, written: Tensors) -> dict[str, Int8Weight]:
+def _int8_head(pair: Pair, drafter: DrafterCheckpoint, written: Tensors) -> dict[str, Int8Weight]:
     """The target's quantised output table, unless the drafter has its own."""
-    if pair.drafter.spec.own_head:
+    if drafter.spec.own_head:
         return {}
     int8, scale = (written.get(f"{_head_name(pair)}.{kind}") for kind in Int8Weight._fields)
     if not int8 or not scale:
         return {}
-    kept = list(pair.drafter.spec.draft_vocabulary)
+    kept = list(drafter.spec.draft_vocabulary)
     return {HEAD: _columns(Int8Weight(int8, scale), kept) if kept else Int8Weight(int8, scale)}
 
 

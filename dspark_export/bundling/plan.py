@@ -28,7 +28,8 @@ class BuildPlan:
     """Where from, where to, how large. `backend` None exports without compiling."""
 
     target: Path
-    drafter: Path
+    drafter: Path | None
+    """None: the bundle decodes plainly."""
     output: Path
     backend: str | None
     limits: Limits
@@ -48,25 +49,32 @@ class BuildPlan:
 
 @dataclass(frozen=True)
 class Pair:
-    """A target and the drafter that belongs to it, opened and checked."""
+    """A target and the drafter that belongs to it, if there is one, opened and checked."""
 
     target: TargetCheckpoint
-    drafter: DrafterCheckpoint
+    drafter: DrafterCheckpoint | None
+
+    @property
+    def block_size(self) -> int:
+        """Draft tokens a round; 0 without a drafter."""
+        return 0 if self.drafter is None else self.drafter.spec.block_size
 
     @property
     def export_bytes(self) -> int:
         """Size of the exported weights, in float32."""
-        tables = [self.target.weights.shapes, self.drafter.weights.shapes]
+        tables = [opened.weights.shapes for opened in (self.target, self.drafter) if opened is not None]
         return sum(_size(shape) for table in tables for shape in table.values()) * BYTES_PER_WEIGHT
 
     @property
     def graph_bytes(self) -> dict[Role, int]:
         """Size of the weights that each graph computes with, in float32; tables that both share count for both."""
+        weights = sum(map(_size, self.target.weights.shapes.values())) * BYTES_PER_WEIGHT
+        if self.drafter is None:
+            return {"verify": weights}
         target, drafter = self.target.spec, self.drafter.spec
         lines = (not drafter.own_embedding) * target.vocab_size + (not drafter.own_head) * drafter.draft_vocab_size
-        weights = sum(map(_size, self.target.weights.shapes.values()))
         drafting = sum(map(_size, self.drafter.weights.shapes.values())) + lines * target.shape.hidden_size
-        return {"verify": weights * BYTES_PER_WEIGHT, "draft": drafting * BYTES_PER_WEIGHT}
+        return {"verify": weights, "draft": drafting * BYTES_PER_WEIGHT}
 
 
 def open_pair(plan: BuildPlan) -> Pair:
@@ -77,8 +85,8 @@ def open_pair(plan: BuildPlan) -> Pair:
     check_destination(plan.output, overwrite=plan.overwrite)
     _check_apart(plan)
     target = open_target(plan.target)
-    drafter = open_drafter(plan.drafter, target.spec)
-    if plan.draft_vocabulary:
+    drafter = None if plan.drafter is None else open_drafter(plan.drafter, target.spec)
+    if plan.draft_vocabulary and drafter is not None:
         check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)
         drafter = reduce_drafter(drafter, plan.draft_vocabulary)
     pair = Pair(target, drafter)

@@ -48,6 +48,10 @@ class Shard:
 
 def trace_header(bundle: Bundle, prompts: Sequence[Prompt], plan: TracePlan) -> TraceHeader:
     """Raises `DsparkError` for a drafter without confidences, and for prompts that occur twice."""
+    if not bundle.manifest.drafter.drafts:
+        raise BundleError(
+            f"{bundle.path}: has no drafter: there is nothing to calibrate", hint="build it with --drafter"
+        )
     if not bundle.manifest.drafter.confidence:
         raise BundleError(
             f"{bundle.path}: the drafter has no confidence head: there is nothing to calibrate",

@@ -59,9 +59,11 @@ def compare_backends(
 
 def compare_one(bundle: Bundle, name: str, engines: Engines, seed: int = 0) -> list[Comparison]:
     """The engines of one backend against the exported graphs, steps with rollback: the worst step of every output."""
-    random = np.random.default_rng(seed)
-    drafting = list(drafter_steps(bundle.manifest, random, engines.draft.samples))
-    found = _compare(bundle, name, "target", engines.verify, list(target_steps(bundle.manifest, random)))
+    random, manifest = np.random.default_rng(seed), bundle.manifest
+    drafting = list(drafter_steps(manifest, random, engines.draft.samples)) if manifest.drafter.drafts else []
+    found = _compare(bundle, name, "target", engines.verify, list(target_steps(manifest, random)))
+    if not drafting:
+        return worst_steps(found)
     found += _compare(bundle, name, "drafter", engines.draft, drafting)
     return worst_steps([*found, *compare_accept(bundle, engines, random)])
 

@@ -40,6 +40,8 @@ def compare_engines(
     """
     random, computes = np.random.default_rng(seed), engine_computes(bundle, backend)
     results = list(_compare(bundle, "target", computes, engines.verify, target_steps(bundle.manifest, random)))
+    if not bundle.manifest.drafter.drafts:
+        return results
     try:
         steps = drafter_steps(bundle.manifest, random, engines.draft.samples)
         results += _compare(bundle, "drafter", computes, engines.draft, steps)

@@ -25,11 +25,18 @@ class Verdict(NamedTuple):
         return {"passed": 0, "failed": 1, "inconclusive": 2}[self.outcome]
 
 
-def judge(comparisons_passed: bool, identity: IdentityReport, acceptance: Acceptance) -> Verdict:
-    """A comparison that failed counts first; identity without accepted drafts says nothing about speculation."""
+def judge(
+    comparisons_passed: bool, identity: IdentityReport, acceptance: Acceptance, *, drafts: bool = True
+) -> Verdict:
+    """A comparison that failed counts first; identity without accepted drafts says nothing about speculation.
+
+    `drafts`: whether the bundle has a drafter at all.
+    """
     rounds = [round_ for result in identity.results for round_ in result.rounds]
     if not comparisons_passed or not identity.passed:
         return Verdict("failed", identity.failure or "a comparison failed", "see the rows that say FAILED")
+    if not drafts:
+        return Verdict("passed")
     unknown = _not_speculated(identity.drafter_failure, rounds)
     if unknown is not None:
         return unknown

@@ -52,7 +52,9 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         options=options.get("compile", CompileOptions()),
         recipe=options["recipe"],
     )
-    named = None if backend is None else _prompts(options)
+    if plan.drafter is None and options["draft_vocabulary"]:
+        raise click.UsageError("--draft-vocabulary is of a drafter, and there is none: pass --drafter")
+    named = None if backend is None or plan.drafter is None else _prompts(options)
     prompts = named if options.get("calibrate") else None
     counted = named if options["draft_vocabulary"] else None
     tokens: int = options.get("max_new_tokens", 0)  # `export` has none
@@ -63,6 +65,8 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         done, notes = None, []
         if backend is not None and prompts is not None:
             done = _calibrate(output, backend, prompts, tokens, reporter)
+        elif plan.drafter is None:
+            notes = ["no drafter: it decodes plainly"]
         elif backend is not None and options["measure"]:
             notes = _measure(output, backend, reporter)
     _report(output, manifest, vocabulary, done, notes, as_json)

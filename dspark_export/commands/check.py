@@ -102,7 +102,7 @@ def command(
         identity=identity,
         acceptance=acceptance,
         audit=audited,
-        verdict=judge(sound, identity, acceptance),
+        verdict=judge(sound, identity, acceptance, drafts=opened.manifest.drafter.drafts),
     )
     if as_json:
         print_json(result.report())

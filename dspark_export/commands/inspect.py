@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from dspark_engines.backends.onnxruntime.self_check import self_check
-from dspark_engines.bundle import EngineInfo, GraphInfo, Manifest, TargetInfo, open_bundle
+from dspark_engines.bundle import DrafterInfo, EngineInfo, GraphInfo, Manifest, TargetInfo, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import bundle_argument, json_option
@@ -49,12 +49,7 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "recipe", f"{manifest.recipe.name} (sha256 {manifest.recipe.sha256[:12]}), from {manifest.recipe.source}"
     yield "target", f"{target.name}: {target.architecture}, {target.num_layers} layers, vocabulary {target.vocab_size}"
     yield "stops on", _stops(target)
-    yield (
-        "drafter",
-        f"{drafter.name}: {drafter.num_layers} layers, block {drafter.block_size}, taps {drafter.target_layer_ids}, "
-        f"Markov head {drafter.markov_kind} (rank {drafter.markov_rank}), "
-        f"confidence head {'yes' if drafter.confidence else 'no'}",
-    )
+    yield "drafter", _drafter(drafter)
     yield "precision", manifest.precision
     if manifest.precision == "int8":
         yield "int8 on this machine", self_check().describe()
@@ -64,6 +59,16 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "engines", f"{backend.name} {backend.version}: {engines}"
     if not manifest.backends:
         yield "engines", "none: add them with dspark-export compile"
+
+
+def _drafter(drafter: DrafterInfo) -> str:
+    if not drafter.drafts:
+        return "none: it decodes plainly"
+    return (
+        f"{drafter.name}: {drafter.num_layers} layers, block {drafter.block_size}, taps {drafter.target_layer_ids}, "
+        f"Markov head {drafter.markov_kind} (rank {drafter.markov_rank}), "
+        f"confidence head {'yes' if drafter.confidence else 'no'}"
+    )
 
 
 def _stops(target: TargetInfo) -> str:

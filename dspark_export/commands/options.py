@@ -61,7 +61,9 @@ def checkpoint_options(function: F) -> F:
             "--target", type=PATH, required=True, help="The target: a .gguf file or a Hugging Face directory."
         ),
         click.option(
-            "--drafter", type=PATH, required=True, help="The drafter: a directory of DeepSpec or speculators."
+            "--drafter",
+            type=PATH,
+            help="The drafter: a directory of DeepSpec or speculators (none: plain decoding only).",
         ),
         click.option(
             "--draft-vocabulary",

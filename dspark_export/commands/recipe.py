@@ -58,7 +58,7 @@ class Recipe(_Table):
     """A build recipe; paths are relative to the current directory, as on the command line."""
 
     target: CheckpointTable
-    drafter: DrafterTable
+    drafter: DrafterTable | None = None
     backend: str
     precision: Precision
     keep_fp32: list[str] = []
@@ -95,14 +95,20 @@ def recipe_option(function: F) -> F:
     )(function)
 
 
+def _drafter_defaults(drafter: DrafterTable | None) -> dict[str, Any]:
+    if drafter is None:
+        return {}
+    vocabulary = None if drafter.vocabulary is None else str(drafter.vocabulary)
+    return {"drafter": drafter.path, "draft_vocabulary": vocabulary}
+
+
 def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None:
         return None
     recipe = read_recipe(path)
     context.default_map = {
         "target": recipe.target.path,
-        "drafter": recipe.drafter.path,
-        "draft_vocabulary": None if recipe.drafter.vocabulary is None else str(recipe.drafter.vocabulary),
+        **_drafter_defaults(recipe.drafter),
         "backend": recipe.backend,
         "context_length": recipe.limits.context_length,
         "prefill_chunk": recipe.limits.prefill_chunk,

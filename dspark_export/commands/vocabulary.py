@@ -114,6 +114,7 @@ def _check(plan: BuildPlan, size: int) -> None:
     check_destination(plan.output, overwrite=plan.overwrite)
     target = open_target(plan.target).spec
     check_size("--draft-vocabulary", size, target.vocab_size)
+    assert plan.drafter is not None, "there is a vocabulary to choose"
     reduce_drafter(open_drafter(plan.drafter, target), range(size))
 
 

@@ -32,7 +32,7 @@ def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...]
     normed = w.rms_norm(w.op.Gather(x, logit_rows), "norm.weight", spec.shape.rms_norm_eps)
     head = "embed_tokens.weight" if spec.tied_embeddings else "lm_head.weight"
     w.output(_capped(w, w.op.Gemm(normed, w.weight(head), transB=1), spec), "logits", ["K", spec.vocab_size])
-    features = w.op.Concat(*(states[tap] for tap in taps), axis=-1)
+    features = w.op.Concat(*(states[tap] for tap in taps), axis=-1) if taps else w.op.Slice(x, [0], [0], [1])
     w.output(features, "features", ["N", len(taps) * spec.shape.hidden_size])
     return w.model()
 

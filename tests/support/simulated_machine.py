@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dspark_engines.backends import Engines
-from dspark_engines.backends.exported import ExportedGraphs, require_file, role_caches
+from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file, role_caches
 from dspark_engines.backends.padded.lowering import save_lowered
 from dspark_engines.backends.padded.shapes import role_shapes
 from dspark_engines.backends.tensorrt.backend import ROLES
@@ -59,7 +59,7 @@ def running(
     from dspark_engines.backends.tensorrt.execution.open import Loaded, assemble
 
     manifest, loaded = bundle.manifest, {}
-    for role in ROLES:
+    for role in needed_roles(ROLES, manifest.drafter.block_size):
         graph = require_file(ExportedGraphs.of_bundle(bundle), role)
         shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
         here = greedy and role != "verify"

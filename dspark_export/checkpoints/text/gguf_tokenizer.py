@@ -1,16 +1,19 @@
-"""The tokenizer inside a GGUF file, rebuilt for the `tokenizers` library (byte-level BPE, model `gpt2`)."""
+"""The tokenizer inside a GGUF file, rebuilt for the `tokenizers` library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.text.gguf_sentencepiece import sentencepiece_tokenizer
 from dspark_export.checkpoints.text.gguf_stops import END_TEXTS
 
 CONTROL, USER_DEFINED = 3, 4
+SENTENCEPIECE = "llama"
 
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -56,21 +59,35 @@ def read_gguf_tokenizer(file: GgufFile) -> str:
             hint=f"{CONVERT_AGAIN}; or add it, if you know it: gguf-new-metadata --pre-tokenizer NAME OLD NEW; or "
             "point at the Hugging Face directory, which carries tokenizer.json",
         )
+    if model == SENTENCEPIECE:
+        return _finished(file, sentencepiece_tokenizer)
     if model != "gpt2" or pre not in PRE_TOKENIZERS:
         raise CheckpointError(
             f"{file.path}: tokenizer '{'/'.join(filter(None, (model, pre)))}' is not supported from GGUF",
-            hint=f"supported: gpt2 with pre-tokenizer {', '.join(PRE_TOKENIZERS)}; "
+            hint=f"supported: {SENTENCEPIECE}, and gpt2 with pre-tokenizer {', '.join(PRE_TOKENIZERS)}; "
             "or point at the Hugging Face directory, which carries tokenizer.json",
         )
-    tokens = file.require("tokenizer.ggml.tokens", list)
+    return _finished(file, partial(_byte_level, pre=pre))
+
+
+def _byte_level(file: GgufFile, tokens: list[str], _: Sequence[int], *, pre: str) -> Tokenizer:
     merges = [tuple(line.split(" ", 1)) for line in file.require("tokenizer.ggml.merges", list)]
     whole_words = pre in LLAMA3  # Llama 3 takes a word that is in the vocabulary before it tries merges
-    vocab, kinds = {token: index for index, token in enumerate(tokens)}, file.require("tokenizer.ggml.token_type", list)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole_words))
+    tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _finished(file: GgufFile, build: Callable[[GgufFile, list[str], Sequence[int]], Tokenizer]) -> str:
+    """The text of what `build` makes, special tokens added."""
+    tokens, kinds = file.require("tokenizer.ggml.tokens", list), file.require("tokenizer.ggml.token_type", list)
     try:
-        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole_words))
-        tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
-        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer = build(file, tokens, kinds)
         _add_special(tokenizer, tokens, _with_ends(tokens, kinds))
+    except CheckpointError:
+        raise
     except Exception as error:  # the library raises plain Exception
         raise CheckpointError(f"{file.path}: its tokenizer is not consistent: {error}", hint=CONVERT_AGAIN) from error
     return str(tokenizer.to_str())

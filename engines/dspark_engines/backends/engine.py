@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dspark_engines.arrays import Floats, Ints
+from dspark_engines.errors import BackendError
 from dspark_engines.sampling.contract import Accepted, AcceptInputs, DraftLogits
 
 Slot = Any
@@ -120,6 +121,20 @@ class DraftEngine(Engine):
         Row r's anchor stands at position used[r] + feature_lengths[r]; temperature [R], uniforms [R, g]
         in [0, 1). Raises `BackendError` when R is more than the engine was built for.
         """
+
+
+class NoDraftEngine(DraftEngine):
+    """What a bundle without a drafter has in its place: nobody can draft with it."""
+
+    @property
+    def max_rows(self) -> int:
+        return 0
+
+    def new_slot(self) -> Slot:
+        raise BackendError("this bundle has no drafter", hint="build it with --drafter")
+
+    def step(self, *_: Any) -> DraftOutput:
+        raise BackendError("this bundle has no drafter", hint="build it with --drafter")
 
 
 @dataclass(frozen=True)

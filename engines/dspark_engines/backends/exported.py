@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ ROLE_GRAPHS: dict[Role, GraphName] = {"verify": "target", "draft": "drafter", "a
 class ExportedGraphs:
     """Graphs under `root`, with what their caches are, for engines of `limits`.
 
-    `block_size`: draft tokens a round; `precision`: of the linear layers, as they were exported.
+    `block_size`: draft tokens a round, 0 without a drafter; `precision`: of the linear layers, as they were exported.
     """
 
     root: Path
@@ -37,6 +37,11 @@ class ExportedGraphs:
             block_size=manifest.drafter.block_size,
             precision=manifest.precision,
         )
+
+
+def needed_roles(roles: Sequence[Role], block_size: int) -> Sequence[Role]:
+    """Of a backend's `roles` those that a bundle has graphs for: all of them, or "verify" alone without a drafter."""
+    return roles if block_size else [role for role in roles if role == "verify"]
 
 
 def role_caches(bundle: Bundle, role: Role) -> list[CacheSpec]:

@@ -13,6 +13,7 @@ from dspark_engines.bundle.hashing import record_file, sha256_file
 from dspark_engines.bundle.identity import engine_identity
 from dspark_engines.bundle.leftovers import remove_leftovers
 from dspark_engines.bundle.manifest import (
+    NO_DRAFTER,
     BackendInfo,
     DrafterInfo,
     DraftVocabulary,
@@ -35,6 +36,7 @@ from dspark_engines.bundle.write import atomic_directory, check_destination, che
 
 __all__ = [
     "MANIFEST",
+    "NO_DRAFTER",
     "BackendInfo",
     "Bundle",
     "CacheSpec",

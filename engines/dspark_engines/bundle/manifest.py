@@ -96,14 +96,14 @@ class DraftVocabulary(_Record):
 
 
 class DrafterInfo(_Record):
-    """The drafter's identity and what the runtime must know of it."""
+    """The drafter's identity and what the runtime must know of it; where there is none, `method` "none", sizes of 0."""
 
     name: str
     files: list[FileRecord]
-    block_size: PositiveInt
+    block_size: NonNegativeInt
     target_layer_ids: list[int]
-    feature_size: PositiveInt
-    num_layers: PositiveInt
+    feature_size: NonNegativeInt
+    num_layers: NonNegativeInt
     method: str = "dspark"
     """How it drafts."""
     method_facts: dict[str, str | int | float | bool | list[int]] = {}
@@ -115,6 +115,26 @@ class DrafterInfo(_Record):
     """None: every token of the target can be drafted."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
+
+    @property
+    def drafts(self) -> bool:
+        """Whether there is a drafter at all."""
+        return self.block_size > 0
+
+
+NO_DRAFTER = DrafterInfo(
+    name="",
+    files=[],
+    block_size=0,
+    target_layer_ids=[],
+    feature_size=0,
+    num_layers=0,
+    method="none",
+    markov_kind="none",
+    markov_rank=0,
+    confidence=False,
+)
+"""Of a bundle that decodes plainly."""
 
 
 class RecipeInfo(_Record):

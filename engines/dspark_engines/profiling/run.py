@@ -8,7 +8,7 @@ from typing import Any
 
 from dspark_engines.backends import EngineOptions, get_backend
 from dspark_engines.bundle import Bundle
-from dspark_engines.errors import TextError
+from dspark_engines.errors import BundleError, TextError
 from dspark_engines.measured import (
     COST_TABLE,
     CoreLayout,
@@ -38,7 +38,15 @@ def profile_plan(
 def profile_bundle(
     bundle: Bundle, backend: str, options: EngineOptions, plan: ProfilePlan, reporter: Reporter
 ) -> tuple[CostTable, MeasuredLayout | None]:
-    """Measure the engines and store what was found; the placement first, unless `options` give the threads."""
+    """Measure the engines and store what was found; the placement first, unless `options` give the threads.
+
+    Raises `BundleError` for a bundle without a drafter.
+    """
+    if not bundle.manifest.drafter.drafts:
+        raise BundleError(
+            f"{bundle.path}: has no drafter, and what a profile says is whether drafting pays",
+            hint="build it with --drafter",
+        )
     placement = None
     if not options.threads:
         wanted = PlacementPlan(plan.rows, min(PLACEMENT_CONTEXT, max(plan.contexts)))

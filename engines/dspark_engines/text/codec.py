@@ -42,6 +42,11 @@ class TextCodec:
         path = self._folder / TEMPLATE_FILE
         return ChatTemplate(path.read_bytes().decode("utf-8"), self._tokens) if path.is_file() else None
 
+    @property
+    def chats(self) -> bool:
+        """Whether there is a chat template."""
+        return self._chat is not None
+
     def prompt_ids(self, prompt: str, *, raw: bool = False) -> list[int]:
         """Token ids of a prompt: one user's turn through the chat template, unless `raw`.
 

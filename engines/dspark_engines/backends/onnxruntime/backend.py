@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from dspark_engines.backends.base import Backend, CompiledEngine
-from dspark_engines.backends.engine import Engines
-from dspark_engines.backends.exported import ExportedGraphs, require_file, role_caches
+from dspark_engines.backends.engine import DraftEngine, Engines, NoDraftEngine
+from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file, role_caches
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
@@ -46,11 +46,11 @@ class OnnxRuntimeBackend(Backend):
         from dspark_engines.backends.onnxruntime.compile import compile_graph  # needs the extra [export]
 
         engines = []
-        for role, lengths in LENGTHS.items():
+        for role in needed_roles(tuple(LENGTHS), exported.block_size):
             source = require_file(exported, role)
             for slots in bucket_sizes(exported.limits.slots):
                 file = f"{role}.{slots}.onnx"
-                compile_graph(source, output / file, lengths=lengths, slots=slots)
+                compile_graph(source, output / file, lengths=LENGTHS[role], slots=slots)
                 engines.append(CompiledEngine(role, slots, file, source.name))
         return engines
 
@@ -68,9 +68,10 @@ class OnnxRuntimeBackend(Backend):
         roles: dict[Role, dict[int, Callable[[], OrtProgram]]] = {"verify": {}, "draft": {}}
         for engine in info.engines:
             roles[engine.role][engine.slots] = partial(load, engine)
-        engines = Engines(
-            OrtVerifyEngine(Buckets(roles["verify"])), OrtDraftEngine(Buckets(roles["draft"]), *load_vocabulary(bundle))
-        )
+        draft: DraftEngine = NoDraftEngine()
+        if roles["draft"]:
+            draft = OrtDraftEngine(Buckets(roles["draft"]), *load_vocabulary(bundle))
+        engines = Engines(OrtVerifyEngine(Buckets(roles["verify"])), draft)
         engines.verify.preload(1)
         engines.draft.preload(1)
         yield engines

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
-from dspark_engines.backends.engine import Engines
-from dspark_engines.backends.exported import ExportedGraphs, require_file
+from dspark_engines.backends.engine import Engines, NoDraftEngine
+from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import role_shapes
@@ -34,7 +34,7 @@ class OnnxRuntimeCudaBackend(Backend):
     def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
         self.require_float32(exported)
         self.refuse_unsupported(options)
-        for role in ROLES:
+        for role in needed_roles(ROLES, block_size):
             role_shapes(role, limits, block_size, options.token_buckets)
 
     def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
@@ -45,13 +45,14 @@ class OnnxRuntimeCudaBackend(Backend):
 
         limits, precision, engines = exported.limits, options.precision or DEFAULT, []
         weights = "onnx" if precision == "fp32" else f"engines/{self.name}"
-        for number, role in enumerate(ROLES):
+        roles = needed_roles(ROLES, exported.block_size)
+        for number, role in enumerate(roles):
             source = require_file(exported, role)
             shapes = role_shapes(role, limits, exported.block_size, options.token_buckets)
             greedy = options.greedy_drafts and role == "draft"
             file = f"{role}.onnx"
             compile_graph(source, output / file, role, shapes.capacity, precision, greedy=greedy)
-            options.progress(number + 1, len(ROLES))
+            options.progress(number + 1, len(roles))
             facts = (precision, None, options.token_buckets, (), greedy)
             engines.append(CompiledEngine(role, limits.slots, file, source.name, weights, *facts))
         return engines
@@ -68,7 +69,7 @@ class OnnxRuntimeCudaBackend(Backend):
             opened: dict[Role, Any] = {
                 engine.role: stack.enter_context(open_engine(bundle, engine)) for engine in info.engines
             }
-            engines = Engines(opened["verify"], opened["draft"])
+            engines = Engines(opened["verify"], opened.get("draft") or NoDraftEngine())
             engines.verify.preload(1)
             engines.draft.preload(1)
             yield engines

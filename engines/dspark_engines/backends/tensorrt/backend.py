@@ -10,7 +10,7 @@ from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines
-from dspark_engines.backends.exported import ExportedGraphs, require_file
+from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
 from dspark_engines.backends.tensorrt.flavours import RTX, TENSORRT, Flavour
@@ -43,7 +43,7 @@ class _TrtBackend(Backend):
         check_precision(capability, options.precision or default_precision(capability))
         choose_plugins(self.flavour, capability, options.plugins)
         check_timing_cache(self.flavour, options.timing_cache)
-        for role in ROLES:
+        for role in needed_roles(ROLES, block_size):
             role_shapes(role, limits, block_size, options.token_buckets)
 
     def disk_bytes(self, weight_bytes: Mapping[Role, int], options: CompileOptions) -> int:
@@ -52,7 +52,8 @@ class _TrtBackend(Backend):
         return disk_bytes(weight_bytes, options.precision)
 
     def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
-        sources, engines = {role: require_file(exported, role) for role in ROLES}, []
+        roles = needed_roles(ROLES, exported.block_size)
+        sources, engines = {role: require_file(exported, role) for role in roles}, []
         limits = exported.limits
         for number, (role, source) in enumerate(sources.items()):
             share = replace(options, progress=_part(options, number, len(sources)))

@@ -73,7 +73,7 @@ class RoundRunner:
     def start(self, request: GenerationRequest, result: GenerationResult | None = None) -> RequestState:
         """A state with caches of its own for a request that `check_request` let pass."""
         verify_slot, draft_slot = self._engines.verify.new_slot(), None
-        if request.speculate:
+        if request.speculate and self._rules.block_size:
             draft_slot = self._draft_slot()
         return RequestState(request, result or self.new_result(), verify_slot, draft_slot, draft_slot is not None)
 

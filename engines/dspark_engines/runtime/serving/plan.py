@@ -82,8 +82,7 @@ def plan_runtime(bundle: Bundle, options: RuntimeOptions, *, own_engines: bool |
     """
     cohorts, speculating = _cohorts(bundle, options, own_engines), is_speculating(bundle, options)
     if not speculating:
-        reason = "plain decoding: " + ("the bundle says so" if options.speculation == "auto" else "switched off")
-        return _plain(cohorts, reason)
+        return _plain(cohorts, f"plain decoding: {_why_not(bundle, options)}")
     if options.scheduler == AUTO:
         return _automatic(bundle, options, cohorts)
     wanted = scheduler_spec(options.scheduler)
@@ -165,8 +164,20 @@ def _plain(cohorts: Cohorts, reason: str) -> RuntimePlan:
     )
 
 
+def _why_not(bundle: Bundle, options: RuntimeOptions) -> str:
+    if not bundle.manifest.drafter.drafts:
+        return "the bundle has no drafter"
+    return "the bundle says so" if options.speculation == "auto" else "switched off"
+
+
 def is_speculating(bundle: Bundle, options: RuntimeOptions) -> bool:
-    """Whether requests may be drafted for at all."""
+    """Whether requests may be drafted for at all. Raises `RequestError` where that is asked for without a drafter."""
+    if not bundle.manifest.drafter.drafts:
+        if options.speculation == "on":
+            raise RequestError(
+                f"{bundle.path}: has no drafter, so speculation cannot be on", hint="build it with --drafter"
+            )
+        return False
     return {"auto": bundle.manifest.speculation, "on": True, "off": False}[options.speculation]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.engine import Engines, NoDraftEngine
 from dspark_engines.backends.exported import role_caches
 from dspark_engines.backends.padded.acceptor import PaddedAcceptor
 from dspark_engines.backends.padded.engines import PaddedDraftEngine, PaddedVerifyEngine
@@ -90,7 +90,11 @@ def assemble(trt: Any, loaded: Mapping[Role, Loaded]) -> Iterator[Engines]:
             stack.callback(made.close)
             return made
 
-        verify, draft, acceptor, keeper = program("verify"), program("draft"), None, None
+        verify = program("verify")
+        if "draft" not in loaded:
+            yield Engines(PaddedVerifyEngine(verify, loaded["verify"].shapes), NoDraftEngine())
+            return
+        draft, acceptor, keeper = program("draft"), None, None
         if "accept" in loaded:
             _, shapes, _, greedy = loaded["accept"]
             outside = {"logits": verify.address("logits")}
