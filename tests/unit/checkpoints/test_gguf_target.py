@@ -128,14 +128,15 @@ def test_tokenizer_is_that_of_the_metadata(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "architecture": ({"general.architecture": "phi3"}, "architecture 'phi3'"),
-    "sentencepiece": ({"tokenizer.ggml.model": "llama"}, "tokenizer 'llama/smollm'"),
+    "another tokenizer": ({"tokenizer.ggml.model": "t5"}, "tokenizer 't5/smollm'"),
+    "sentencepiece without scores": ({"tokenizer.ggml.model": "llama"}, "missing key 'tokenizer.ggml.scores'"),
+    "sentencepiece, too few scores": (
+        {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0.0]},
+        "1 scores for 128 tokens in its vocabulary",
+    ),
     "no pre-tokenizer": ({"tokenizer.ggml.pre": None}, "missing key 'tokenizer.ggml.pre', which says how"),
     "empty pre-tokenizer": ({"tokenizer.ggml.pre": ""}, "missing key 'tokenizer.ggml.pre'"),
     "default pre-tokenizer": ({"tokenizer.ggml.pre": "default"}, "tokenizer 'gpt2/default'"),
-    "sentencepiece, no pre-tokenizer": (
-        {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None},
-        "tokenizer 'llama' is not",
-    ),
     "pre-tokenizer": ({"tokenizer.ggml.pre": "deepseek-coder"}, "tokenizer 'gpt2/deepseek-coder'"),
     "yarn": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0}, "rope scaling 'yarn'"),
     "partial rotary": ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8"),
