@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
@@ -19,6 +19,7 @@ LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QWEN2_SPLIT = LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 def _gpt2() -> pre_tokenizers.PreTokenizer:
@@ -30,7 +31,15 @@ def _smollm() -> pre_tokenizers.PreTokenizer:
 
 
 def _llama3() -> pre_tokenizers.PreTokenizer:
-    split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated")
+    return _by_pattern(LLAMA3_SPLIT)
+
+
+def _qwen2() -> pre_tokenizers.PreTokenizer:
+    return _by_pattern(QWEN2_SPLIT)
+
+
+def _by_pattern(pattern: str) -> pre_tokenizers.PreTokenizer:
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
@@ -41,6 +50,7 @@ PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "llama-v3": _llama3,
     "llama3": _llama3,
     "falcon3": _llama3,
+    "qwen2": _qwen2,
 }
 LLAMA3 = frozenset(name for name, build in PRE_TOKENIZERS.items() if build is _llama3)
 """Names that llama.cpp knows for one pre-tokenizer (src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_LLAMA3)."""
@@ -75,6 +85,8 @@ def _byte_level(file: GgufFile, tokens: list[str], _: Sequence[int], *, pre: str
     whole_words = pre in LLAMA3  # Llama 3 takes a word that is in the vocabulary before it tries merges
     vocab = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole_words))
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()  # as transformers has it; llama.cpp takes text as it is
     tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

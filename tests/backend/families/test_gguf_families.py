@@ -1,0 +1,96 @@
+"""Families whose GGUF files are read: a file with llama.cpp's names gives the spec and the weights of the directory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFWriter
+from tokenizers import Tokenizer
+
+from dspark_export.checkpoints import TargetSpec, Weights
+from dspark_export.checkpoints.dialects.gguf import read_gguf_target
+from dspark_export.checkpoints.gguf_file import GgufFile
+from dspark_export.checkpoints.seams import get_family
+from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
+from tests.backend.families.test_families import VOCAB, WINDOW, Family, family
+from tests.support import tiny_gguf
+
+transformers = pytest.importorskip("transformers")
+__all__ = ["family"]  # a fixture
+CASES = ("qwen2", "qwen2, untied", "qwen3", "qwen3, biases", "gemma3", "gemma3, linear on full layers", "llama, biases")
+BROUGHT = {"gemma3": {"gemma3.attention.sliding_window": WINDOW}}
+
+
+def write(path: Path, spec: TargetSpec, weights: Weights, scaling: dict[str, object]) -> Path:
+    """With the names that llama.cpp's converter gives."""
+    layout = get_family(spec.architecture).gguf
+    assert layout is not None
+    writer, name = GGUFWriter(path, layout.architecture), layout.architecture
+    values = {key.replace("llama.", f"{name}.", 1): value for key, value in tiny_gguf.metadata(spec).items()}
+    for key, value in (values | BROUGHT.get(name, {}) | scaling).items():
+        tiny_gguf._add(writer, key, value)
+    names = {stem: given for given, stem in {**layout.top, **layout.layer}.items()}
+    if name == "gemma3":  # two of its norms are at home elsewhere than Llama's
+        names |= {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm"}
+    for canonical in weights:
+        stem, kind = canonical.rsplit(".", 1)
+        block, inner = (
+            ("", stem) if not stem.startswith("layers.") else (f"blk.{stem.split('.')[1]}.", stem.split(".", 2)[2])
+        )
+        array = weights[canonical]
+        if layout.permuted:
+            array = permuted(inner, array, spec)
+        writer.add_tensor(f"{block}{names[inner]}.{kind}", array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def permuted(inner: str, array: np.ndarray, spec: TargetSpec) -> np.ndarray:
+    """`LlamaModel.permute` of llama.cpp's converter, of a matrix or a bias."""
+    layer = spec.shape.layers[0]
+    heads = {"self_attn.q_proj": layer.num_heads, "self_attn.k_proj": layer.num_kv_heads}.get(inner)
+    if heads is None:
+        return array
+    halves = array.reshape(heads, 2, len(array) // heads // 2, -1)
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(array.shape))
+
+
+@pytest.mark.parametrize("family", CASES, indirect=True)
+def test_spec_and_weights_are_the_directory_s(family: Family, tmp_path: Path) -> None:
+    spec = family.spec
+    rope = next(layer for layer in spec.shape.layers if not layer.window).rope
+    scaling: dict[str, object] = {f"{spec.architecture}.rope.freq_base": rope.theta}
+    if rope.kind == "linear":
+        scaling |= {f"{spec.architecture}.rope.scaling.type": "linear"}
+        scaling |= {f"{spec.architecture}.rope.scaling.factor": rope.factor}
+    path = write(tmp_path / "model.gguf", spec, family.weights, scaling)
+    found, weights = read_gguf_target(GgufFile(path))
+    layers = spec.shape.layers
+    if spec.architecture == "gemma3":  # llama.cpp takes the width of a head for Gemma's `query_pre_attn_scalar`
+        layers = tuple(replace(layer, scale=layer.head_dim**-0.5) for layer in layers)
+    assert found.shape.layers == layers
+    assert found.vocab_size == VOCAB
+    assert (found.embedding_scale, found.tied_embeddings) == (pytest.approx(spec.embedding_scale), spec.tied_embeddings)
+    assert set(weights) == set(family.weights)
+    for name in weights:
+        np.testing.assert_array_equal(weights[name], family.weights[name], err_msg=name)
+
+
+TEXTS = ("Ünïcode e\u0301 don't WE'LL", "1234567 a1b22", "  two\n\n\tlines \r\n", "世界🙂 नमस्ते", "x=[1,2];  y")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_qwen_s_text_is_split_as_transformers_splits_it(text: str, tmp_path: Path) -> None:
+    """On bytes alone: with no merges every token is a byte, and what differs is how text is normalised and cut."""
+    path = tiny_gguf.write_gguf_target(tmp_path / "m.gguf", **{"tokenizer.ggml.pre": "qwen2"})
+    ours = Tokenizer.from_str(read_gguf_tokenizer(GgufFile(path)))
+    theirs = transformers.Qwen2Tokenizer(vocab={"a": 0}, merges=[]).backend_tokenizer
+    assert ours.normalizer.normalize_str(text) == theirs.normalizer.normalize_str(text)
+    normal = ours.normalizer.normalize_str(text)
+    assert ours.pre_tokenizer.pre_tokenize_str(normal) == theirs.pre_tokenizer.pre_tokenize_str(normal)
