@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,17 +11,19 @@ from typing import Any, TypeVar
 import gguf
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, dequantize
 
+from dspark_engines.arrays import Ints
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.recognition import check_target_path
-from dspark_export.checkpoints.tensors import Array, Shape, TensorSource
+from dspark_export.checkpoints.tensors import STORED, Array, Shape, TensorSource
 
 T = TypeVar("T")
 
 CONVERT_AGAIN = "convert the model to GGUF again with a current converter"
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 """How llama-gguf-split names the parts of a file."""
+INTEGERS = {"I32", "I64"}
 SWAPPED = "S"
 """gguf's `byte_order` of a file whose numbers are the other way round than this machine's."""
 
@@ -57,12 +59,13 @@ class CheckedReader(GGUFReader):
 class GgufFile(TensorSource):
     """The metadata of a GGUF file and its tensors, those of its other parts included.
 
-    As llama.cpp, a split file is named by its first part. Raises `CheckpointError` for a part that is missing, for a
-    big-endian file and for tensors of a type that nobody here can dequantise.
+    Tensors called `integers` may be int32 or int64. As llama.cpp, a split file is named by its first part. Raises
+    `CheckpointError` for a part that is missing, for a big-endian file and for tensors of a type that nobody here can
+    dequantise.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, integers: frozenset[str] = frozenset()) -> None:
+        self.path, self._integers = path, integers
         self._reader = _open(path)
         self.paths = self._part_paths()
         self._tensors: dict[str, Any] = {}
@@ -85,6 +88,25 @@ class GgufFile(TensorSource):
         with np.errstate(all="ignore"):  # what is not finite is refused by name, wherever it comes from
             array = dequantize(tensor.data, tensor.tensor_type)
             return np.asarray(array, dtype=np.float32).reshape(self._shapes[name])
+
+    def stored(self, name: str) -> str:
+        kind: str = self._tensors[name].tensor_type.name
+        return kind if kind in STORED else "F32"
+
+    def raw_rows(self, name: str, rows: Ints) -> tuple[npt.NDArray[Any], GGMLQuantizationType]:
+        """Lines of a matrix as they lie in the file, and their type."""
+        tensor = self._tensors[name]
+        return np.ascontiguousarray(tensor.data[rows]), tensor.tensor_type
+
+    def load_integers(self, name: str) -> Ints:
+        """One of the `integers`."""
+        return np.asarray(self._tensors[name].data, np.int64).ravel()
+
+    def keys_of(self, prefix: str) -> Iterator[tuple[str, GGUFValueType, GGUFValueType | None]]:
+        """(key, type, type of an array's items) of the metadata that begins with `prefix`."""
+        for key, field in self._reader.fields.items():
+            if key.startswith(prefix):
+                yield key, field.types[0], field.types[-1] if len(field.types) > 1 else None
 
     def get(self, key: str, default: Any = None) -> Any:
         """A metadata value, or `default`. Raises `CheckpointError` when it is damaged."""
@@ -142,7 +164,8 @@ class GgufFile(TensorSource):
         for tensor in reader.tensors:
             if tensor.name in self._tensors:
                 raise CheckpointError(f"{path}: holds tensor {tensor.name} a second time", hint="fetch all parts again")
-            _check_type(path, tensor)
+            if tensor.name not in self._integers or tensor.tensor_type.name not in INTEGERS:
+                _check_type(path, tensor)
             self._tensors[tensor.name] = tensor
 
 

@@ -50,7 +50,6 @@ class SafetensorsSource(TensorSource):
         return self._shapes
 
     def stored(self, name: str) -> str:
-        """The type that a tensor has in its file, as safetensors calls it."""
         with safe_open(self._files[name], "np") as file:
             return str(file.get_slice(name).get_dtype())
 

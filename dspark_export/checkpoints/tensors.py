@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,7 @@ from dspark_engines.errors import CheckpointError
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
+STORED: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
 class TensorSource(ABC):
@@ -27,6 +30,11 @@ class TensorSource(ABC):
     @abstractmethod
     def load(self, name: str) -> Array:
         """The tensor as float32, dequantised if need be. A fresh array on every call."""
+
+    def stored(self, name: str) -> str:
+        """What its numbers are stored as: "F32", "F16", "BF16"; for everything else "F32", which holds them."""
+        del name
+        return "F32"
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,10 @@ class Weights(Mapping[str, Array]):
         array = self.source.load(entry.source_name)
         _check_finite(self.path, entry.source_name, array)
         return array if entry.transform is None else entry.transform(array)
+
+    def as_stored(self, name: str) -> npt.NDArray[Any]:
+        """The same numbers in the type that the checkpoint has them in, where that is float16 or bfloat16."""
+        return self[name].astype(STORED[self.source.stored(self.entries[name].source_name)])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

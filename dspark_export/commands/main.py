@@ -16,7 +16,7 @@ from dspark_export.commands.console import USER_ERROR, print_error
 from dspark_export.commands.signals import heed_interruptions, ignore_interruptions
 from dspark_export.commands.streams import READER_GONE, ReaderGone, close_output, open_streams
 
-COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "check")
+COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "check", "convert")
 OLDER_NAMES = {"verify": "check"}
 """Commands by names that they had; help does not list these."""
 

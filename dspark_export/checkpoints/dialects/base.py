@@ -26,9 +26,9 @@ class Dialect(ABC, Generic[C]):
         """Whether `path` looks like this layout. Cheap, and silent about what is damaged: `read` says that."""
 
     def write(self, checkpoint: C, folder: Path) -> None:
-        """Write a checkpoint into an empty folder, in float32; reading it gives the same spec and the same weights.
+        """Write a checkpoint into an empty folder, each tensor as it is stored; reading it gives spec and weights back.
 
-        Raises `CheckpointError` for layouts that are only read.
+        Raises `CheckpointError` for layouts that are only read, and for what a layout cannot say.
         """
         raise CheckpointError(f"{folder}: nothing is written as {self.name}", hint="choose a layout that is written")
 

@@ -92,8 +92,15 @@ class DeepSpecDialect(DrafterDialect):
         return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
-        write_json(folder / "config.json", deepspec_config(checkpoint.spec))
-        save_file(dict(checkpoint.weights), folder / "model.safetensors", metadata={"format": "pt"})
+        spec, weights = checkpoint.spec, checkpoint.weights
+        if spec.draft_vocabulary or spec.anchor != "predicts":
+            raise CheckpointError(
+                "DeepSpec's layout has no draft vocabulary, and its blocks predict from the anchor on",
+                hint="choose another layout: --to speculators or --to gguf",
+            )
+        write_json(folder / "config.json", deepspec_config(spec))
+        tensors = {name: weights.as_stored(name) for name in weights}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def deepspec_config(spec: DrafterSpec) -> dict[str, Any]:

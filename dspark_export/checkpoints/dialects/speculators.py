@@ -121,7 +121,7 @@ class SpeculatorsDialect(DrafterDialect):
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec = checkpoint.spec
-        tensors: dict[str, Any] = dict(checkpoint.weights)
+        tensors: dict[str, Any] = {name: checkpoint.weights.as_stored(name) for name in checkpoint.weights}
         if spec.draft_vocabulary:
             ids = np.array(spec.draft_vocabulary, np.int64)
             flags = np.zeros(spec.vocab_size, bool)

@@ -1,0 +1,193 @@
+"""Drafters in GGUF, `general.architecture` "dflash": what llama.cpp reads for DFlash and DSpark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dspark_engines.bundle.vocabulary import is_vocabulary
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
+from dspark_export.checkpoints.consistency import check_pair
+from dspark_export.checkpoints.dialects.base import DrafterDialect
+from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.spec import (
+    ConfidenceSpec,
+    DecoderShape,
+    DrafterSpec,
+    LayerSpec,
+    MarkovSpec,
+    RopeSpec,
+    TargetSpec,
+)
+from dspark_export.checkpoints.tensors import Entry, Shape, Weights, check_depth, check_tensors
+
+ARCHITECTURE, D2T, MASK = "dflash", "d2t", "tokenizer.ggml.mask_token_id"
+TOP = {
+    "token_embd.weight": "embed_tokens.weight",
+    "output.weight": "lm_head.weight",
+    "output_norm.weight": "norm.weight",
+    "enc.output_norm.weight": "hidden_norm.weight",
+    "fc.weight": "fc.weight",
+    "markov_w1.weight": "markov_head.markov_w1.weight",
+    "markov_w2.weight": "markov_head.markov_w2.weight",
+    "conf_proj.weight": "confidence_head.proj.weight",
+    "conf_proj.bias": "confidence_head.proj.bias",
+}
+LAYER = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+FOREIGN = {"dflash-draft": "a fork's layout", "dspark": "a fork's layout", "eagle3": "an Eagle3 drafter"}
+PLAIN: Mapping[str, object] = {
+    "logit_scale": 1.0,
+    "final_logit_softcapping": 0.0,
+    "embedding_scale": 1.0,
+    "attention.causal": False,
+    "hyper_connection.count": 0,
+    "selector_rank": 0,
+    "conv_kernel_size": 0,
+}
+"""Keys that change what a drafter computes, and the value with which they do not."""
+
+
+class GgufDrafterDialect(DrafterDialect):
+    """A GGUF file."""
+
+    name = "GGUF"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_file()
+
+    def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
+        file = GgufFile(path, integers=frozenset((D2T,)))
+        _check_architecture(file)
+        entries = _entries(file)
+        check_depth(path, file.shapes, file.count("dflash.block_count"))
+        spec = _spec(file, entries, target)
+        weights = Weights(path, file, entries)
+        check_pair(path, spec, target)
+        check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
+        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=file.paths)
+
+
+def _check_architecture(file: GgufFile) -> None:
+    found = file.require("general.architecture", str)
+    if found != ARCHITECTURE:
+        what = FOREIGN.get(found, "not a drafter that this version reads")
+        raise CheckpointError(
+            f"{file.path}: architecture '{found}' is {what}",
+            hint=f"supported: {ARCHITECTURE}, as llama.cpp's convert_hf_to_gguf.py writes it",
+        )
+    for key, plain in PLAIN.items():
+        value = file.get(f"dflash.{key}", plain)
+        if value != plain:
+            raise CheckpointError(f"{file.path}: dflash.{key} is {value}, which is not followed", hint=CONVERT_AGAIN)
+    if any(file.get("dflash.attention.sliding_window_pattern") or ()):
+        raise CheckpointError(f"{file.path}: its layers slide, which is not followed", hint="take another drafter")
+
+
+def _entries(file: GgufFile) -> dict[str, Entry]:
+    """Canonical names; what has none keeps its own, and is refused as unknown."""
+    entries = {}
+    for name in file.shapes:
+        match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+        if name == D2T:
+            continue
+        if match and match[2] in LAYER:
+            entries[f"layers.{match[1]}.{LAYER[match[2]]}.weight"] = Entry(name)
+        else:
+            entries[TOP.get(name, name)] = Entry(name, shape=_shape_of(name, file.shapes[name]))
+    return entries
+
+
+def _shape_of(name: str, shape: Shape) -> Shape | None:
+    """llama.cpp's quantiser drops a first extent of 1."""
+    return (1, *shape) if name == "conf_proj.weight" and len(shape) == 1 else None
+
+
+def _spec(file: GgufFile, entries: Mapping[str, Entry], target: TargetSpec) -> DrafterSpec:
+    shape, w1 = _shape(file), file.shapes.get("markov_w1.weight")
+    rank = w1[1] if w1 else 0
+    confidence = "confidence_head.proj.weight" in entries
+    width = file.shapes["conf_proj.weight"][-1] if confidence else 0
+    return DrafterSpec(
+        shape=shape,
+        vocab_size=w1[0] if w1 else target.vocab_size,
+        block_size=file.count("dflash.block_size"),
+        mask_token_id=file.require(MASK, int),
+        target_layer_ids=_taps(file, target),
+        num_target_layers=target.shape.num_layers,
+        markov=MarkovSpec("vanilla" if rank else "none", rank),
+        confidence=ConfidenceSpec(confidence, confidence and width == shape.hidden_size + rank and rank > 0),
+        own_embedding="embed_tokens.weight" in entries,
+        own_head="lm_head.weight" in entries,
+        anchor="predicts" if file.get("dflash.sample_from_anchor", True) else "given",
+        draft_vocabulary=_vocabulary(file, target),
+    )
+
+
+def _taps(file: GgufFile, target: TargetSpec) -> tuple[int, ...]:
+    """Layers as we count them: what leaves them, where the file counts what enters."""
+    taps = tuple(int(layer) - 1 for layer in file.require("dflash.target_layers", list))
+    if not taps or list(taps) != sorted(set(taps)) or taps[0] < -1 or taps[-1] >= target.shape.num_layers - 1:
+        raise CheckpointError(
+            f"{file.path}: dflash.target_layers is {[tap + 1 for tap in taps]}, the target has "
+            f"{target.shape.num_layers} layers",
+            hint="they rise, and the last layer cannot be tapped: is this drafter another target's?",
+        )
+    return taps
+
+
+def _shape(file: GgufFile) -> DecoderShape:
+    heads, hidden = file.count("dflash.attention.head_count"), file.count("dflash.embedding_length")
+    layer = LayerSpec(
+        num_heads=heads,
+        num_kv_heads=file.count("dflash.attention.head_count_kv", heads),
+        head_dim=file.count("dflash.attention.key_length", hidden // heads),
+        intermediate_size=file.count("dflash.feed_forward_length"),
+        rope=_rope(file),
+        qk_norm=True,
+    )
+    if layer.num_heads % layer.num_kv_heads:
+        raise CheckpointError(
+            f"{file.path}: {layer.num_heads} heads are not a multiple of {layer.num_kv_heads} key-value heads",
+            hint=CONVERT_AGAIN,
+        )
+    epsilon = file.require("dflash.attention.layer_norm_rms_epsilon", float)
+    return DecoderShape(hidden_size=hidden, rms_norm_eps=epsilon, layers=(layer,) * file.count("dflash.block_count"))
+
+
+def _rope(file: GgufFile) -> RopeSpec:
+    theta, kind = file.positive("dflash.rope.freq_base", 10000.0), file.get("dflash.rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise CheckpointError(
+            f"{file.path}: rope scaling '{kind}' is not supported from GGUF", hint="convert the drafter's directory"
+        )
+    if kind == "none":
+        return RopeSpec(theta)
+    return RopeSpec(theta, "linear", factor=file.require("dflash.rope.scaling.factor", float))
+
+
+def _vocabulary(file: GgufFile, target: TargetSpec) -> tuple[int, ...]:
+    if D2T not in file.shapes:
+        return ()
+    ids = file.load_integers(D2T)
+    if not is_vocabulary(ids, target.vocab_size):
+        raise CheckpointError(
+            f"{file.path}: d2t does not give rising ids below {target.vocab_size}", hint="convert the drafter again"
+        )
+    return tuple(np.asarray(ids).tolist())

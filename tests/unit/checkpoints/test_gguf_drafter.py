@@ -1,0 +1,97 @@
+"""Drafters in GGUF: what llama.cpp's converter may leave out, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints import DrafterCheckpoint, open_drafter, open_target
+from dspark_export.checkpoints.dialects import gguf_drafter_file
+from dspark_export.checkpoints.expected import drafter_tensors
+from tests.support import tiny
+from tests.support.tiny_gguf import write_gguf_target
+
+HALF = list(range(0, tiny.VOCAB, 2))
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf_target(tmp_path_factory.mktemp("target") / "target.gguf")
+
+
+def written(
+    folder: Path,
+    target: Path,
+    patch: pytest.MonkeyPatch,
+    architecture: str = "dflash",
+    tensors: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """A drafter whose keys are changed (None: left out, "__" for a dot) and to which tensors are added."""
+    metadata, written_tensors = gguf_drafter_file._metadata, gguf_drafter_file._tensors
+    keys = {f"dflash.{key.replace('__', '.')}": value for key, value in changes.items()}
+    patch.setattr(gguf_drafter_file, "ARCHITECTURE", architecture) if architecture != "dflash" else None
+    patch.setattr(gguf_drafter_file, "_metadata", lambda spec: {
+        key: value for key, value in (metadata(spec) | keys).items() if value is not None
+    })  # fmt: skip
+    patch.setattr(gguf_drafter_file, "_tensors", lambda checkpoint: [
+        *written_tensors(checkpoint), *(tensors or {}).items()
+    ])  # fmt: skip
+    spec = tiny.drafter_spec()
+    weights = tiny.weights_of(tiny.random_tensors(drafter_tensors(spec)))
+    checkpoint = DrafterCheckpoint(path=folder, spec=spec, weights=weights, files=[])
+    return gguf_drafter_file.write_gguf_drafter(checkpoint, open_target(target), folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, {"anchor": "predicts", "draft_vocabulary": ()}),
+        ({"sample_from_anchor": None, "has_confidence_head": None}, {"anchor": "predicts"}),
+        ({"attention__key_length": 16, "rope__scaling__type": "none"}, {"block_size": tiny.BLOCK}),
+    ],
+)
+def test_what_may_be_left_out(
+    changes: dict[str, Any], fields: dict[str, Any], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = open_drafter(written(tmp_path, target, monkeypatch, **changes), open_target(target).spec).spec
+    assert spec.target_layer_ids == tiny.TAPS
+    assert {name: getattr(spec, name) for name in fields} == fields
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a fork's": ({"architecture": "dspark"}, "architecture 'dspark' is a fork's layout"),
+    "Eagle3": ({"architecture": "eagle3"}, "architecture 'eagle3' is an Eagle3 drafter"),
+    "a target": ({"architecture": "llama"}, "architecture 'llama' is not a drafter that this version reads"),
+    "softcap": ({"final_logit_softcapping": 30.0}, "dflash.final_logit_softcapping is 30.0, which is not followed"),
+    "scale": ({"logit_scale": 0.5}, "dflash.logit_scale is 0.5"),
+    "DeepSeek-V4's stages": ({"hyper_connection__count": 4}, "dflash.hyper_connection.count is 4"),
+    "DFlash2": ({"selector_rank": 8}, "dflash.selector_rank is 8"),
+    "causal": ({"attention__causal": True}, "dflash.attention.causal is True"),
+    "sliding layers": ({"attention__sliding_window_pattern": [1, 0]}, "its layers slide, which is not followed"),
+    "YaRN": ({"rope__scaling__type": "yarn"}, "rope scaling 'yarn' is not supported from GGUF"),
+    "the last layer tapped": ({"target_layers": [1, tiny.LAYERS]}, "dflash.target_layers is [1, 4], the target has 4"),
+    "taps that fall": ({"target_layers": [3, 1]}, "dflash.target_layers is [3, 1]"),
+    "the anchor given": ({"sample_from_anchor": False}, "anchor"),
+    "gates": ({"tensors": {"blk.0.attn_gate.weight": np.ones((4, 48), np.float32)}}, "unknown tensor 'blk.0.attn_gate"),
+    "sinks": ({"tensors": {"blk.0.attn_sinks.weight": np.ones(4, np.float32)}}, "unknown tensor 'blk.0.attn_sinks"),
+    "d2t beyond the vocabulary": (
+        {"tensors": {"d2t": np.array([*HALF[:-1], tiny.VOCAB])}}, "d2t does not give rising ids below 128"
+    ),
+    "d2t twice": ({"tensors": {"d2t": np.array([HALF[0], *HALF[:-1]])}}, "d2t does not give rising ids"),
+    "d2t without lines for it": ({"tensors": {"d2t": np.array(HALF)}}, "markov_w2.weight has shape [128, 8]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_by_name(case: str, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes, said = REFUSED[case]
+    path = written(tmp_path, target, monkeypatch, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        open_drafter(path, open_target(target).spec)
+    assert said in str(caught.value)
+    assert caught.value.hint
