@@ -32,7 +32,7 @@ from dspark_engines.bundle.caches import read_caches
 from dspark_engines.bundle.vocabulary import VOCABULARY_FILE
 from dspark_engines.progress import Step
 from dspark_export.bundling.plan import BuildPlan, Pair
-from dspark_export.checkpoints import DrafterSpec
+from dspark_export.checkpoints import DrafterCheckpoint, DrafterSpec, TargetCheckpoint
 from dspark_export.checkpoints.seams import get_method
 
 GRAPHS: tuple[GraphName, ...] = ("target", "drafter", "accept")
@@ -139,7 +139,7 @@ def _tensor(value: ir.Value) -> TensorInfo:
 def _target(pair: Pair) -> TargetInfo:
     checkpoint, spec, text = pair.target, pair.target.spec, pair.target.text
     return TargetInfo(
-        name=checkpoint.path.name,
+        name=_name(checkpoint),
         files=_identity(checkpoint.files),
         architecture=spec.architecture,
         vocab_size=spec.vocab_size,
@@ -153,6 +153,7 @@ def _target(pair: Pair) -> TargetInfo:
         clean_up_spaces=text.clean_up_spaces,
         stop_tokens=list(text.stop_tokens),
         source=str(checkpoint.path.resolve()),
+        hub=checkpoint.origin or None,
     )
 
 
@@ -162,7 +163,7 @@ def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
         return NO_DRAFTER
     spec = checkpoint.spec
     return DrafterInfo(
-        name=checkpoint.path.name,
+        name=_name(checkpoint),
         files=_identity(checkpoint.files),
         block_size=spec.block_size,
         target_layer_ids=list(spec.target_layer_ids),
@@ -175,6 +176,7 @@ def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
         confidence=spec.confidence.enabled,
         draft_vocabulary=_vocabulary(spec, plan),
         source=str(checkpoint.path.resolve()),
+        hub=checkpoint.origin or None,
     )
 
 
@@ -188,6 +190,11 @@ def _vocabulary(spec: DrafterSpec, plan: BuildPlan) -> DraftVocabulary | None:
 
 def _recipe(path: Path | None) -> RecipeInfo | None:
     return None if path is None else RecipeInfo(name=path.name, sha256=sha256_file(path), source=str(path.resolve()))
+
+
+def _name(checkpoint: TargetCheckpoint | DrafterCheckpoint) -> str:
+    """That of its file or directory; on the Hub, that of its repository."""
+    return checkpoint.origin.partition("@")[0].rpartition("/")[2] or checkpoint.path.name
 
 
 def _identity(files: Sequence[Path]) -> list[FileRecord]:

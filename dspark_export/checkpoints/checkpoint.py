@@ -22,6 +22,8 @@ class TargetCheckpoint:
     weights: Weights
     text: TargetText
     files: list[Path]
+    origin: str = ""
+    """REPOSITORY@COMMIT of one from the Hub."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class DrafterCheckpoint:
     spec: DrafterSpec
     weights: Weights
     files: list[Path]
+    origin: str = ""
+    """REPOSITORY@COMMIT of one from the Hub."""
 
 
 def identity_files(path: Path) -> list[Path]:

@@ -37,6 +37,10 @@ def find_origin(bundle: Bundle, target: Path | None, drafter: Path | None) -> tu
     from dspark_export.checkpoints import open_drafter, open_target  # needs the extra [export]
 
     manifest = bundle.manifest
+    if not manifest.drafter.drafts:
+        raise CheckpointError(
+            f"{bundle.path}: has no drafter, and what is compared are pairs", hint="build it with --drafter"
+        )
     target = _path(bundle, target, manifest.target.source, "target")
     drafter = _path(bundle, drafter, manifest.drafter.source, "drafter")
     opened = open_target(target)

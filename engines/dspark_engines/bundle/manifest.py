@@ -82,6 +82,8 @@ class TargetInfo(_Record):
     """`eos_token_ids` with their names and origins; empty in bundles of older versions."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
+    hub: str | None = None
+    """Where it came from on the Hugging Face Hub, REPOSITORY@COMMIT."""
 
 
 class DraftVocabulary(_Record):
@@ -115,6 +117,8 @@ class DrafterInfo(_Record):
     """None: every token of the target can be drafted."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
+    hub: str | None = None
+    """Where it came from on the Hugging Face Hub, REPOSITORY@COMMIT."""
 
     @property
     def drafts(self) -> bool:
