@@ -142,6 +142,7 @@ def _target(pair: Pair) -> TargetInfo:
         name=_name(checkpoint),
         files=_identity(checkpoint.files),
         architecture=spec.architecture,
+        quantization=checkpoint.quantization or None,
         vocab_size=spec.vocab_size,
         hidden_size=spec.shape.hidden_size,
         num_layers=spec.shape.num_layers,

@@ -25,6 +25,11 @@ class TargetCheckpoint:
     origin: str = ""
     """REPOSITORY@COMMIT of one from the Hub."""
 
+    @property
+    def quantization(self) -> str:
+        """How its weights are stored where not as plain floating point."""
+        return self.weights.source.quantization
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrafterCheckpoint:

@@ -89,6 +89,11 @@ class GgufFile(TensorSource):
             array = dequantize(tensor.data, tensor.tensor_type)
             return np.asarray(array, dtype=np.float32).reshape(self._shapes[name])
 
+    @property
+    def quantization(self) -> str:
+        kinds = {tensor.tensor_type.name for tensor in self._tensors.values()} - {*STORED, *INTEGERS}
+        return ", ".join(sorted(kinds))
+
     def stored(self, name: str) -> str:
         kind: str = self._tensors[name].tensor_type.name
         return kind if kind in STORED else "F32"

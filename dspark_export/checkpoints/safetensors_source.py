@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy, which safetensors needs)
+import ml_dtypes  # gives NumPy bfloat16, which safetensors needs
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from dspark_engines.arrays import Ints
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
-from dspark_export.checkpoints.recognition import check_weights_file
+from dspark_export.checkpoints.recognition import SAFETENSORS_HEADER, check_weights_file
 from dspark_export.checkpoints.tensors import Array, Shape, TensorSource
 
 FLOATS = {"F32", "F16", "BF16"}
 INTEGERS = {"I64", "I32", "BOOL"}
+FP8 = "F8_E4M3"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ROWS_AT_A_TIME = 4096
@@ -28,11 +32,13 @@ class SafetensorsSource(TensorSource):
     """`model.safetensors`; without one, the shards that `model.safetensors.index.json` names.
 
     The index decides which shard a tensor is read from: a shard may hold copies of tensors that belong elsewhere.
-    Tensors called `integers` may be int64 or bool.
+    Tensors called `integers` may be int64 or bool, and those whose last part is one of `packed` of any type.
     """
 
-    def __init__(self, directory: Path, *, integers: frozenset[str] = frozenset()) -> None:
-        self._integers = integers
+    def __init__(
+        self, directory: Path, *, integers: frozenset[str] = frozenset(), packed: frozenset[str] = frozenset()
+    ) -> None:
+        self._integers, self._packed = integers, packed
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, Shape] = {}
         single, index = directory / SINGLE, directory / INDEX
@@ -56,6 +62,21 @@ class SafetensorsSource(TensorSource):
     def load(self, name: str) -> Array:
         with safe_open(self._files[name], "np") as file:
             return np.asarray(file.get_tensor(name), dtype=np.float32)
+
+    def load_raw(self, name: str) -> npt.NDArray[Any]:
+        """A tensor in the type that it is stored in."""
+        if self.stored(name) == FP8:  # the library looks for it in NumPy, which has none
+            return self._load_fp8(name)
+        with safe_open(self._files[name], "np") as file:
+            return np.asarray(file.get_tensor(name))
+
+    def _load_fp8(self, name: str) -> npt.NDArray[Any]:
+        with self._files[name].open("rb") as file:
+            size = int.from_bytes(file.read(SAFETENSORS_HEADER), "little")
+            start, end = json.loads(file.read(size))[name]["data_offsets"]
+            file.seek(SAFETENSORS_HEADER + size + start)
+            data = np.frombuffer(file.read(end - start), ml_dtypes.float8_e4m3fn)
+        return data.reshape(self._shapes[name])
 
     def load_integers(self, name: str) -> Ints:
         """One of the `integers`."""
@@ -85,10 +106,14 @@ class SafetensorsSource(TensorSource):
                         hint="fetch the index and the shards again: they are not of one checkpoint",
                     )
                 view = file.get_slice(name)
-                if name not in self._integers or view.get_dtype() not in INTEGERS:
-                    _check_dtype(path, name, view.get_dtype())
+                self._check_dtype(path, name, view.get_dtype())
                 self._files[name] = path
                 self._shapes[name] = tuple(view.get_shape())
+
+    def _check_dtype(self, path: Path, name: str, dtype: str) -> None:
+        expected = (name in self._integers and dtype in INTEGERS) or name.rpartition(".")[2] in self._packed
+        if not expected:
+            check_float(path, name, dtype)
 
     def _check_owners(self, index: Path, owners: Mapping[str, str]) -> None:
         """Every tensor of the index must be where it says."""
@@ -127,7 +152,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _check_dtype(path: Path, name: str, dtype: str) -> None:
+def check_float(path: Path, name: str, dtype: str) -> None:
+    """Raises `CheckpointError` for a tensor that is stored as anything but plain floating point."""
     if dtype not in FLOATS:
         raise CheckpointError(
             f"{path}: tensor {name} is stored as {dtype}",

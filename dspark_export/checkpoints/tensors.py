@@ -31,6 +31,11 @@ class TensorSource(ABC):
     def load(self, name: str) -> Array:
         """The tensor as float32, dequantised if need be. A fresh array on every call."""
 
+    @property
+    def quantization(self) -> str:
+        """How weights are stored where not as plain floating point; nothing where they are."""
+        return ""
+
     def stored(self, name: str) -> str:
         """What its numbers are stored as: "F32", "F16", "BF16"; for everything else "F32", which holds them."""
         del name

@@ -48,6 +48,8 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.recipe is not None:
         yield "recipe", f"{manifest.recipe.name} (sha256 {manifest.recipe.sha256[:12]}), from {manifest.recipe.source}"
     yield "target", f"{target.name}: {target.architecture}, {target.num_layers} layers, vocabulary {target.vocab_size}"
+    if target.quantization is not None:
+        yield "read from", target.quantization
     yield "stops on", _stops(target)
     yield "drafter", _drafter(drafter)
     yield "precision", manifest.precision

@@ -11,6 +11,7 @@ from dspark_export.checkpoints.checkpoint import TargetCheckpoint, identity_file
 from dspark_export.checkpoints.config_file import DecoderConfig, GenerationConfig, parse_config, read_json
 from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
+from dspark_export.checkpoints.quantised import QuantisedSource, Scheme, read_scheme
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.seams import TargetFamily, family_architectures, family_of_config
@@ -18,6 +19,7 @@ from dspark_export.checkpoints.spec import TargetSpec
 from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
 from dspark_export.checkpoints.text import read_hf_text
 
+Source = SafetensorsSource | QuantisedSource
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -49,14 +51,19 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
             hint=f"supported: {', '.join(family_architectures())}, or a Llama GGUF",
         )
     config = parse_config(family.config, path, {**family.defaults, **data})
-    source = SafetensorsSource(directory)
+    source = _source(directory, read_scheme(path, data))
     spec = _spec(config, path, family, source, tied=_ties(config, directory, source))
     return spec, _weights(directory, source, spec, family)
 
 
-def _spec(
-    config: DecoderConfig, path: Path, family: TargetFamily, source: SafetensorsSource, *, tied: bool
-) -> TargetSpec:
+def _source(directory: Path, scheme: Scheme | None) -> Source:
+    if scheme is None:
+        return SafetensorsSource(directory)
+    packed = frozenset((*scheme.parts, *scheme.optional, *scheme.ignored))
+    return QuantisedSource(directory, SafetensorsSource(directory, packed=packed), scheme)
+
+
+def _spec(config: DecoderConfig, path: Path, family: TargetFamily, source: Source, *, tied: bool) -> TargetSpec:
     names = {canonical: entry.source_name for canonical, entry in plain_entries(path.parent, source.shapes).items()}
     return TargetSpec(
         architecture=family.name,
@@ -80,7 +87,7 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
     return config.eos_ids()
 
 
-def _weights(directory: Path, source: SafetensorsSource, spec: TargetSpec, family: TargetFamily) -> Weights:
+def _weights(directory: Path, source: Source, spec: TargetSpec, family: TargetFamily) -> Weights:
     entries = plain_entries(directory, source.shapes)
     if spec.tied_embeddings:
         entries.pop(HEAD, None)  # some exporters write the tied table twice
@@ -91,7 +98,7 @@ def _weights(directory: Path, source: SafetensorsSource, spec: TargetSpec, famil
     return weights
 
 
-def _ties(config: DecoderConfig, directory: Path, source: SafetensorsSource) -> bool:
+def _ties(config: DecoderConfig, directory: Path, source: Source) -> bool:
     """Whether the head is the embedding: as the config says, unless the file holds another head (transformers 5)."""
     if not config.tie_word_embeddings:
         return False

@@ -82,6 +82,8 @@ class TargetInfo(_Record):
     """`eos_token_ids` with their names and origins; empty in bundles of older versions."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
+    quantization: str | None = None
+    """How the checkpoint stored its weights where not as plain floating point."""
     hub: str | None = None
     """Where it came from on the Hugging Face Hub, REPOSITORY@COMMIT."""
 

@@ -1,0 +1,63 @@
+"""`quantization_config` of config.json: which scheme it means, or why it is none that is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.quantised.packed import Awq, CompressedPacked, Gptq
+from dspark_export.checkpoints.quantised.scaled import LineScaled, TileScaled
+from dspark_export.checkpoints.quantised.scheme import Scheme
+
+READ = (
+    "FP8 in tiles, by line or whole (fp8), compressed-tensors float-quantized, int-quantized and pack-quantized, "
+    "AWQ (gemm), GPTQ, in 4 or 8 bits"
+)
+BITS = (4, 8)
+
+
+def read_scheme(path: Path, config: dict[str, Any]) -> Scheme | None:
+    """The scheme of the config.json at `path`; None where nothing is quantised. Raises `CheckpointError`."""
+    said = config.get("quantization_config") or config.get("compression_config")
+    if not said:
+        return None
+    said = said if isinstance(said, dict) else {"quant_method": said}
+    method = said.get("quant_method")
+    readers = {"fp8": _fp8, "compressed-tensors": _compressed, "awq": _awq, "gptq": _gptq}
+    scheme = readers[method](said) if method in readers else None
+    if scheme is None:
+        about = {key: said[key] for key in ("format", "bits", "version") if key in said} or ""
+        raise CheckpointError(
+            f"{path}: quantised by {method!r:.40} {about}".rstrip() + ", which is not read",
+            hint=f"read are: {READ}; or take the unquantised checkpoint",
+        )
+    return scheme
+
+
+def _fp8(said: dict[str, Any]) -> Scheme | None:
+    tile = said.get("weight_block_size")
+    if isinstance(tile, list) and len(tile) == 2 and all(isinstance(size, int) and size > 0 for size in tile):
+        return TileScaled((tile[0], tile[1]))
+    return LineScaled("FP8") if tile is None else None
+
+
+def _compressed(said: dict[str, Any]) -> Scheme | None:
+    kinds = {"float-quantized": LineScaled("FP8"), "int-quantized": LineScaled("INT8")}
+    if said.get("format") in kinds:
+        return kinds[said["format"]]
+    groups = said.get("config_groups") or {}
+    bits = [((group or {}).get("weights") or {}).get("num_bits") for group in groups.values()]
+    if said.get("format") == "pack-quantized" and len(set(bits)) == 1 and bits[0] in BITS:
+        return CompressedPacked(bits[0])
+    return None
+
+
+def _awq(said: dict[str, Any]) -> Scheme | None:
+    plain = said.get("version", "gemm").lower() == "gemm" and said.get("zero_point", True)
+    return Awq(4, "AWQ") if plain and said.get("bits", said.get("w_bit")) == 4 else None
+
+
+def _gptq(said: dict[str, Any]) -> Scheme | None:
+    form, bits = said.get("checkpoint_format", "gptq"), said.get("bits")
+    return Gptq(bits, first_format=form == "gptq") if bits in BITS and form in ("gptq", "gptq_v2") else None
