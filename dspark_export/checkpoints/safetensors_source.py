@@ -32,13 +32,19 @@ class SafetensorsSource(TensorSource):
     """`model.safetensors`; without one, the shards that `model.safetensors.index.json` names.
 
     The index decides which shard a tensor is read from: a shard may hold copies of tensors that belong elsewhere.
-    Tensors called `integers` may be int64 or bool, and those whose last part is one of `packed` of any type.
+    Tensors called `integers` may be int64 or bool, and those whose last part is one of `packed` of any type;
+    what begins as one of `without` is passed over.
     """
 
     def __init__(
-        self, directory: Path, *, integers: frozenset[str] = frozenset(), packed: frozenset[str] = frozenset()
+        self,
+        directory: Path,
+        *,
+        integers: frozenset[str] = frozenset(),
+        packed: frozenset[str] = frozenset(),
+        without: tuple[str, ...] = (),
     ) -> None:
-        self._integers, self._packed = integers, packed
+        self._integers, self._packed, self._without = integers, packed, without
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, Shape] = {}
         single, index = directory / SINGLE, directory / INDEX
@@ -98,6 +104,8 @@ class SafetensorsSource(TensorSource):
         check_weights_file(path)
         with _reading(path), safe_open(path, "np") as file:
             for name in file.keys():  # noqa: SIM118  (not a mapping)
+                if name.startswith(self._without):
+                    continue
                 if owners is not None and owners.get(name, path.name) != path.name:
                     continue
                 if name in self._files:
@@ -118,7 +126,7 @@ class SafetensorsSource(TensorSource):
     def _check_owners(self, index: Path, owners: Mapping[str, str]) -> None:
         """Every tensor of the index must be where it says."""
         for name, shard in owners.items():
-            if name not in self._files:
+            if name not in self._files and not name.startswith(self._without):
                 raise CheckpointError(
                     f"{index}: says that {shard} holds tensor {name}, and it does not",
                     hint="fetch the index and the shards again: they are not of one checkpoint",

@@ -82,8 +82,12 @@ class Weights(Mapping[str, Array]):
         return {name: entry.shape or self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
 
 
+PREFIXES = ("language_model.model.", "model.language_model.", "language_model.", "model.", "")
+"""Of the decoder's tensors: alone, or as the text model of something larger, in older and newer files."""
+
+
 def plain_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
-    """Entries of a checkpoint with Hugging Face's names, the prefix `model.` taken off.
+    """Entries of a checkpoint with Hugging Face's names, the prefix of its decoder taken off.
 
     Raises `CheckpointError` where a tensor is there with and without it.
     """
@@ -91,7 +95,7 @@ def plain_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
     for name in names:
         if name.endswith("rotary_emb.inv_freq"):  # a buffer that old checkpoints carry; derived from the config
             continue
-        canonical = name.removeprefix("model.")
+        canonical = next(name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix))
         if canonical in entries:
             raise CheckpointError(
                 f"{path}: holds both tensor {canonical} and model.{canonical}",

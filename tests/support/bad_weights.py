@@ -102,6 +102,9 @@ CASES = {
         ),
         "attn_logit_softcapping: Input should be None",
     ),
+    "target: pictures without text": target(
+        lambda t: tiny.edit_config(t, architectures=["Gemma3ForConditionalGeneration"]), "config.json: no 'text_config'"
+    ),
     "target: partial rotary": target(
         lambda t: tiny.edit_config(t, partial_rotary_factor=0.5), "partial_rotary_factor: Input should be greater"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import TargetCheckpoint, identity_files
@@ -20,6 +21,9 @@ from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensor
 from dspark_export.checkpoints.text import read_hf_text
 
 Source = SafetensorsSource | QuantisedSource
+ABOVE = ("bos_token_id", "eos_token_id", "tie_word_embeddings")
+PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+"""How tensors begin that see pictures, of which a bundle has none."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -44,23 +48,32 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
     path = directory / "config.json"
     data = read_json(path)
     names = data.get("architectures")
-    family = family_of_config(names[0]) if isinstance(names, list) and names else None
+    name = names[0] if isinstance(names, list) and names else None
+    family = family_of_config(name)
     if family is None:
         raise CheckpointError(
             f"{path}: architectures is {names!r:.80}, not a target that this version reads",
             hint=f"supported: {', '.join(family_architectures())}, or a Llama GGUF",
         )
-    config = parse_config(family.config, path, {**family.defaults, **data})
-    source = _source(directory, read_scheme(path, data))
+    composite = name in family.composites
+    config = parse_config(family.config, path, {**family.defaults, **(_text_config(path, data) if composite else data)})
+    source = _source(directory, read_scheme(path, data), composite=composite)
     spec = _spec(config, path, family, source, tied=_ties(config, directory, source))
     return spec, _weights(directory, source, spec, family)
 
 
-def _source(directory: Path, scheme: Scheme | None) -> Source:
-    if scheme is None:
-        return SafetensorsSource(directory)
-    packed = frozenset((*scheme.parts, *scheme.optional, *scheme.ignored))
-    return QuantisedSource(directory, SafetensorsSource(directory, packed=packed), scheme)
+def _source(directory: Path, scheme: Scheme | None, *, composite: bool) -> Source:
+    packed = frozenset((*scheme.parts, *scheme.optional, *scheme.ignored) if scheme else ())
+    source = SafetensorsSource(directory, packed=packed, without=PICTURES if composite else ())
+    return source if scheme is None else QuantisedSource(directory, source, scheme)
+
+
+def _text_config(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """The text model's keys, and what a model for pictures and text says above them. Raises `CheckpointError`."""
+    text = data.get("text_config")
+    if not isinstance(text, dict):
+        raise CheckpointError(f"{path}: no 'text_config'", hint="fetch the config again")
+    return {key: data[key] for key in ABOVE if key in data} | text
 
 
 def _spec(config: DecoderConfig, path: Path, family: TargetFamily, source: Source, *, tied: bool) -> TargetSpec:

@@ -36,6 +36,8 @@ class TargetFamily(ABC):
     """`TargetSpec.architecture`."""
     architectures: tuple[str, ...]
     """Names in config.json's `architectures`."""
+    composites: tuple[str, ...] = ()
+    """Names of models for pictures and text whose text model is of this family, described by `text_config`."""
     config: type[DecoderConfig] = DecoderConfig
     """The keys of its config.json."""
     gguf: GgufLayout | None = None
@@ -94,7 +96,8 @@ def get_family(name: str) -> TargetFamily:
 
 def family_of_config(architecture: Any) -> TargetFamily | None:
     """The family of an entry of `architectures`; None where there is none."""
-    return next((family for family in map(get_family, FAMILIES) if architecture in family.architectures), None)
+    families = map(get_family, FAMILIES)
+    return next((family for family in families if architecture in (*family.architectures, *family.composites)), None)
 
 
 def family_of_gguf(architecture: str) -> TargetFamily | None:
@@ -110,4 +113,4 @@ def gguf_architectures() -> tuple[str, ...]:
 
 def family_architectures() -> tuple[str, ...]:
     """All names of `architectures` that are read."""
-    return tuple(name for family in map(get_family, FAMILIES) for name in family.architectures)
+    return tuple(name for family in map(get_family, FAMILIES) for name in (*family.architectures, *family.composites))

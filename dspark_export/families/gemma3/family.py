@@ -24,10 +24,11 @@ STORED = {"BF16": ml_dtypes.bfloat16, "F16": np.float16}
 
 
 class Gemma3Family(LlamaFamily):
-    """`Gemma3ForCausalLM`, and `gemma3` in GGUF."""
+    """`Gemma3ForCausalLM`, the text model of `Gemma3ForConditionalGeneration`, and `gemma3` in GGUF."""
 
     name = "gemma3"
     architectures = ("Gemma3ForCausalLM",)
+    composites = ("Gemma3ForConditionalGeneration",)
     config = Gemma3Config
     gguf = GEMMA3
     defaults: Mapping[str, Any] = COMMON_DEFAULTS | {

@@ -66,7 +66,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3, softcap": ("Gemma3", GEMMA | {"final_logit_softcapping": 30.0}),
     "gemma3, by types": ("Gemma3", GEMMA | {
         "num_hidden_layers": 3, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}),
+    "gemma3, with pictures": ("Gemma3 with pictures", GEMMA),
 }  # fmt: skip
+PICTURES: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 CLASSES = {"Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM")}
 
 
@@ -86,7 +95,12 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     config, model = CLASSES.get(architecture, (f"{architecture}Config", f"{architecture}ForCausalLM"))
     folder = tmp_path_factory.mktemp("family")
     tied = {"tie_word_embeddings": keys.get("tie_word_embeddings", True)}
-    theirs = getattr(transformers, model)(getattr(transformers, config)(**SIZES | keys | tied)).eval()
+    if architecture.endswith("with pictures"):
+        text = transformers.Gemma3TextConfig(**SIZES | keys | tied)
+        whole = transformers.Gemma3Config(text_config=text, vision_config=PICTURES, mm_tokens_per_image=4)
+        theirs = transformers.Gemma3ForConditionalGeneration._from_config(whole, attn_implementation="eager").eval()
+    else:
+        theirs = getattr(transformers, model)(getattr(transformers, config)(**SIZES | keys | tied)).eval()
     for name, parameter in theirs.named_parameters():
         parameter.data.normal_(0, 0.3 if name.endswith("bias") or parameter.ndim == 1 else 0.15)
     theirs.save_pretrained(folder)
