@@ -16,6 +16,7 @@ TARGETS = {
 }
 DRAFTERS = {
     "speculators": "dspark_export.checkpoints.dialects.speculators:SpeculatorsDialect",
+    "SpecForge": "dspark_export.checkpoints.dialects.specforge:SpecForgeDialect",
     "DeepSpec": "dspark_export.checkpoints.dialects.deepspec:DeepSpecDialect",
     "GGUF": "dspark_export.checkpoints.dialects.gguf_drafter:GgufDrafterDialect",
 }

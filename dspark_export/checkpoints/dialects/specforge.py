@@ -1,0 +1,77 @@
+"""SpecForge's DSpark drafters (`DSparkDraftModel`): DeepSpec's model, its heads described inside `dflash_config`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.config_file import read_json
+from dspark_export.checkpoints.consistency import check_pair
+from dspark_export.checkpoints.dialects.base import DrafterDialect
+from dspark_export.checkpoints.dialects.deepspec import ARCHITECTURES, read_deepspec_spec
+from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.recognition import check_directory
+from dspark_export.checkpoints.safetensors_source import SafetensorsSource
+from dspark_export.checkpoints.spec import TargetSpec
+from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors, plain_entries
+
+NESTED, PROJECTOR = "dflash_config", "dspark"
+OLD_PREFIX = "logit_head."
+"""Of the heads' tensors in early files."""
+EXPERTS = ("n_routed_experts", "moe_intermediate_size", "num_experts")
+
+
+class SpecForgeDialect(DrafterDialect):
+    """A directory whose config.json has `dflash_config` with `projector_type` "dspark", and safetensors."""
+
+    name = "SpecForge"
+
+    def matches(self, path: Path) -> bool:
+        try:
+            data = json.loads((path / "config.json").read_text("utf-8"))
+            return "speculators_model_type" not in data and data[NESTED].get("projector_type") == PROJECTOR
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return False
+
+    def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
+        check_directory(path)
+        file = path / "config.json"
+        data = _flat(file, read_json(file))
+        source = SafetensorsSource(path)
+        entries = _entries(path, source)
+        spec = read_deepspec_spec(file, data, frozenset(entries))
+        weights = Weights(path, source, entries)
+        check_pair(path, spec, target)
+        check_depth(path, weights.shapes, spec.shape.num_layers)
+        check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
+        message = f"{path}: SpecForge's files do not say whether the anchor's position predicts: its trainer has it so"
+        warnings.warn(message, UserWarning, stacklevel=4)
+        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
+
+
+def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """DeepSpec's keys. Raises `CheckpointError` for what SpecForge has and DeepSpec has not."""
+    experts = [key for key in EXPERTS if data.get(key)]
+    if experts:
+        raise CheckpointError(
+            f"{file}: {experts[0]} is {data[experts[0]]}: a drafter with experts, which is not read",
+            hint="take one with dense layers",
+        )
+    if data.get("draft_vocab_size") not in (None, data.get("vocab_size")):
+        raise CheckpointError(
+            f"{file}: draft_vocab_size is {data['draft_vocab_size']}, and this layout does not say of which tokens",
+            hint="save it in the layout of the speculators library, which has d2t",
+        )
+    return {**data, **data[NESTED], "architectures": list(ARCHITECTURES)}
+
+
+def _entries(path: Path, source: SafetensorsSource) -> dict[str, Entry]:
+    """Canonical names; the prefix of early files' heads is taken off."""
+    names = {name.removeprefix(OLD_PREFIX): name for name in source.shapes}
+    plain = plain_entries(path, names)
+    return {canonical: replace(entry, source_name=names[entry.source_name]) for canonical, entry in plain.items()}

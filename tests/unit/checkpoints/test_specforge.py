@@ -1,0 +1,84 @@
+"""SpecForge's drafters: DeepSpec's model in another config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints import open_drafter
+from dspark_export.checkpoints.dialects import drafter_dialect
+from tests.support import tiny
+
+HEADS = (
+    "mask_token_id", "target_layer_ids", "markov_rank", "markov_head_type", "enable_confidence_head",
+    "confidence_head_with_markov",
+)  # fmt: skip
+
+
+def moved(folder: Path, prefix: str = "", **nested: Any) -> Path:
+    """DeepSpec's tiny drafter as SpecForge saves it, the heads' tensors called `prefix`…"""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    inner = {key: config.pop(key) for key in HEADS} | {"projector_type": "dspark", "attention_mode": "gqa"} | nested
+    config |= {"architectures": ["DSparkDraftModel"], "dflash_config": inner, "sliding_window": None}
+    path.write_text(json.dumps(config))
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({(prefix if "_head." in name else "") + name: array for name, array in tensors.items()}, weights)
+    return folder
+
+
+@pytest.mark.parametrize("prefix", ["", "logit_head."])
+@pytest.mark.parametrize("kind", ["vanilla", "gated", "rnn"])
+def test_it_is_deepspec_s(kind: str, prefix: str, tmp_path: Path) -> None:
+    spec, target = tiny.drafter_spec(kind), tiny.target_spec()
+    plain = open_drafter(tiny.write_drafter(tmp_path / "plain", spec), target)
+    folder = moved(tiny.write_drafter(tmp_path / "moved", spec), prefix)
+    with pytest.warns(UserWarning, match="whether the anchor's position predicts: its trainer has it so"):
+        drafter = open_drafter(folder, target)
+    assert drafter.spec == plain.spec
+    for name, array in plain.weights.items():
+        np.testing.assert_array_equal(drafter.weights[name], array)
+
+
+def test_yarn_is_followed(tmp_path: Path) -> None:
+    folder = moved(tiny.write_drafter(tmp_path / "drafter"))
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 32.0, "original_max_position_embeddings": 128}
+    tiny.edit_config(folder, rope_parameters=rope)
+    with pytest.warns(UserWarning, match="SpecForge"):
+        layer = open_drafter(folder, tiny.target_spec()).spec.shape.layers[0]
+    assert (layer.rope.kind, layer.rope.factor, layer.rope.original_max_positions) == ("yarn", 32.0, 128)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "experts": (lambda f: tiny.edit_config(f, n_routed_experts=8), "n_routed_experts is 8: a drafter with experts"),
+    "a draft vocabulary": (lambda f: tiny.edit_config(f, draft_vocab_size=64), "draft_vocab_size is 64, and this"),
+    "sliding layers": (lambda f: tiny.edit_config(f, use_sliding_window=True), "use_sliding_window: Input should be"),
+    "a head of another kind": (
+        lambda f: moved(tiny.write_drafter(f), markov_head_type="conv"), "markov_head_type: Input should be 'vanilla'"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_by_name(case: str, tmp_path: Path) -> None:
+    spoil, said = REFUSED[case]
+    folder = moved(tiny.write_drafter(tmp_path / "drafter"))
+    spoil(folder)
+    with pytest.raises(CheckpointError) as caught:
+        open_drafter(folder, tiny.target_spec())
+    assert said in str(caught.value)
+
+
+def test_dflash_is_not_taken_for_it(tmp_path: Path) -> None:
+    folder = moved(tiny.write_drafter(tmp_path / "drafter"), projector_type=None)
+    assert drafter_dialect(folder).name == "DeepSpec"
+    with pytest.raises(CheckpointError, match="not a drafter that this version reads"):
+        open_drafter(folder, tiny.target_spec())
