@@ -15,6 +15,7 @@ from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.seams import gguf_layout as decoder
 from dspark_export.checkpoints.spec import (
     ConfidenceSpec,
     DecoderShape,
@@ -38,19 +39,7 @@ TOP = {
     "conf_proj.weight": "confidence_head.proj.weight",
     "conf_proj.bias": "confidence_head.proj.bias",
 }
-LAYER = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+LAYER = decoder.LAYER | decoder.HEAD_NORMS
 FOREIGN = {"dflash-draft": "a fork's layout", "dspark": "a fork's layout", "eagle3": "an Eagle3 drafter"}
 PLAIN: Mapping[str, object] = {
     "logit_scale": 1.0,

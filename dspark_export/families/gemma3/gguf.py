@@ -6,20 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dspark_export.checkpoints import LayerSpec, RopeSpec
-from dspark_export.checkpoints.seams import GgufLayout
-from dspark_export.families.llama import LAYER, TOP
+from dspark_export.checkpoints.seams.gguf_layout import HEAD_NORMS, LAYER, GgufLayout
+from dspark_export.families.llama import TOP
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.gguf_file import GgufFile
 
 NORMS = {
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
-GEMMA3 = GgufLayout(architecture="gemma3", top=TOP, layer=LAYER | NORMS, permuted=False, qk_norm=True)
+GEMMA3 = GgufLayout(architecture="gemma3", top=TOP, layer=LAYER | HEAD_NORMS | NORMS, permuted=False, qk_norm=True)
 PATTERN = 6
 LOCAL_THETA = 10000.0
 LAYERS_OF_27B = 62

@@ -8,8 +8,8 @@ from typing import Any
 
 from dspark_export.checkpoints import DecoderShape
 from dspark_export.checkpoints.config_file import DecoderConfig
-from dspark_export.checkpoints.seams import GgufLayout
-from dspark_export.families.llama import COMMON_DEFAULTS, LAYER, TOP, LlamaFamily
+from dspark_export.checkpoints.seams.gguf_layout import LAYER, GgufLayout
+from dspark_export.families.llama import COMMON_DEFAULTS, TOP, LlamaFamily
 
 
 class Qwen2Family(LlamaFamily):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dspark_export.checkpoints.seams import GgufLayout
-from dspark_export.families.llama import LAYER, TOP
+from dspark_export.checkpoints.seams.gguf_layout import HEAD_NORMS, LAYER, GgufLayout
+from dspark_export.families.llama import TOP
 
-NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
-QWEN3 = GgufLayout(architecture="qwen3", top=TOP, layer=LAYER | NORMS, permuted=False, qk_norm=True)
+QWEN3 = GgufLayout(architecture="qwen3", top=TOP, layer=LAYER | HEAD_NORMS, permuted=False, qk_norm=True)
