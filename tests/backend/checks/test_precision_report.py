@@ -109,5 +109,6 @@ def test_the_real_pair(smollm2_bundle: Path, tmp_path: Path, capsys) -> None:
     assert done.code == 0, done.json
     assert done.json["divergence"]["tokens"] > 500
     accepted = done.json["accepted_length"]
-    assert accepted["int8"] > 0.95 * accepted["fp32"]
+    assert accepted["int8"] > 0.95 * accepted["int8_target_fp32_drafter"]  # what integers cost the drafter
+    assert accepted["int8"] > 0.8 * accepted["fp32"]  # of other answers: eight prompts are few to compare them by
     assert max(layer["output_error"] for layers in done.json["layers"].values() for layer in layers) < 0.1
