@@ -11,6 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from dspark_export.checkpoints import TargetSpec
+from dspark_export.checkpoints.dialects.gguf_drafter_file import add_metadata
 from dspark_export.checkpoints.expected import target_tensors
 from tests.support import tiny
 
@@ -53,7 +54,8 @@ def write_gguf_target(
     spec = spec or tiny.target_spec()
     writer = GGUFWriter(path, "llama")
     for key, value in (changes if bare else metadata(spec) | changes).items():
-        _add(writer, key, value)
+        if value is not None:
+            add_metadata(writer, key, value)
     for name, array in tiny.random_tensors(target_tensors(spec), seed).items():
         if only is not None and name not in only:
             continue
@@ -151,19 +153,3 @@ def _kind(token: str) -> int:
     if token in SPECIAL:
         return CONTROL
     return UNUSED if token.startswith("<unused_") else NORMAL
-
-
-def _add(writer: GGUFWriter, key: str, value: Any) -> None:
-    match value:
-        case None:
-            return
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case str():
-            writer.add_string(key, value)
-        case _:
-            writer.add_array(key, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, TargetCheckpoint
@@ -42,7 +42,7 @@ def write_gguf_drafter(checkpoint: DrafterCheckpoint, target: TargetCheckpoint, 
         )
     writer = GGUFWriter(folder / FILE_NAME, ARCHITECTURE)
     for key, value in _metadata(checkpoint.spec).items():
-        _add(writer, key, value)
+        add_metadata(writer, key, value)
     _copy_tokenizer(writer, source)
     for name, array in _tensors(checkpoint):
         _add_tensor(writer, name, array)
@@ -125,7 +125,8 @@ def _copy_tokenizer(writer: GGUFWriter, source: GgufFile) -> None:
             writer.add_key_value(key, source.get(key), kind, item)
 
 
-def _add(writer: GGUFWriter, key: str, value: Any) -> None:
+def add_metadata(writer: GGUFWriter, key: str, value: Any) -> None:
+    """Write a metadata key, its type chosen by the value's: 32-bit numbers, and lists of one type."""
     match value:
         case bool():
             writer.add_bool(key, value)
@@ -136,4 +137,4 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
         case str():
             writer.add_string(key, value)
         case _:
-            writer.add_key_value(key, value, GGUFValueType.ARRAY, GGUFValueType.INT32)
+            writer.add_array(key, value)

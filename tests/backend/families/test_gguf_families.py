@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from dspark_export.checkpoints import TargetSpec, Weights
 from dspark_export.checkpoints.dialects.gguf import read_gguf_target
+from dspark_export.checkpoints.dialects.gguf_drafter_file import add_metadata
 from dspark_export.checkpoints.gguf_file import GgufFile
 from dspark_export.checkpoints.seams import get_family
 from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
@@ -31,7 +32,7 @@ def write(path: Path, spec: TargetSpec, weights: Weights, scaling: dict[str, obj
     writer, name = GGUFWriter(path, layout.architecture), layout.architecture
     values = {key.replace("llama.", f"{name}.", 1): value for key, value in tiny_gguf.metadata(spec).items()}
     for key, value in (values | BROUGHT.get(name, {}) | scaling).items():
-        tiny_gguf._add(writer, key, value)
+        add_metadata(writer, key, value)
     names = {stem: given for given, stem in {**layout.top, **layout.layer}.items()}
     if name == "gemma3":  # two of its norms are at home elsewhere than Llama's
         names |= {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm"}
