@@ -9,15 +9,14 @@ from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validat
 from safetensors.numpy import save_file
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import UniformConfig, decoder_keys, parse_config, read_json, write_json
-from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
-from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
+from dspark_export.checkpoints.tensors import Weights, plain_entries
 
 ARCHITECTURES = ("Qwen3DSparkModel",)
 UNUSED_POSITIONS = 32768
@@ -85,11 +84,7 @@ class DeepSpecDialect(DrafterDialect):
         source = SafetensorsSource(path)
         entries = plain_entries(path, source.shapes)
         spec = read_deepspec_spec(path / "config.json", data, frozenset(entries))
-        weights = Weights(path, source, entries)
-        check_pair(path, spec, target)  # before shapes: the clearer complaint
-        check_depth(path, weights.shapes, spec.shape.num_layers)
-        check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
-        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
+        return checked_drafter(path, spec, Weights(path, source, entries), target)
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec, weights = checkpoint.spec, checkpoint.weights

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import read_json
-from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.deepspec import ARCHITECTURES, read_deepspec_spec
-from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
-from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors, plain_entries
+from dspark_export.checkpoints.tensors import Entry, Weights, plain_entries
 
 NESTED, PROJECTOR = "dflash_config", "dspark"
 OLD_PREFIX = "logit_head."
@@ -45,13 +44,10 @@ class SpecForgeDialect(DrafterDialect):
         source = SafetensorsSource(path)
         entries = _entries(path, source)
         spec = read_deepspec_spec(file, data, frozenset(entries))
-        weights = Weights(path, source, entries)
-        check_pair(path, spec, target)
-        check_depth(path, weights.shapes, spec.shape.num_layers)
-        check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
+        checkpoint = checked_drafter(path, spec, Weights(path, source, entries), target)
         message = f"{path}: SpecForge's files do not say whether the anchor's position predicts: its trainer has it so"
         warnings.warn(message, UserWarning, stacklevel=4)
-        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
+        return checkpoint
 
 
 def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,14 @@ from safetensors.numpy import save_file
 
 from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import UniformConfig, decoder_keys, parse_config, read_json, write_json
-from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import AnchorMode, ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
-from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
+from dspark_export.checkpoints.tensors import Weights, plain_entries
 
 KEY = "speculators_model_type"
 D2T, T2D = "d2t", "t2d"
@@ -113,11 +112,7 @@ class SpeculatorsDialect(DrafterDialect):
         entries = plain_entries(path, [name for name in source.shapes if name not in (D2T, T2D)])
         vocabulary = _vocabulary(path, source, config)
         spec = _spec(file, config, target, frozenset(entries), vocabulary)
-        weights = Weights(path, source, entries)
-        check_pair(path, spec, target)
-        check_depth(path, weights.shapes, spec.shape.num_layers)
-        check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
-        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
+        return checked_drafter(path, spec, Weights(path, source, entries), target)
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec = checkpoint.spec

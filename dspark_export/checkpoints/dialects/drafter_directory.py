@@ -1,0 +1,22 @@
+"""What layouts of a drafter's directory share: the checks that end the reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.consistency import check_pair
+from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
+from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors
+
+
+def checked_drafter(path: Path, spec: DrafterSpec, weights: Weights, target: TargetSpec) -> DrafterCheckpoint:
+    """The drafter in the directory `path`, its sizes held against `target` and its tensors against `spec`.
+
+    Raises `CheckpointError` naming the size or tensor that is wrong.
+    """
+    check_pair(path, spec, target)  # before shapes: the clearer complaint
+    check_depth(path, weights.shapes, spec.shape.num_layers)
+    check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
+    return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=identity_files(path))
