@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.deepspec import ARCHITECTURES, read_deepspec_spec
-from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
@@ -31,11 +30,13 @@ class SpecForgeDialect(DrafterDialect):
     name = "SpecForge"
 
     def matches(self, path: Path) -> bool:
-        try:
-            data = json.loads((path / "config.json").read_text("utf-8"))
-            return "speculators_model_type" not in data and data[NESTED].get("projector_type") == PROJECTOR
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return False
+        config = peek_config(path)
+        nested = config.get(NESTED)
+        return (
+            "speculators_model_type" not in config
+            and isinstance(nested, dict)
+            and nested.get("projector_type") == PROJECTOR
+        )
 
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)

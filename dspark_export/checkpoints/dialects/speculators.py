@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,7 +14,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import UniformConfig, decoder_keys, parse_config, read_json, write_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import AnchorMode, ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
@@ -99,10 +98,7 @@ class SpeculatorsDialect(DrafterDialect):
     name = "speculators"
 
     def matches(self, path: Path) -> bool:
-        try:
-            return KEY in json.loads((path / "config.json").read_text("utf-8"))
-        except (OSError, ValueError, TypeError):
-            return False
+        return KEY in peek_config(path)
 
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)
