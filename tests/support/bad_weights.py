@@ -97,9 +97,7 @@ CASES = {
         lambda t: tiny.edit_config(t, **QWEN2, layer_types=["full_attention"]), "layer_types names 1 layers, num_hidden"
     ),
     "target: a softcap that transformers ignores": target(
-        lambda t: tiny.edit_config(
-            t, architectures=["Gemma3ForCausalLM"], rope_parameters=None, attn_logit_softcapping=50.0
-        ),
+        lambda t: tiny.edit_config(t, **GEMMA3, attn_logit_softcapping=50.0),
         "attn_logit_softcapping: Input should be None",
     ),
     "target: pictures without text": target(
