@@ -15,6 +15,7 @@ from dspark_export.checkpoints.rope_config import RopeConfig
 FULL: LayerType = "full_attention"
 SLIDING: LayerType = "sliding_attention"
 PATTERN = 6
+"""One layer in so many sees everything where the config does not say; llama.cpp's loader takes it for granted."""
 
 
 class Gemma3Config(DecoderConfig):

@@ -7,20 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from dspark_export.checkpoints import DecoderShape, LayerSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
-from dspark_export.checkpoints.tensors import Array
+from dspark_export.checkpoints.tensors import STORED, Array
 from dspark_export.families.gemma3.config import Gemma3Config
 from dspark_export.families.gemma3.gguf import GEMMA3, gemma3_layers
 from dspark_export.families.llama import COMMON_DEFAULTS, LlamaFamily
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.gguf_file import GgufFile
-
-STORED = {"BF16": ml_dtypes.bfloat16, "F16": np.float16}
 
 
 class Gemma3Family(LlamaFamily):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dspark_export.checkpoints import LayerSpec, RopeSpec
 from dspark_export.checkpoints.seams.gguf_layout import HEAD_NORMS, LAYER, GgufLayout
+from dspark_export.families.gemma3.config import PATTERN
 from dspark_export.families.llama import TOP
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ NORMS = {
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 GEMMA3 = GgufLayout(architecture="gemma3", top=TOP, layer=LAYER | HEAD_NORMS | NORMS, permuted=False, qk_norm=True)
-PATTERN = 6
 LOCAL_THETA = 10000.0
 LAYERS_OF_27B = 62
 """Whose attention is scaled by hidden size over heads, not by the width of a head; the file does not say so."""
