@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.seams import TargetFamily, family_architectures, family_of_config
 from dspark_export.checkpoints.spec import TargetSpec
-from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors, plain_entries
+from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors, plain_entries
 from dspark_export.checkpoints.text import read_hf_text
 
 Source = SafetensorsSource | QuantisedSource
+Entries = Mapping[str, Entry]
 ABOVE = ("bos_token_id", "eos_token_id", "tie_word_embeddings")
 PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 """How tensors begin that see pictures, of which a bundle has none."""
@@ -58,8 +60,9 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
     composite = name in family.composites
     config = parse_config(family.config, path, {**family.defaults, **(_text_config(path, data) if composite else data)})
     source = _source(directory, read_scheme(path, data), composite=composite)
-    spec = _spec(config, path, family, source, tied=_ties(config, directory, source))
-    return spec, _weights(directory, source, spec, family)
+    entries = plain_entries(directory, source.shapes)
+    spec = _spec(config, path, family, _stored(source, entries), tied=_ties(config, directory, source, entries))
+    return spec, _weights(directory, source, entries, spec, family)
 
 
 def _source(directory: Path, scheme: Scheme | None, *, composite: bool) -> Source:
@@ -76,8 +79,12 @@ def _text_config(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     return {key: data[key] for key in ABOVE if key in data} | text
 
 
-def _spec(config: DecoderConfig, path: Path, family: TargetFamily, source: Source, *, tied: bool) -> TargetSpec:
-    names = {canonical: entry.source_name for canonical, entry in plain_entries(path.parent, source.shapes).items()}
+def _stored(source: Source, entries: Entries) -> str:
+    """What the embedding's numbers are stored as; nothing where it is missing."""
+    return source.stored(entries[EMBEDDING].source_name) if EMBEDDING in entries else ""
+
+
+def _spec(config: DecoderConfig, path: Path, family: TargetFamily, stored: str, *, tied: bool) -> TargetSpec:
     return TargetSpec(
         architecture=family.name,
         shape=family.read_shape(config, path),
@@ -86,7 +93,7 @@ def _spec(config: DecoderConfig, path: Path, family: TargetFamily, source: Sourc
         tied_embeddings=tied,
         eos_token_ids=_eos_ids(config, path.parent),
         bos_token_id=config.bos_token_id,
-        **family.hf_facts(config, source.stored(names[EMBEDDING]) if EMBEDDING in names else ""),
+        **family.hf_facts(config, stored),
     )
 
 
@@ -100,23 +107,26 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
     return config.eos_ids()
 
 
-def _weights(directory: Path, source: Source, spec: TargetSpec, family: TargetFamily) -> Weights:
-    entries = plain_entries(directory, source.shapes)
-    if spec.tied_embeddings:
-        entries.pop(HEAD, None)  # some exporters write the tied table twice
-    entries = {name: replace(entry, transform=family.hf_transform(name)) for name, entry in entries.items()}
-    weights = Weights(directory, source, entries)
+def _weights(directory: Path, source: Source, entries: Entries, spec: TargetSpec, family: TargetFamily) -> Weights:
+    unused = (HEAD,) if spec.tied_embeddings else ()  # some exporters write the tied table twice
+    used = {
+        name: replace(entry, transform=family.hf_transform(name))
+        for name, entry in entries.items()
+        if name not in unused
+    }
+    weights = Weights(directory, source, used)
     check_depth(directory, weights.shapes, spec.shape.num_layers)
     check_tensors(directory, weights.shapes, family.tensors(spec))
     return weights
 
 
-def _ties(config: DecoderConfig, directory: Path, source: Source) -> bool:
+def _ties(config: DecoderConfig, directory: Path, source: Source, entries: Entries) -> bool:
     """Whether the head is the embedding: as the config says, unless the file holds another head (transformers 5)."""
     if not config.tie_word_embeddings:
         return False
-    names = {canonical: entry.source_name for canonical, entry in plain_entries(directory, source.shapes).items()}
-    if EMBEDDING not in names or HEAD not in names or source.same(names[EMBEDDING], names[HEAD]):
+    if EMBEDDING not in entries or HEAD not in entries:
+        return True
+    if source.same(entries[EMBEDDING].source_name, entries[HEAD].source_name):
         return True
     message = f"{directory}: config.json ties the head to the embedding, and the weights hold another head: it is used"
     warnings.warn(message, UserWarning, stacklevel=4)
