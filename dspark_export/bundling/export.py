@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,15 @@ EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 Tensors = Mapping[str, ir.ExternalTensor]
 
 
+@dataclass(frozen=True)
+class ExportedTarget:
+    """What a drafter's graph takes from its target's: the tensors in its file and, for int8, what was measured."""
+
+    written: Tensors
+    measured: tuple[Plans, Floats] | None
+    """Plans of its layers, and the features [n, L*H] of the tokens that they were measured on."""
+
+
 def export_pair(pair: Pair, root: Path, plan: BuildPlan, reporter: Reporter) -> None:
     """Export both graphs and the tokenizer into `root`."""
     with _reading_weights():
@@ -58,12 +68,24 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
     Tables that the drafter lacks are shared, not copied.
     """
     folder.mkdir(parents=True)
+    target = _export_target(pair, folder, plan, reporter)
+    if pair.drafter is not None:
+        _export_drafter(pair, pair.drafter, target, folder, plan, reporter)
+
+
+def _positions(pair: Pair, plan: BuildPlan) -> int:
+    """What rotary tables cover: a whole context, and the block that is drafted at its end."""
+    return plan.limits.context_length + pair.block_size
+
+
+def _export_target(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> ExportedTarget:
+    """target.onnx."""
     target = pair.target.spec
-    positions = plan.limits.context_length + pair.block_size
 
     def target_graph() -> ir.Model:
         taps = () if pair.drafter is None else pair.drafter.spec.target_layer_ids
-        graph: ir.Model = get_family(target.architecture).build_graph(target, pair.target.weights, taps, positions)
+        family = get_family(target.architecture)
+        graph: ir.Model = family.build_graph(target, pair.target.weights, taps, _positions(pair, plan))
         return graph
 
     graph, measured = target_graph(), None
@@ -72,32 +94,29 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
         measured = plan_target(target_graph(), target.vocab_size, step)
         quantize_graph(graph, measured[0], keep=kept(plan, "target", measured[0]))
     written = save_graph(graph, folder / "target.onnx", reporter.step("exporting the target"))
-    if pair.drafter is not None:
-        _export_drafter(pair, pair.drafter, folder, plan, reporter, positions, written, measured)
+    return ExportedTarget(written, measured)
 
 
 def _export_drafter(
     pair: Pair,
     checkpoint: DrafterCheckpoint,
+    exported: ExportedTarget,
     folder: Path,
     plan: BuildPlan,
     reporter: Reporter,
-    positions: int,
-    written: Tensors,
-    measured: tuple[Plans, Floats] | None,
 ) -> None:
-    """drafter.onnx and accept.onnx, the target's graph being `written` and, for int8, `measured`."""
+    """drafter.onnx and accept.onnx, after the target's graph."""
     target, drafter = pair.target.spec, checkpoint.spec
 
     def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
         method = get_method(drafter.method)
-        graph: ir.Model = method.build_graph(drafter, checkpoint.weights, tables, positions)
+        graph: ir.Model = method.build_graph(drafter, checkpoint.weights, tables, _positions(pair, plan))
         return graph
 
-    graph = drafter_graph(_tables(pair, checkpoint, written))
-    if measured is not None:
-        plans, features = measured
-        head = _int8_head(pair, checkpoint, written)
+    graph = drafter_graph(_tables(pair, checkpoint, exported.written))
+    if exported.measured is not None:
+        plans, features = exported.measured
+        head = _int8_head(pair, checkpoint, exported.written)
         shared = {HEAD: plans[_head_name(pair)]} if head else {}
         step = reporter.step("measuring the drafter's layers")
         trace = drafter_graph(_tables(pair, checkpoint, {}))
