@@ -2,8 +2,9 @@
 
     python benchmarks/default.py BUNDLE [BUNDLE ...] [--per-source 8] [--max-new-tokens 64] [--figure FILE.png]
 
-One request at a time, one runtime of each kind open at once on the same threads. Seconds are those of the whole
-request, its prompt included. Prints a table: the median ratio of tokens a second, its quartiles, and what was chosen.
+One request at a time, runtimes taking turns on the same engines. Seconds are those of the whole request, its prompt
+included. A second plain runtime is the control: it against the first should be 1. Prints a table: the median ratios of
+tokens a second, their quartiles, and what was chosen.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,8 @@ import click
 from rich.progress import track
 from rich.table import Table
 
-from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
+from both_ways import open_runtimes
+from dspark_engines import GenerationRequest, Runtime, open_bundle
 from dspark_export.commands.console import print_json, table_console
 from dspark_export.prompts import Prompt, encode_prompts
 from exit_code import exit_code
@@ -31,19 +34,24 @@ WARM_UP = 8
 
 
 class Outcome(NamedTuple):
-    """One bundle: ratios of default to plain by prompt, whether outputs were the same, and what was chosen."""
+    """One bundle: ratios to plain by prompt, of default and of plain again; outputs that were the same; the choice."""
 
     bundle: str
     sources: list[str]
     ratios: list[float]
+    control: list[float]
     identical: int
     reason: str
 
     def row(self) -> list[str]:
         """For the table."""
-        low, middle, high = statistics.quantiles(self.ratios, n=4)
         share = f"{self.identical} of {len(self.ratios)}"
-        return [self.bundle, f"{middle:.3f} ({low:.3f}-{high:.3f})", share, self.reason]
+        return [self.bundle, _quartiles(self.ratios), _quartiles(self.control), share, self.reason]
+
+
+def _quartiles(ratios: list[float]) -> str:
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f}-{high:.3f})"
 
 
 @click.command(context_settings={"show_default": True})
@@ -71,25 +79,39 @@ def command(
     if as_json:
         print_json({"bundles": [outcome._asdict() for outcome in outcomes]})
         return
-    table = Table("bundle", "default / plain, median (quartiles)", "identical", "what was chosen")
+    table = Table("bundle", "default / plain, median (quartiles)", "plain / plain", "identical", "what was chosen")
     for outcome in outcomes:
         table.add_row(*outcome.row())
     table_console().print(table)
 
 
 def _compare(path: Path, prompts: list[Prompt], tokens: int) -> Outcome:
-    bundle, ratios, identical = open_bundle(path), [], 0
+    bundle = open_bundle(path)
     texts = encode_prompts(bundle, prompts)
-    plain, default = RuntimeOptions(max_batch=1, speculation="off"), RuntimeOptions(max_batch=1)
-    with Runtime(bundle, plain) as slow, Runtime(bundle, default) as chosen:
-        for runtime in (slow, chosen):
+    with ExitStack() as stack:
+        runtimes = open_runtimes(bundle, 0, ("off", "off"), stack)
+        for runtime in runtimes:
             _seconds(runtime, texts[0], WARM_UP)
-        for number, ids in enumerate(track(texts, "alternating", transient=True)):
-            pair = (slow, chosen) if number % 2 else (chosen, slow)
-            found = {runtime: _seconds(runtime, ids, tokens) for runtime in pair}
-            ratios.append(found[slow][0] / found[chosen][0])
-            identical += found[slow][1] == found[chosen][1]
-        return Outcome(path.name, [prompt.source for prompt in prompts], ratios, identical, chosen.plan.reason)
+        rounds = [_turn(runtimes, number, ids, tokens) for number, ids in enumerate(track(texts, transient=True))]
+        chosen = runtimes[0].plan.reason
+    return Outcome(
+        path.name,
+        [prompt.source for prompt in prompts],
+        [plain[0] / default[0] for default, plain, _ in rounds],
+        [plain[0] / again[0] for _, plain, again in rounds],
+        sum(plain[1] == default[1] for default, plain, _ in rounds),
+        chosen,
+    )
+
+
+def _turn(runtimes: list[Runtime], number: int, ids: list[int], tokens: int) -> list[tuple[float, list[int]]]:
+    """One prompt to every runtime, who begins changing from prompt to prompt: what each took and said."""
+    count = len(runtimes)
+    order = [(number + place) % count for place in range(count)]
+    if number // count % 2:
+        order.reverse()
+    found = {index: _seconds(runtimes[index], ids, tokens) for index in order}
+    return [found[index] for index in range(count)]
 
 
 def _seconds(runtime: Runtime, ids: list[int], tokens: int) -> tuple[float, list[int]]:

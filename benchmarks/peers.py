@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dspark_engines import Bundle, GenerationRequest, Runtime, RuntimeOptions, open_bundle
-from dspark_engines.backends import EngineOptions
+from both_ways import open_runtimes
+from dspark_engines import Bundle, GenerationRequest, Runtime, open_bundle
 from dspark_engines.bundle import record_file
 from dspark_engines.errors import DsparkError
 from dspark_export.commands.console import print_json, table_console
@@ -112,15 +112,8 @@ def name_of(setting: DraftSetting | None) -> str:
 
 def ours(bundle: Bundle, threads: int, stack: ExitStack) -> dict[str, Contestant]:
     """Plain, and what a runtime chooses by itself."""
-    found: dict[str, Contestant] = {}
-    for name, speculation in ((PLAIN, "off"), (DEFAULT, "auto")):
-        options = RuntimeOptions(
-            engines=EngineOptions(threads),
-            max_batch=1,
-            speculation=speculation,  # type: ignore[arg-type]
-        )
-        found[name] = _answers_of(stack.enter_context(Runtime(bundle, options)))
-    return found
+    default, plain = open_runtimes(bundle, threads, ("off",), stack)
+    return {PLAIN: _answers_of(plain), DEFAULT: _answers_of(default)}
 
 
 def _answers_of(runtime: Runtime) -> Contestant:

@@ -2,7 +2,7 @@
 
     python examples/smollm2/compare.py BUNDLE [--max-new-tokens 96] [--turns 3]
 
-Both runtimes are open at once on the same threads: one decodes plainly, the other does what it chooses by itself.
+Both runtimes take turns on the same engines: one decodes plainly, the other does what it chooses by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,8 +53,12 @@ def command(bundle: Path, max_new_tokens: int, turns: int) -> None:
     """Compare both ways on BUNDLE."""
     opened = open_bundle(bundle)
     codec = TextCodec(opened)
-    plain, chosen = RuntimeOptions(max_batch=1, speculation="off"), RuntimeOptions(max_batch=1)
-    with reporting() as reporter, Runtime(opened, plain) as slow, Runtime(opened, chosen) as fast:
+    options = RuntimeOptions(max_batch=1)
+    plain = replace(options, speculation="off")
+    with ExitStack() as stack:
+        reporter = stack.enter_context(reporting())
+        fast = stack.enter_context(Runtime(opened, options))
+        slow = stack.enter_context(Runtime(opened, plain, engines=fast.engines))
         step, answers = reporter.step("answering both ways"), []
         for done, (kind, text) in enumerate(PROMPTS.items(), 1):
             request = GenerationRequest(codec.prompt_ids(text), max_new_tokens)
@@ -70,7 +76,9 @@ def _both(kind: str, slow: Runtime, fast: Runtime, request: GenerationRequest, t
     speeds: tuple[list[float], list[float]] = ([], [])
     results = []
     for turn in range(turns + 1):
-        results = [runtime.generate([request])[0] for runtime in (slow, fast)]
+        order = (slow, fast) if turn % 2 else (fast, slow)
+        found = {runtime: runtime.generate([request])[0] for runtime in order}
+        results = [found[slow], found[fast]]
         for speed, result in zip(speeds, results, strict=True):
             speed += [result.tokens_per_second] if turn else []
     return Answer(kind, *speeds, (results[0], results[1]))

@@ -41,7 +41,7 @@ def test_default_beside_plain(
     assert done.code == 0, done.err
     (found,) = done.json["bundles"]
     assert found["sources"] == ["a", "a", "b", "b"]
-    assert (len(found["ratios"]), found["identical"]) == (4, 4)
+    assert (len(found["ratios"]), len(found["control"]), found["identical"]) == (4, 4, 4)
     assert found["reason"].startswith("plain decoding: ")  # nobody has measured it
     pytest.importorskip("matplotlib", reason="the extra [bench] is not installed")
     done = call(capsys, default.run, *given, f"--figure={tmp_path / 'gain.png'}")

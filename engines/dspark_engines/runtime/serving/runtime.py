@@ -46,6 +46,9 @@ class Runtime:
 
     plan: RuntimePlan
     """What it does and why, once the runtime is entered."""
+    engines: EnginePool
+    """What it runs on, once it is entered. To compare two ways give both the same: opened twice, engines differ by
+    some percent in speed."""
 
     def __init__(
         self, bundle: Bundle, options: RuntimeOptions | None = None, *, engines: EnginePool | Engines | None = None
@@ -72,6 +75,7 @@ class Runtime:
         if not cohorts.overlapping:
             pool = EnginePool(pool.exclusive)
         pool.preload(cohorts.slots)
+        self.engines = pool
         self._samples = pool.exclusive.draft.samples
         self._queue.set_slots(cohorts.slots, cohorts.pairs_from)
         self._start(EngineTurns(pool, self.timeline, self._queue.exclusive, len(cohorts.slots)))
