@@ -168,8 +168,8 @@ def decoder_keys(shape: DecoderShape) -> dict[str, Any]:
     layer = shape.usual_layer
     if layer is None or layer != _plain(layer):
         raise CheckpointError(
-            "layers that differ, or have a window, a scale, a softcap, biases, another activation or more norms, "
-            "cannot be written in this dialect",
+            "layers that differ, or have a window, a scale, a softcap, biases, sinks, experts, another activation or "
+            "more norms, cannot be written in this dialect",
             hint="choose another dialect",
         )
     return {
@@ -197,6 +197,8 @@ def _plain(layer: LayerSpec) -> LayerSpec:
         output_bias=False,
         activation="silu",
         sandwich=False,
+        sinks=False,
+        experts=None,
     )
 
 

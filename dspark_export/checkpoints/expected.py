@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, LayerSpec, TargetSpec
+from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, ExpertSpec, LayerSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Shape
 
 
@@ -40,7 +40,6 @@ def drafter_optional_tensors(spec: DrafterSpec) -> dict[str, Shape]:
 
 
 def _layer(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
-    inner = layer.intermediate_size
     norms: dict[str, Shape] = (
         {"self_attn.q_norm.weight": (layer.head_dim,), "self_attn.k_norm.weight": (layer.head_dim,)}
         if layer.qk_norm
@@ -55,18 +54,41 @@ def _layer(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
         "self_attn.k_proj.weight": (layer.kv_size, hidden),
         "self_attn.v_proj.weight": (layer.kv_size, hidden),
         "self_attn.o_proj.weight": (hidden, layer.query_size),
-        "mlp.gate_proj.weight": (inner, hidden),
-        "mlp.up_proj.weight": (inner, hidden),
-        "mlp.down_proj.weight": (hidden, inner),
+        **_mlp(hidden, layer),
         **norms,
         **_biases(hidden, layer),
     }
 
 
+def _mlp(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
+    inner = layer.intermediate_size
+    if layer.experts is not None:
+        return _experts(hidden, inner, layer.experts)
+    return {
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+
+
+def _experts(hidden: int, inner: int, experts: ExpertSpec) -> dict[str, Shape]:
+    """Weights of all experts stand in one tensor, expert first."""
+    count = experts.count
+    outs = {"gate": inner, "up": inner, "down": hidden}
+    ins = {"gate": hidden, "up": hidden, "down": inner}
+    tensors: dict[str, Shape] = {"mlp.router.weight": (count, hidden)}
+    tensors |= {f"mlp.experts.{which}_proj.weight": (count, outs[which], ins[which]) for which in outs}
+    if experts.biased:
+        tensors["mlp.router.bias"] = (count,)
+        tensors |= {f"mlp.experts.{which}_proj.bias": (count, outs[which]) for which in outs}
+    return tensors
+
+
 def _biases(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
     sizes = {"q": layer.query_size, "k": layer.kv_size, "v": layer.kv_size} if layer.qkv_bias else {}
     sizes |= {"o": hidden} if layer.output_bias else {}
-    return {f"self_attn.{which}_proj.bias": (size,) for which, size in sizes.items()}
+    sinks: dict[str, Shape] = {"self_attn.sinks": (layer.num_heads,)} if layer.sinks else {}
+    return sinks | {f"self_attn.{which}_proj.bias": (size,) for which, size in sizes.items()}
 
 
 def _markov(spec: DrafterSpec) -> dict[str, Shape]:

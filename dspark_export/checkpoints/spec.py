@@ -37,12 +37,31 @@ class RopeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertSpec:
+    """A mixture of `count` MLPs of which each token takes the `per_token` that its router scores best.
+
+    Their shares are the softmax over all scores, `renormalised` to a sum of one over those taken (which is the softmax
+    over them). `biased`: router and experts have biases. `dspark_plugins.expert_mlp` says what the numbers do.
+    """
+
+    count: int
+    per_token: int
+    renormalised: bool
+    biased: bool = False
+    alpha: float = 1.0
+    limit: float = 0.0
+    up_offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerSpec:
     """One pre-norm decoder layer: grouped-query attention and a gated MLP, down(activation(gate(x)) * up(x)).
 
     `window`: how many positions a token sees, itself included; 0 is all. `scale` multiplies query times key, None is
     head_dim ** -0.5. `softcap` c bounds what comes of that, c * tanh(x / c); 0 does not. `qkv_bias`, `output_bias`:
     whether these projections have one. `sandwich`: attention and MLP are normed again before they are added (Gemma).
+    `sinks`: each query head has a score of its own that takes part in the softmax and brings no value (gpt-oss).
+    `experts`: the MLP is a mixture of them, each `intermediate_size` wide.
     """
 
     num_heads: int
@@ -58,6 +77,8 @@ class LayerSpec:
     output_bias: bool = False
     activation: Activation = "silu"
     sandwich: bool = False
+    sinks: bool = False
+    experts: ExpertSpec | None = None
 
     @property
     def query_size(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from dspark_export.checkpoints import DecoderShape, LayerSpec, RopeSpec
+from dspark_export.graphs.experts import expert_mlp
 from dspark_export.graphs.rope import rope_tables
 from dspark_export.graphs.writer import GraphWriter
 from dspark_plugins.attention import OUTPUTS, AttentionSpec
@@ -83,6 +84,7 @@ class CachedDecoder:
             self.used,
             *self._rope(layer),
             *caches,
+            *([w.weight(f"layers.{i}.self_attn.sinks")] if layer.sinks else []),
             _outputs=[f"layers.{i}.{name}" for name in OUTPUTS],
             **spec.attributes(),
         )
@@ -102,6 +104,7 @@ class CachedDecoder:
             window=layer.window,
             scale=layer.scale,
             softcap=layer.softcap,
+            sinks=layer.sinks,
         )
 
     def _overload(self, i: int) -> str:
@@ -121,6 +124,8 @@ class CachedDecoder:
 
     def _mlp(self, i: int, x: ir.Value) -> ir.Value:
         w, op, prefix = self.writer, self.writer.op, f"layers.{i}.mlp"
+        if self.shape.layers[i].experts is not None:
+            return expert_mlp(w, self.shape, i, x)
         both = w.linear(
             x,
             f"{prefix}.gate_proj.weight",

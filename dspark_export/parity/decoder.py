@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dspark_export.parity.experts import ExpertMlp
+
 if TYPE_CHECKING:
     from dspark_export.checkpoints.spec import Activation, DecoderShape, LayerSpec, RopeSpec
 
@@ -89,8 +91,10 @@ def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
     return x * cosines + torch.cat([-second, first], dim=-1) * sines
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: LayerSpec) -> Tensor:
-    """Grouped-query attention, with the layer's scale and softcap.
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: LayerSpec, sinks: Tensor | None = None
+) -> Tensor:
+    """Grouped-query attention, with the layer's scale and softcap, and the heads' `sinks` [N] if they have any.
 
     queries [B, N, S, D]; keys and values [B, K, T, D], each head serving N/K consecutive query heads; allowed
     bool [S, T]. Returns [B, S, N*D].
@@ -99,7 +103,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer
     keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
     scores = queries @ keys.transpose(-1, -2) * (layer.head_dim**-0.5 if layer.scale is None else layer.scale)
     scores = layer.softcap * torch.tanh(scores / layer.softcap) if layer.softcap else scores
-    weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)
+    scores = scores.masked_fill(~allowed, -math.inf)
+    if sinks is not None:
+        sink = sinks[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : keys.shape[2]]
     return (weights @ values).transpose(1, 2).flatten(2)
 
 
@@ -127,6 +135,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(layer.num_heads * layer.head_dim, hidden, bias=layer.output_bias)
         self.q_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
         self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
+        self.sinks = nn.Parameter(torch.zeros(layer.num_heads)) if layer.sinks else None
 
     def tables(self, positions: Tensor) -> RotaryTables:
         """Cosines and sines of this layer's rotation at positions [S]."""
@@ -171,7 +180,9 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
         self.self_attn = Attention(shape, layer)
         self.post_attention_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.mlp = GatedMlp(shape.hidden_size, layer.intermediate_size, layer.activation)
+        self.mlp: nn.Module = GatedMlp(shape.hidden_size, layer.intermediate_size, layer.activation)
+        if layer.experts is not None:
+            self.mlp = ExpertMlp(shape.hidden_size, layer.intermediate_size, layer.experts)
         if layer.sandwich:
             self.pre_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             self.post_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)

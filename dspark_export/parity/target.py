@@ -85,7 +85,7 @@ class TargetModule(nn.Module):
         keys, values = cache.extend(index, *layer.self_attn.keys_values(normed, tables))
         distance = positions[:, None] - torch.arange(keys.shape[2])
         allowed = (distance >= 0) & ((distance < spec.window) if spec.window else True)
-        return layer.finish(x, attend(queries, keys, values, allowed, spec))
+        return layer.finish(x, attend(queries, keys, values, allowed, spec, layer.self_attn.sinks))
 
     def _logits(self, last: Tensor) -> Tensor:
         head = self.embed_tokens if self.spec.tied_embeddings else self.lm_head

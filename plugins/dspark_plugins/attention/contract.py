@@ -17,6 +17,8 @@ Hq and Hkv query and key/value heads of width D. All floating tensors are float3
     stands at used[r] + row_lengths[r] and after. Every block token attends to the row's whole context
     and to the whole block.
 
+With `sinks` there is one more input, sinks [Hq]: each head's is one more score in the softmax, which brings no value.
+
 Scores are query times key times `scale` (D ** -0.5 where it is left out), and with a `softcap` c then
 c * tanh(score / c).
 
@@ -47,10 +49,11 @@ class AttentionSpec:
     window: int = field(default=0, kw_only=True)
     scale: float | None = field(default=None, kw_only=True)
     softcap: float = field(default=0.0, kw_only=True)
+    sinks: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.block_size and self.window:
-            raise ValueError("a block sees its whole context: BlockAttention has no window")
+        if self.block_size and (self.window or self.sinks):
+            raise ValueError("a block sees its whole context and nothing else: BlockAttention has no window, no sinks")
 
     @property
     def factor(self) -> float:
@@ -62,8 +65,13 @@ class AttentionSpec:
         """The op this spec belongs to."""
         return BLOCK_ATTENTION if self.block_size else CACHED_ATTENTION
 
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return (*INPUTS, "sinks") if self.sinks else INPUTS
+
     def attributes(self) -> dict[str, int | float]:
         """The node's attributes, by name; those that say nothing are left out."""
         heads = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
         rest = {"block_size": self.block_size, "window": self.window, "scale": self.scale, "softcap": self.softcap}
+        rest["sinks"] = int(self.sinks)
         return {**heads, **{name: value for name, value in rest.items() if value}}

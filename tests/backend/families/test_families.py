@@ -36,6 +36,8 @@ SIZES: dict[str, Any] = {
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 128}
 SLIDING = {"use_sliding_window": True, "sliding_window": WINDOW}
 GEMMA: dict[str, Any] = {"num_hidden_layers": 7, "sliding_window": WINDOW, "query_pre_attn_scalar": 11}
+MOE: dict[str, Any] = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "norm_topk_prob": True}
+OSS: dict[str, Any] = {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": WINDOW, "swiglu_limit": 0.5}
 LINEAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
 BY_LAYER = {"full_attention": LINEAR, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,6 +63,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "qwen3, biases": ("Qwen3", {"attention_bias": True}),
     "qwen3, sliding": ("Qwen3", SLIDING | {"max_window_layers": 2}),
+    "qwen3 moe": ("Qwen3Moe", MOE),
+    "qwen3 moe, mixed": ("Qwen3Moe", MOE | {"norm_topk_prob": False, "decoder_sparse_step": 2}),
+    "qwen3 moe, by layers": ("Qwen3Moe", MOE | SLIDING | {"mlp_only_layers": [0], "attention_bias": True}),
+    "gpt-oss": ("GptOss", OSS),
+    "gpt-oss, by types": ("GptOss", OSS | {
+        "layer_types": ["full_attention", "full_attention", "sliding_attention"], "rope_parameters": LINEAR}),
     "gemma3": ("Gemma3", GEMMA),
     "gemma3, linear on full layers": ("Gemma3", GEMMA | {"rope_parameters": BY_LAYER}),
     "gemma3, softcap": ("Gemma3", GEMMA | {"final_logit_softcapping": 30.0}),

@@ -16,6 +16,7 @@ from tests.support import tiny
 transformers = pytest.importorskip("transformers")
 CLASSES = {"llama": "LlamaConfig", "qwen3": "Qwen3Config"}
 ALL_CLASSES = CLASSES | {"mistral": "MistralConfig", "qwen2": "Qwen2Config", "gemma3": "Gemma3TextConfig"}
+ALL_CLASSES |= {"qwen3_moe": "Qwen3MoeConfig", "gpt_oss": "GptOssConfig"}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 ROPES: dict[str, dict[str, Any]] = {
     "theta alone": {"rope_theta": 5e5},

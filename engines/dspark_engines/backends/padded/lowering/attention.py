@@ -107,7 +107,12 @@ def _block_mask(low: PaddedLowering, cache: ir.Value, block: int) -> ir.Value:
 
 
 def check_scores(spec: AttentionSpec) -> None:
-    """Raises `BackendError` for a softcap, which TensorRT's parser may drop without a word."""
+    """Raises `BackendError` for sinks, and for a softcap, which TensorRT's parser may drop without a word."""
+    if spec.sinks:
+        raise BackendError(
+            "this target's heads have attention sinks, which GPU backends cannot yet",
+            hint="--backend onnxruntime runs it",
+        )
     if spec.softcap:
         raise BackendError(
             f"this target bounds its attention scores (softcap {spec.softcap:g}), which GPU backends cannot yet",
