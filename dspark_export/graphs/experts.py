@@ -39,18 +39,16 @@ def _route(w: GraphWriter, i: int, experts: ExpertSpec, x: ir.Value) -> tuple[ir
 
 
 def _stack(w: GraphWriter, i: int, which: tuple[str, ...], kind: str) -> ir.Value:
-    """Weights [E, in, out], or biases [E, out], of the projections `which` side by side."""
+    """Weights [E, out, in], or biases [E, out], of the projections `which` side by side."""
     names = [f"layers.{i}.mlp.experts.{one}_proj.{kind}" for one in which]
     shapes = [w.weights.shapes[name] for name in names]
     count, out = shapes[0][0], sum(shape[1] for shape in shapes)
-    size = (count, shapes[0][2], out) if kind == "weight" else (count, out)
 
     def load() -> Array:
-        stacked = np.concatenate([w.weights[name] for name in names], axis=1) if len(names) > 1 else w.weights[names[0]]
-        return np.ascontiguousarray(stacked.swapaxes(1, 2)) if kind == "weight" else stacked
+        return np.concatenate([w.weights[name] for name in names], axis=1) if len(names) > 1 else w.weights[names[0]]
 
     name = f"layers.{i}.mlp.experts.{'_'.join(which)}_proj.{kind}"
-    return w.once(name, lambda: lazy(name, size, load))
+    return w.once(name, lambda: lazy(name, (count, out, *shapes[0][2:]), load))
 
 
 def _overload(shape: DecoderShape, experts: ExpertSpec) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
-from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints import DecoderShape, ExpertSpec
+from dspark_export.checkpoints import DecoderShape
 from dspark_export.checkpoints.config_file import DecoderConfig
+from dspark_export.checkpoints.expert_config import ExpertConfig
 from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource
 from dspark_export.families.llama import COMMON_DEFAULTS, LlamaFamily
 
@@ -28,13 +28,9 @@ YARN = {
 """How its class rotates where a config says nothing."""
 
 
-class GptOssConfig(DecoderConfig):
+class GptOssConfig(ExpertConfig):
     """`GptOssConfig`."""
 
-    num_experts: PositiveInt = Field(validation_alias=AliasChoices("num_local_experts", "num_experts"))
-    num_experts_per_tok: PositiveInt = Field(
-        validation_alias=AliasChoices("num_experts_per_tok", "experts_per_token")  # the first release has both
-    )
     swiglu_alpha: PositiveFloat = 1.702
     swiglu_limit: PositiveFloat = 7.0
 
@@ -44,9 +40,8 @@ class GptOssConfig(DecoderConfig):
             "full_attention" if i % 2 else "sliding_attention" for i in range(self.num_hidden_layers)
         ]
         typed = self.model_copy(update={"layer_types": types, "use_sliding_window": True})
-        experts = ExpertSpec(
-            count=self.num_experts,
-            per_token=self.num_experts_per_tok,
+        experts = self.expert_spec(
+            path,
             renormalised=True,
             biased=True,
             alpha=self.swiglu_alpha,
@@ -81,11 +76,6 @@ class GptOssFamily(LlamaFamily):
 
     def read_shape(self, config: DecoderConfig, path: Path) -> DecoderShape:
         assert isinstance(config, GptOssConfig)
-        if config.num_experts_per_tok > config.num_experts:
-            raise CheckpointError(
-                f"{path}: num_experts_per_tok {config.num_experts_per_tok}, and there are {config.num_experts} experts",
-                hint="correct the config",
-            )
         return config.gpt_oss_shape(path)
 
     def hf_entries(

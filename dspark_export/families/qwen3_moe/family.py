@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints import DecoderShape, ExpertSpec, LayerSpec
+from dspark_export.checkpoints import DecoderShape, LayerSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
+from dspark_export.checkpoints.expert_config import ExpertConfig
 from dspark_export.checkpoints.stacked import stack_experts
 from dspark_export.checkpoints.tensors import Entry, TensorSource
 from dspark_export.families.llama import COMMON_DEFAULTS
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from dspark_export.checkpoints.gguf_file import GgufFile
 
 
-class Qwen3MoeConfig(DecoderConfig):
-    """`Qwen3MoeConfig`: which layers have experts, how many, and how wide they are."""
+class Qwen3MoeConfig(ExpertConfig):
+    """`Qwen3MoeConfig`: which layers have experts, and how wide they are."""
 
-    num_experts: PositiveInt = Field(validation_alias=AliasChoices("num_experts", "num_local_experts"))
-    num_experts_per_tok: PositiveInt
     moe_intermediate_size: PositiveInt
     norm_topk_prob: bool
     decoder_sparse_step: PositiveInt
     mlp_only_layers: list[NonNegativeInt] | None = None
 
-    def with_experts(self, i: int, layer: LayerSpec) -> LayerSpec:
-        """`layer` as the i-th: with experts or as it is."""
-        if i in (self.mlp_only_layers or ()) or (i + 1) % self.decoder_sparse_step:
-            return layer
-        experts = ExpertSpec(
-            count=self.num_experts, per_token=self.num_experts_per_tok, renormalised=self.norm_topk_prob
+    def with_experts(self, path: Path, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+        """`layers`, some of them with experts."""
+        experts = self.expert_spec(path, renormalised=self.norm_topk_prob)
+        return tuple(
+            replace(layer, intermediate_size=self.moe_intermediate_size, experts=experts) if self._sparse(i) else layer
+            for i, layer in enumerate(layers)
         )
-        return replace(layer, intermediate_size=self.moe_intermediate_size, experts=experts)
+
+    def _sparse(self, i: int) -> bool:
+        return i not in (self.mlp_only_layers or ()) and (i + 1) % self.decoder_sparse_step == 0
 
 
 class Qwen3MoeFamily(Qwen3Family):
@@ -52,6 +52,7 @@ class Qwen3MoeFamily(Qwen3Family):
     defaults: Mapping[str, Any] = COMMON_DEFAULTS | {
         "max_position_embeddings": 32768,
         "num_key_value_heads": 4,
+        "num_local_experts": 128,
         "num_experts_per_tok": 8,
         "moe_intermediate_size": 768,
         "norm_topk_prob": False,
@@ -61,15 +62,10 @@ class Qwen3MoeFamily(Qwen3Family):
 
     def read_shape(self, config: DecoderConfig, path: Path) -> DecoderShape:
         assert isinstance(config, Qwen3MoeConfig)
-        if config.num_experts_per_tok > config.num_experts:
-            raise CheckpointError(
-                f"{path}: num_experts_per_tok {config.num_experts_per_tok}, and there are {config.num_experts} experts",
-                hint="correct the config",
-            )
         windows = (config.sliding_window or 0,) * config.num_hidden_layers if config.use_sliding_window else ()
         biased = config.attention_bias
         shape = config.decoder_shape(path, windows, qk_norm=True, qkv_bias=biased, output_bias=biased)
-        return replace(shape, layers=tuple(config.with_experts(i, layer) for i, layer in enumerate(shape.layers)))
+        return replace(shape, layers=config.with_experts(path, shape.layers))
 
     def hf_entries(
         self, path: Path, entries: Mapping[str, Entry], source: TensorSource

@@ -1,11 +1,11 @@
 """`dspark::ExpertMlp`: every token through the experts that its router chose, and their weighted sum.
 
-x [N, H], shares [N, k], chosen [N, k] int64, gate_up [E, H, 2I], down [E, I, H], and with `biased` gate_up_bias [E, 2I]
+x [N, H], shares [N, k], chosen [N, k] int64, gate_up [E, 2I, H], down [E, H, I], and with `biased` gate_up_bias [E, 2I]
 and down_bias [E, H] -> y [N, H]; floating tensors are float32.
 
     y[n] = sum over j of shares[n, j] * down[e](bend(gate) * (up + up_offset)),    e = chosen[n, j]
 
-gate and up are the first and the second I columns of x[n] times gate_up[e]; bend(g) = g * sigmoid(alpha * g). With a
+gate and up are the first and the second I entries of gate_up[e] times x[n]; bend(g) = g * sigmoid(alpha * g). With a
 `limit` c, gate is first cut to at most c and up to -c ... c (gpt-oss). A token's experts differ from each other; of two
 that do not, only the last counts.
 """

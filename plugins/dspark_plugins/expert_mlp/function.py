@@ -53,9 +53,9 @@ def route(op: OpBuilder, shares: ir.Value, chosen: ir.Value, gate_up: ir.Value) 
 
 def _body(op: OpBuilder, spec: ExpertMlpSpec, *inputs: ir.Value) -> ir.Value:
     x, shares, chosen, gate_up, down, *biases = inputs
-    both = op.MatMul(op.Unsqueeze(x, [0]), gate_up)
+    both = op.MatMul(op.Unsqueeze(x, [0]), op.Transpose(gate_up, perm=[0, 2, 1]))
     both = op.Add(both, op.Unsqueeze(biases[0], [1])) if biases else both
-    each = op.MatMul(bend(op, spec, both), down)
+    each = op.MatMul(bend(op, spec, both), op.Transpose(down, perm=[0, 2, 1]))
     each = op.Add(each, op.Unsqueeze(biases[1], [1])) if biases else each
     share = op.Unsqueeze(op.Transpose(route(op, shares, chosen, gate_up), perm=[1, 0]), [2])
     total: ir.Value = op.ReduceSum(op.Mul(each, share), [0], keepdims=0)

@@ -17,10 +17,10 @@ def expert_mlp(spec: ExpertMlpSpec, x: Array, shares: Array, chosen: Ints, *weig
     y = np.zeros_like(x)
     for n, experts in enumerate(chosen):
         for j, e in enumerate(experts):
-            both = x[n] @ gate_up[e] + (biases[0][e] if biases else 0)
+            both = gate_up[e] @ x[n] + (biases[0][e] if biases else 0)
             gate, up = np.split(both, 2)
             if spec.limit:
                 gate, up = np.minimum(gate, spec.limit), np.clip(up, -spec.limit, spec.limit)
             inner = gate / (1 + np.exp(-spec.alpha * gate)) * (up + spec.up_offset)
-            y[n] += shares[n, j] * (inner @ down[e] + (biases[1][e] if biases else 0))
+            y[n] += shares[n, j] * (down[e] @ inner + (biases[1][e] if biases else 0))
     return y

@@ -32,7 +32,7 @@ def feeds_for(spec: ExpertMlpSpec, tokens: int, chosen: np.ndarray | None = None
 
     if chosen is None:
         chosen = np.array([random.permutation(EXPERTS)[:CHOSEN] for _ in range(tokens)], np.int64).reshape(-1, CHOSEN)
-    weights = [normal(EXPERTS, HIDDEN, 2 * INNER) / 4, normal(EXPERTS, INNER, HIDDEN) / 4]
+    weights = [normal(EXPERTS, 2 * INNER, HIDDEN) / 4, normal(EXPERTS, HIDDEN, INNER) / 4]
     biases = [normal(EXPERTS, 2 * INNER), normal(EXPERTS, HIDDEN)] if spec.biased else []
     values = [normal(tokens, HIDDEN), np.abs(normal(tokens, CHOSEN)), chosen, *weights, *biases]
     return dict(zip(spec.inputs(), values, strict=True))

@@ -1,8 +1,10 @@
 """A mixture of experts for ONNX Runtime's CPU provider: only the experts that a step needs.
 
 A loop over the chosen experts. Each is sliced off its stack (a copy: an expert is read twice and written once), takes
-the tokens that chose it, and adds to their sums. A step of one token costs k experts, not all E, and a long one each
-expert once. In what order a token's experts are summed depends on their numbers alone, not on its neighbours.
+the tokens that chose it, and adds to their sums. Weights lie output by output: of a few rows ONNX Runtime's product
+with them as they are takes half the time of one with their transpose, which it packs anew every time. A step of one
+token costs k experts, not all E, and a long one each expert once. In what order a token's experts are summed depends on
+their numbers alone, not on its neighbours.
 """
 
 from __future__ import annotations
@@ -62,9 +64,7 @@ class _Step:
         share = op.Gather(self.by_expert, expert)
         rows = op.Transpose(op.NonZero(share), perm=[1, 0])
         gate_up, down, *biases = (op.Gather(stack, expert) for stack in self.weights)
-        both = op.MatMul(op.GatherND(self.x, rows), gate_up)
-        both = op.Add(both, biases[0]) if biases else both
-        each = op.MatMul(bend(op, self.spec, both), down)
-        each = op.Add(each, biases[1]) if biases else each
+        both = op.Gemm(op.GatherND(self.x, rows), gate_up, *biases[:1], transB=1)
+        each = op.Gemm(bend(op, self.spec, both), down, *biases[1:], transB=1)
         weighted = op.Mul(each, op.Unsqueeze(op.GatherND(share, rows), [1]))
         return op.Identity(more), op.ScatterND(total, rows, weighted, reduction="add")
