@@ -62,6 +62,10 @@ class LayerSpec:
     whether these projections have one. `sandwich`: attention and MLP are normed again before they are added (Gemma).
     `sinks`: each query head has a score of its own that takes part in the softmax and brings no value (gpt-oss).
     `experts`: the MLP is a mixture of them, each `intermediate_size` wide.
+
+    Gemma 4: `value_norm`: value heads are normed too, without a gain. `shared_values`: values are the key projection.
+    `keys_from`: keys and values are those of that earlier layer. `per_layer_input`: how wide the input is that each
+    layer gets beside the states; 0: none. `layer_scalar`: what a layer gives is multiplied by a number of its own.
     """
 
     num_heads: int
@@ -79,6 +83,11 @@ class LayerSpec:
     sandwich: bool = False
     sinks: bool = False
     experts: ExpertSpec | None = None
+    value_norm: bool = False
+    shared_values: bool = False
+    keys_from: int | None = None
+    per_layer_input: int = 0
+    layer_scalar: bool = False
 
     @property
     def query_size(self) -> int:
@@ -123,6 +132,8 @@ class TargetSpec:
     bos_token_id: int | None
     embedding_scale: float = 1.0
     """What rows of the embedding are multiplied by."""
+    per_layer_scale: float = 1.0
+    """What rows of the table of per-layer inputs are multiplied by."""
     logit_softcap: float = 0.0
     """c of c * tanh(logit / c); 0 is none."""
 

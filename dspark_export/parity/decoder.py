@@ -130,11 +130,15 @@ class Attention(nn.Module):
         super().__init__()
         hidden, self.layer, epsilon = shape.hidden_size, layer, shape.rms_norm_eps
         self.q_proj = nn.Linear(hidden, layer.num_heads * layer.head_dim, bias=layer.qkv_bias)
-        self.k_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=layer.qkv_bias)
-        self.v_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=layer.qkv_bias)
+        width = layer.num_kv_heads * layer.head_dim
+        if layer.keys_from is None:
+            self.k_proj = nn.Linear(hidden, width, bias=layer.qkv_bias)
+            self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
+        if layer.keys_from is None and not layer.shared_values:
+            self.v_proj = nn.Linear(hidden, width, bias=layer.qkv_bias)
+        self.epsilon = epsilon
         self.o_proj = nn.Linear(layer.num_heads * layer.head_dim, hidden, bias=layer.output_bias)
         self.q_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
-        self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
         self.sinks = nn.Parameter(torch.zeros(layer.num_heads)) if layer.sinks else None
 
     def tables(self, positions: Tensor) -> RotaryTables:
@@ -151,8 +155,11 @@ class Attention(nn.Module):
 
     def keys_values(self, x: Tensor, tables: RotaryTables) -> tuple[Tensor, Tensor]:
         """[B, T, H] to rotated keys and values, [B, K, T, D] each."""
-        keys = rotate(self.k_norm(self.heads(self.k_proj(x))).transpose(1, 2), tables)
-        return keys, self.heads(self.v_proj(x)).transpose(1, 2)
+        plain = self.heads(self.k_proj(x))
+        values = plain if self.layer.shared_values else self.heads(self.v_proj(x))
+        if self.layer.value_norm:
+            values = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + self.epsilon)
+        return rotate(self.k_norm(plain).transpose(1, 2), tables), values.transpose(1, 2)
 
 
 class GatedMlp(nn.Module):
@@ -186,9 +193,18 @@ class DecoderLayer(nn.Module):
         if layer.sandwich:
             self.pre_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             self.post_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        if layer.per_layer_input:
+            self.per_layer_input_gate = nn.Linear(shape.hidden_size, layer.per_layer_input, bias=False)
+            self.per_layer_projection = nn.Linear(layer.per_layer_input, shape.hidden_size, bias=False)
+            self.post_per_layer_input_norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        if layer.layer_scalar:
+            self.layer_scalar = nn.Parameter(torch.ones(1))
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H]."""
+    def finish(self, x: Tensor, attended: Tensor, layer_input: Tensor | None = None) -> Tensor:
+        """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H].
+
+        `layer_input` [B, S, d]: what the layer gets beside the states, if it gets something.
+        """
         attended = self.self_attn.o_proj(attended)
         if not self.self_attn.layer.sandwich:
             x = x + attended
@@ -196,4 +212,7 @@ class DecoderLayer(nn.Module):
             return y
         x = x + self.post_attention_layernorm(attended)
         z: Tensor = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        return z
+        if layer_input is not None:
+            gate = functional.gelu(self.per_layer_input_gate(z), approximate="tanh")
+            z = z + self.post_per_layer_input_norm(self.per_layer_projection(gate * layer_input))
+        return z * self.layer_scalar if self.self_attn.layer.layer_scalar else z

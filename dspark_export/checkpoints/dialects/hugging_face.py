@@ -24,8 +24,9 @@ from dspark_export.checkpoints.text import read_hf_text
 Source = SafetensorsSource | QuantisedSource
 Entries = Mapping[str, Entry]
 ABOVE = ("bos_token_id", "eos_token_id", "tie_word_embeddings")
-PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
-"""How tensors begin that see pictures, of which a bundle has none."""
+SENSES = ("vision_tower.", "multi_modal_projector.", "embed_vision.", "audio_tower.", "embed_audio.")
+PICTURES = (*SENSES, *(f"model.{name}" for name in SENSES))
+"""How tensors begin that see pictures or hear, of which a bundle has none."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -110,7 +111,7 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
 def _weights(directory: Path, source: Source, entries: Entries, spec: TargetSpec, family: TargetFamily) -> Weights:
     unused = (HEAD,) if spec.tied_embeddings else ()  # some exporters write the tied table twice
     kept = {name: entry for name, entry in entries.items() if name not in unused}
-    named, whole = family.hf_entries(directory, kept, source)
+    named, whole = family.hf_entries(directory, spec, kept, source)
     used = {name: _changed(entry, family.hf_transform(name)) for name, entry in named.items()}
     weights = Weights(directory, whole, used)
     check_depth(directory, weights.shapes, spec.shape.num_layers)

@@ -25,6 +25,8 @@ FAMILIES = {
     "qwen3_moe": "dspark_export.families.qwen3_moe:Qwen3MoeFamily",
     "gpt_oss": "dspark_export.families.gpt_oss:GptOssFamily",
     "gemma3": "dspark_export.families.gemma3:Gemma3Family",
+    "gemma4": "dspark_export.families.gemma4:Gemma4Family",
+    "gemma4_unified": "dspark_export.families.gemma4:Gemma4UnifiedFamily",
 }
 
 
@@ -57,13 +59,13 @@ class TargetFamily(ABC):
         return {}
 
     def hf_entries(
-        self, path: Path, entries: Mapping[str, Entry], source: TensorSource
+        self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
     ) -> tuple[Mapping[str, Entry], TensorSource]:
         """The tensors of the Hugging Face checkpoint at `path` by canonical name, and where they come from.
 
         `entries` of `source` have its names without the decoder's prefix.
         """
-        del path
+        del path, spec
         return entries, source
 
     def hf_transform(self, name: str) -> Callable[[Array], Array] | None:

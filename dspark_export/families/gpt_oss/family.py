@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveFloat
 
-from dspark_export.checkpoints import DecoderShape
+from dspark_export.checkpoints import DecoderShape, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expert_config import ExpertConfig
 from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource
@@ -79,9 +79,9 @@ class GptOssFamily(LlamaFamily):
         return config.gpt_oss_shape(path)
 
     def hf_entries(
-        self, path: Path, entries: Mapping[str, Entry], source: TensorSource
+        self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
     ) -> tuple[Mapping[str, Entry], TensorSource]:
-        del path
+        del path, spec
         named: dict[str, Entry] = {}
         for name, entry in entries.items():
             named |= _experts(name, entry, source.shapes[entry.source_name])

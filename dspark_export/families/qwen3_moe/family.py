@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from dspark_export.checkpoints import DecoderShape, LayerSpec
+from dspark_export.checkpoints import DecoderShape, LayerSpec, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expert_config import ExpertConfig
 from dspark_export.checkpoints.stacked import stack_experts
@@ -68,8 +68,9 @@ class Qwen3MoeFamily(Qwen3Family):
         return replace(shape, layers=config.with_experts(path, shape.layers))
 
     def hf_entries(
-        self, path: Path, entries: Mapping[str, Entry], source: TensorSource
+        self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
     ) -> tuple[Mapping[str, Entry], TensorSource]:
+        del spec
         renamed = {name.replace(".mlp.gate.weight", ".mlp.router.weight"): entry for name, entry in entries.items()}
         return stack_experts(path, renamed, source)
 
