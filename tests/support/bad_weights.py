@@ -81,6 +81,14 @@ CASES = {
     "target: with and without the prefix": target(
         put("norm.weight", np.ones(48, np.float32)), "holds both tensor norm.weight and model.norm.weight"
     ),
+    "target: quantised by what is not read": target(
+        lambda t: tiny.edit_config(t, quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4_SVD"}),
+        "target/config.json: quantised by 'modelopt' {'quant_algo': 'NVFP4_SVD'}, which is not read",
+    ),
+    "target: quantised, says its config alone": target(
+        lambda t: tiny.edit_config(t, quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+        "target: its config says NVFP4 (modelopt), and no tensor is called ….weight_scale_2",
+    ),
     "target: not a number": target(
         lambda t: spoil(t, Q_PROJ, np.nan), f"tensor {Q_PROJ} holds nan at [3, 4], 1 such numbers in all"
     ),

@@ -73,4 +73,11 @@ class QuantisedSource(TensorSource):
                 f"{self._directory}: layer {stem} is stored as {self._scheme.name}, and has no {missing[0]}",
                 hint="the checkpoint is not complete: fetch it again",
             )
-        return self._scheme.shape({part: self._source.shapes[f"{stem}.{part}"] for part in self._found(stem)})
+        shapes = {part: self._source.shapes[f"{stem}.{part}"] for part in self._found(stem)}
+        try:
+            return self._scheme.shape(shapes)
+        except ValueError:  # not as many extents as the scheme's parts have
+            raise CheckpointError(
+                f"{self._directory}: layer {stem} is stored as {self._scheme.name}, with parts of shapes {shapes}",
+                hint="config and weights do not belong together",
+            ) from None
