@@ -47,6 +47,12 @@ def spoil(folder: Path, name: str, value: float) -> None:
     edit_tensors(folder, change)
 
 
+def mxfp4(folder: Path) -> None:
+    """Experts as gpt-oss stores them, without what they are multiplied by."""
+    tiny.edit_config(folder, quantization_config={"quant_method": "mxfp4"})
+    put("model.layers.0.mlp.experts.down_proj_blocks", np.zeros((2, 3, 1, 16), np.uint8))(folder)
+
+
 def pickled(place: Place) -> list[str]:
     """The file that torch.save wrote, named itself."""
     return place.build(target=(place.target / WEIGHTS).rename(place.target / "model.bin"))
@@ -88,6 +94,9 @@ CASES = {
     "target: quantised, says its config alone": target(
         lambda t: tiny.edit_config(t, quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4"}),
         "target: its config says NVFP4 (modelopt), and no tensor is called ….weight_scale_2",
+    ),
+    "target: MXFP4 without scales": target(
+        mxfp4, "target: layer model.layers.0.mlp.experts.down_proj is stored as MXFP4, and has no scales"
     ),
     "target: not a number": target(
         lambda t: spoil(t, Q_PROJ, np.nan), f"tensor {Q_PROJ} holds nan at [3, 4], 1 such numbers in all"

@@ -9,13 +9,14 @@ from typing import Any
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.quantised.fp4 import CompressedNvfp4, ModelOptNvfp4
+from dspark_export.checkpoints.quantised.mxfp4 import Mxfp4
 from dspark_export.checkpoints.quantised.packed import Awq, CompressedPacked, Gptq
 from dspark_export.checkpoints.quantised.scaled import LineScaled, TileScaled
 from dspark_export.checkpoints.quantised.scheme import Scheme
 
 READ = (
     "FP8 in tiles, by line or whole (fp8), compressed-tensors float-quantized, int-quantized, pack-quantized and "
-    "nvfp4-pack-quantized, modelopt NVFP4, AWQ (gemm), GPTQ, in 4 or 8 bits"
+    "nvfp4-pack-quantized, modelopt NVFP4, MXFP4 (gpt-oss), AWQ (gemm), GPTQ, in 4 or 8 bits"
 )
 BITS = (4, 8)
 BESIDE = "hf_quant_config.json"
@@ -88,11 +89,17 @@ def _modelopt(said: dict[str, Any]) -> Scheme | None:
     return ModelOptNvfp4() if said.get("quant_algo") == "NVFP4" else None
 
 
+def _mxfp4(said: dict[str, Any]) -> Scheme | None:
+    del said
+    return Mxfp4()
+
+
 READERS: dict[str, Callable[[dict[str, Any]], Scheme | None]] = {
     "fp8": _fp8,
     "compressed-tensors": _compressed,
     "awq": _awq,
     "gptq": _gptq,
     "modelopt": _modelopt,
+    "mxfp4": _mxfp4,
 }
 """By `quant_method`: the scheme that a config means, None where it is none that is read."""

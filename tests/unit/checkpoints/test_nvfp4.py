@@ -110,7 +110,7 @@ def test_a_file_beside_that_is_about_caches_alone_changes_nothing(tmp_path: Path
 
 
 ONE = (np.zeros((1, 8), np.uint8), np.ones((1, 1), ml_dtypes.float8_e4m3fn), np.float32(1))
-PARTS = frozenset(part for _, pack, _ in CASES.values() for part in pack(*ONE)[0])
+PARTS = tuple(part for _, pack, _ in CASES.values() for part in pack(*ONE)[0])
 
 
 def change(**parts: np.ndarray | None) -> Callable[[Path], None]:
