@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.support import tiny
 from tests.support.bad_checkpoints import CONFIG, Q_PROJ, WEIGHTS, gguf, put, target
 from tests.support.command_line import Case, Place, edit_tensors
+from tests.support.tiny_gguf import write_gguf_target
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98362432\n"
 INDEX = f"{WEIGHTS}.index.json"
@@ -145,6 +146,10 @@ CASES = {
     ),
     "target: an LFS pointer for the weights": target(
         lambda t: (t / WEIGHTS).write_text(POINTER), f"target/{WEIGHTS}: a Git LFS pointer"
+    ),
+    "gguf: YaRN without a factor": gguf(
+        lambda g: write_gguf_target(g, **{"llama.rope.scaling.type": "yarn"}),
+        "model.gguf: llama.rope.scaling.type is 'yarn', and there is no llama.rope.scaling.factor",
     ),
     "gguf: an LFS pointer": gguf(lambda g: g.write_text(POINTER), "model.gguf: a Git LFS pointer"),
     "gguf: big-endian": gguf(swap_bytes, "model.gguf: a GGUF file for machines of the other byte order"),
