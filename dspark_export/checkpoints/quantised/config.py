@@ -66,17 +66,24 @@ def _compressed(said: dict[str, Any]) -> Scheme | None:
         "int-quantized": LineScaled("INT8"),
         "nvfp4-pack-quantized": CompressedNvfp4(),
     }
-    if said.get("format") in kinds:
-        return kinds[said["format"]]
-    groups = said.get("config_groups") or {}
-    bits = [((group or {}).get("weights") or {}).get("num_bits") for group in groups.values()]
-    if said.get("format") == "pack-quantized" and len(set(bits)) == 1 and bits[0] in BITS:
+    form = str(said.get("format"))
+    if form in kinds:
+        return kinds[form]
+    groups = said.get("config_groups")
+    bits = [_bits_of(group) for group in groups.values()] if isinstance(groups, dict) else []
+    if form == "pack-quantized" and bits and bits == [bits[0]] * len(bits) and bits[0] in BITS:
         return CompressedPacked(bits[0])
     return None
 
 
+def _bits_of(group: Any) -> Any:
+    """`num_bits` of a group's weights; None where it has none."""
+    weights = group.get("weights") if isinstance(group, dict) else None
+    return weights.get("num_bits") if isinstance(weights, dict) else None
+
+
 def _awq(said: dict[str, Any]) -> Scheme | None:
-    plain = said.get("version", "gemm").lower() == "gemm" and said.get("zero_point", True)
+    plain = str(said.get("version", "gemm")).lower() == "gemm" and said.get("zero_point", True)
     return Awq(4, "AWQ") if plain and said.get("bits", said.get("w_bit")) == 4 else None
 
 
