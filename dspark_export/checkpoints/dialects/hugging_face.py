@@ -67,7 +67,7 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
 
 
 def _source(directory: Path, scheme: Scheme | None, *, composite: bool) -> Source:
-    packed = frozenset((*scheme.parts, *scheme.optional, *scheme.ignored) if scheme else ())
+    packed = scheme.endings if scheme else ()
     source = SafetensorsSource(directory, packed=packed, without=PICTURES if composite else ())
     return source if scheme is None else QuantisedSource(directory, source, scheme)
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from safetensors.numpy import save_file
 
+from dspark_engines.arrays import Ints
 from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
@@ -16,6 +17,7 @@ from dspark_export.checkpoints.config_file import UniformConfig, decoder_keys, p
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
 from dspark_export.checkpoints.recognition import check_directory
+from dspark_export.checkpoints.reduction import in_rising_order
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import AnchorMode, ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights, plain_entries
@@ -106,9 +108,9 @@ class SpeculatorsDialect(DrafterDialect):
         config = parse_config(SpeculatorsConfig, file, _recognised(file))
         source = SafetensorsSource(path, integers=frozenset((D2T, T2D)))
         entries = plain_entries(path, [name for name in source.shapes if name not in (D2T, T2D)])
-        vocabulary = _vocabulary(path, source, config)
-        spec = _spec(file, config, target, frozenset(entries), vocabulary)
-        return checked_drafter(path, spec, Weights(path, source, entries), target)
+        ids = _vocabulary(path, source, config)
+        spec = _spec(file, config, target, frozenset(entries), tuple(np.sort(ids).tolist()))
+        return checked_drafter(path, spec, Weights(path, source, in_rising_order(entries, ids)), target)
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec = checkpoint.spec
@@ -205,19 +207,22 @@ def _anchor(file: Path, config: SpeculatorsConfig) -> AnchorMode:
     return by_key or by_width or "predicts"
 
 
-def _vocabulary(path: Path, source: SafetensorsSource, config: SpeculatorsConfig) -> tuple[int, ...]:
-    """The ids that can be drafted, rising; () where these are all. Raises `CheckpointError` where d2t is none."""
+def _vocabulary(path: Path, source: SafetensorsSource, config: SpeculatorsConfig) -> Ints:
+    """The ids [Vd] that can be drafted, in the order of the rows; none where these are all.
+
+    Raises `CheckpointError` where d2t is no choice of them.
+    """
     size, drafted = config.transformer_layer_config.vocab_size, config.draft_vocab_size
     if drafted == size:
-        return ()
+        return np.zeros(0, np.int64)
     if D2T not in source.shapes:
         raise CheckpointError(f"{path}: draft_vocab_size is {drafted}, but no tensor d2t", hint="save it again")
     offsets = source.load_integers(D2T)
-    ids = offsets + np.arange(len(offsets))
-    if offsets.shape != (drafted,) or not is_vocabulary(ids, size):
+    if offsets.shape != (drafted,) or not is_vocabulary(np.sort(offsets + np.arange(drafted)), size):
         raise CheckpointError(
-            f"{path}: d2t does not give {drafted} rising ids below {size}", hint="save the drafter again"
+            f"{path}: d2t does not give {drafted} different ids below {size}", hint="save the drafter again"
         )
-    if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != ids.tolist():
+    ids = offsets + np.arange(drafted)
+    if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != np.sort(ids).tolist():
         raise CheckpointError(f"{path}: d2t and t2d name different tokens", hint="save the drafter again")
-    return tuple(ids.tolist())
+    return ids

@@ -30,6 +30,7 @@ CASES = (
     "gemma3",
     "gemma3, linear on full layers",
     "llama, biases",
+    "llama, yarn",
 )
 BROUGHT = {
     "gemma3": {"gemma3.attention.sliding_window": WINDOW},
@@ -85,9 +86,11 @@ def test_spec_and_weights_are_the_directory_s(family: Family, tmp_path: Path) ->
     layout = get_family(spec.architecture).gguf
     assert layout is not None
     scaling: dict[str, object] = {f"{layout.architecture}.rope.freq_base": rope.theta}
-    if rope.kind == "linear":
-        scaling |= {f"{layout.architecture}.rope.scaling.type": "linear"}
+    if rope.kind != "default":
+        scaling |= {f"{layout.architecture}.rope.scaling.type": rope.kind}
         scaling |= {f"{layout.architecture}.rope.scaling.factor": rope.factor}
+    if rope.kind == "yarn":
+        scaling |= {f"{layout.architecture}.rope.scaling.original_context_length": rope.original_max_positions}
     path = write(tmp_path / "model.gguf", spec, family.weights, scaling)
     found, weights = read_gguf_target(GgufFile(path))
     layers = spec.shape.layers
