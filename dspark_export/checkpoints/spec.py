@@ -126,6 +126,7 @@ class ConfidenceSpec:
 class DrafterSpec:
     """A drafter, tap convention normalised: tap k is the output of target layer k, -1 the embedding.
 
+    `block_size`: positions of the block that the backbone runs over, the anchor's and the masks behind it.
     `own_embedding`, `own_head`: whether the checkpoint has tables of its own; the target's serve otherwise.
     """
 
@@ -142,13 +143,18 @@ class DrafterSpec:
     method: str = "dspark"
     """How it drafts: a name of `checkpoints.seams.METHODS`."""
     anchor: AnchorMode = "predicts"
-    """Position j of the block predicts token p+1+j, the anchor's position 0 included; or the anchor is only "given",
-    and position j predicts token p+j."""
+    """Position j of the block predicts token p+1+j, the anchor's position 0 included; or the anchor is only "given":
+    its position predicts nothing, and position j > 0 predicts token p+j."""
     block_mask: BlockMask = "full"
     """Whom a position of the block sees, beside the whole context: the whole block, or what is before it."""
     draft_vocabulary: tuple[int, ...] = ()
     """The target's ids that can be drafted, rising; empty: all. Head and W2 have a line for each, W1 and the embedding
     are whole. Keys: `draft_vocab_size`, `d2t`."""
+
+    @property
+    def draft_length(self) -> int:
+        """How many tokens a block drafts, gamma: one for each position that predicts."""
+        return self.block_size - (self.anchor == "given")
 
     @property
     def draft_vocab_size(self) -> int:

@@ -47,10 +47,11 @@ class DrafterModule(DraftHeads):
     def forward(self, features: Tensor, anchor_id: int) -> tuple[Tensor, Tensor]:
         """The parallel pass over one block.
 
-        features [p, L*H]: the target's taps at positions 0 ... p-1. The block [anchor, mask, ...] sits at
-        positions p ... p+gamma-1, and its position j predicts token p+1+j. Every block position attends to
-        the whole context and the whole block. Returns base logits U [gamma, V] and the hidden states they are
-        made of, h [gamma, H] (after the final norm).
+        features [p, L*H]: the target's taps at positions 0 ... p-1. The block [anchor, mask, ...] of block_size B
+        sits at positions p ... p+B-1, and its position j predicts token p+1+j, gamma = B; behind a given anchor
+        its position j > 0 predicts token p+j, gamma = B-1. Every block position attends to the whole context and
+        the whole block. Returns base logits U [gamma, V] and the hidden states they are made of, h [gamma, H]
+        (after the final norm).
         """
         block_ids = torch.full((1, self.spec.block_size), self.spec.mask_token_id)
         block_ids[0, 0] = anchor_id
@@ -59,7 +60,7 @@ class DrafterModule(DraftHeads):
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
             block = _layer(layer, context, block, positions)
-        hidden: Tensor = self.norm(block)[0]
+        hidden: Tensor = self.norm(block)[0, self.spec.block_size - self.spec.draft_length :]
         return self.lm_head(hidden), hidden
 
 

@@ -17,13 +17,14 @@ from tests.support.bad_cuda import CUDA
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_requests import BUNDLES, MALFORMED, OUTPUTS, REQUESTS
+from tests.support.bad_speculators import SPECULATORS
 from tests.support.bad_vocabulary import VOCABULARY
 from tests.support.bad_weights import CASES as WEIGHTS
 from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU, **CUDA,
-    **VOCABULARY,
+    **VOCABULARY, **SPECULATORS,
 }  # fmt: skip
 
 

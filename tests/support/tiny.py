@@ -18,12 +18,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from dspark_export.checkpoints import (
     ConfidenceSpec,
     DecoderShape,
+    DrafterCheckpoint,
     DrafterSpec,
     LayerSpec,
     MarkovSpec,
     RopeSpec,
     TargetSpec,
 )
+from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
 from dspark_export.checkpoints.expected import drafter_tensors, target_tensors
 from dspark_export.checkpoints.tensors import Entry, TensorSource, Weights
 
@@ -159,9 +161,14 @@ def write_target(folder: Path, spec: TargetSpec | None = None, seed: int = 0) ->
 
 
 def write_drafter(folder: Path, spec: DrafterSpec | None = None, seed: int = 1) -> Path:
-    """A DeepSpec directory: config and safetensors under flat names."""
+    """A DeepSpec directory: config and safetensors under flat names. What DeepSpec has no words for is written in the
+    layout of the speculators library."""
     spec = spec or drafter_spec()
     folder.mkdir(parents=True, exist_ok=True)
+    if spec.anchor == "given":
+        weights = weights_of(random_tensors(drafter_tensors(spec), seed))
+        SpeculatorsDialect().write(DrafterCheckpoint(path=folder, spec=spec, weights=weights, files=[]), folder)
+        return folder
     config = decoder_config(spec.shape) | {
         "architectures": ["Qwen3DSparkModel"],
         "model_type": "qwen3",

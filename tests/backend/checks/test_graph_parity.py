@@ -160,6 +160,10 @@ DRAFTERS = {
     "gated-silent": tiny.drafter_spec("gated", confidence=False),
     "rnn": tiny.drafter_spec("rnn"),
     "rnn-block2": dataclasses.replace(tiny.drafter_spec("rnn", with_markov=False), block_size=2),
+    "vanilla-given": dataclasses.replace(tiny.drafter_spec("vanilla"), anchor="given"),
+    "vanilla-given-block2": dataclasses.replace(tiny.drafter_spec("vanilla"), anchor="given", block_size=2),
+    "gated-given": dataclasses.replace(tiny.drafter_spec("gated", with_markov=False), anchor="given"),
+    "none-given": dataclasses.replace(tiny.drafter_spec("none", confidence=False), anchor="given"),
     "rnn-tap0": dataclasses.replace(tiny.drafter_spec("rnn"), target_layer_ids=(-1, 1)),
 }
 OWN = ("embed_tokens.weight", "lm_head.weight")
@@ -187,7 +191,7 @@ def drafter_steps(exported: Exported, plan: Any) -> Iterator[Any]:
         seen = [np.concatenate([before[:start], now]) for before, start, now in zip(seen, used, new, strict=True)]
         anchors = random.integers(0, tiny.VOCAB, rows)
         temperature = np.roll(np.array([0.0, 0.7, 1.5], np.float32), number)[:rows]
-        uniforms = random.random((rows, spec.block_size), np.float32)
+        uniforms = random.random((rows, spec.draft_length), np.float32)
         feeds = {"feature_lengths": lengths, "used": used, "anchor_ids": anchors, "temperature": temperature}
         result = graph.step(features=np.concatenate(new), uniforms=uniforms, **feeds)
         for row in range(rows):

@@ -16,6 +16,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, DrafterSpec, open_drafter
 from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
 from dspark_export.checkpoints.expected import drafter_tensors
+from dspark_export.checkpoints.spec import AnchorMode
 from tests.support import tiny
 
 KEPT = tuple(range(0, tiny.VOCAB, 2))
@@ -35,10 +36,14 @@ def change(folder: Path, **tensors: np.ndarray | None) -> None:
     save_file({name: array for name, array in changed.items() if array is not None}, path)
 
 
-@pytest.mark.parametrize("kind", ["none", "vanilla", "gated", "rnn"])
+ANCHORS = [(kind, "predicts") for kind in ("none", "vanilla", "gated", "rnn")]
+ANCHORS += [(kind, "given") for kind in ("none", "vanilla", "gated")]
+
+
+@pytest.mark.parametrize(("kind", "anchor"), ANCHORS)
 @pytest.mark.parametrize("kept", [(), KEPT], ids=["whole", "reduced"])
-def test_what_is_written_is_read_back(tmp_path: Path, kind: str, kept: tuple[int, ...]) -> None:
-    spec = replace(tiny.drafter_spec(kind), draft_vocabulary=kept, own_head=True)
+def test_what_is_written_is_read_back(tmp_path: Path, kind: str, kept: tuple[int, ...], anchor: AnchorMode) -> None:
+    spec = replace(tiny.drafter_spec(kind), draft_vocabulary=kept, own_head=True, anchor=anchor)
     drafter = open_drafter(written(tmp_path / "drafter", spec), tiny.target_spec())
     assert drafter.spec == spec
     assert drafter.weights.shapes["lm_head.weight"] == (len(kept) or tiny.VOCAB, tiny.HIDDEN)
@@ -57,7 +62,16 @@ def test_the_library_s_defaults_stand_for_what_is_left_out(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("flag", "tokens", "anchor"),
-    [(True, 5, "predicts"), (None, 5, "predicts"), (True, None, "predicts"), (True, 3, "predicts")],
+    [
+        (True, 5, "predicts"),
+        (None, 5, "predicts"),
+        (True, None, "predicts"),
+        (True, 3, "predicts"),
+        (False, 4, "given"),
+        (None, 4, "given"),
+        (False, None, "given"),
+        (False, 3, "given"),
+    ],
 )
 def test_the_anchor_rule(tmp_path: Path, flag: bool | None, tokens: int | None, anchor: str) -> None:
     folder = written(tmp_path / "drafter", replace(tiny.drafter_spec(), own_head=True))
@@ -87,12 +101,23 @@ def d2t(ids: np.ndarray) -> Callable[[Path], None]:
     return lambda folder: change(folder, d2t=ids - np.arange(len(ids)))
 
 
+def rnn(folder: Path) -> None:
+    """The drafter's Markov head gets a state."""
+    shapes = drafter_tensors(replace(tiny.drafter_spec("rnn"), draft_vocabulary=KEPT))
+    change(folder, **tiny.random_tensors({name: shape for name, shape in shapes.items() if "joint" in name}))
+    tiny.edit_config(folder, markov_head_type="rnn")
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another method": (config(speculators_model_type="eagle3"), "speculators_model_type is 'eagle3'"),
     "anchors contradict": (proposing(4, True), "which contradicts blocks of 5 that propose 4 tokens"),
     "anchors contradict the other way": (proposing(5, False), "sample_from_anchor is false, which contradicts"),
     "no word of anchors": (proposing(None, None), "says neither sample_from_anchor nor how many tokens"),
-    "the anchor predicts nothing": (proposing(4, False), "whose anchor is another than DeepSpec's"),
+    "nothing drafted": (config(block_size=1, sample_from_anchor=False, speculators_config=None), "drafts nothing"),
+    "a state behind a given anchor": (
+        lambda folder: (rnn(folder), proposing(4, False)(folder)),
+        "a Markov head of kind rnn behind an anchor that predicts nothing",
+    ),
     "a window": (layers(layer_types=["full_attention", "sliding_attention"]), "layer_types.1: Input should be 'full"),
     "streams": (layers(hc_mult=4), "hc_mult"),
     "last layer tapped": (config(aux_hidden_state_layer_ids=[1, 4]), "taps 4, which is not below the target's last"),
