@@ -49,14 +49,15 @@ def build_drafter_graph(
     used [R] (features cached before); anchor_ids [R]; temperature [R]; uniforms [R, g];
     key_cache.I / value_cache.I [R, Hkv, C, D]. g is how many tokens a block drafts.
     Outputs: draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V], the updated caches.
-    The anchor stands at position used + feature_lengths: context covers all positions before it.
+    The anchor stands at position used + feature_lengths: context covers all positions before it, or the last ones in
+    layers with a window.
     `shared` holds embed_tokens.weight and lm_head.weight where the checkpoint has none of its own.
     """
     w = GraphWriter("drafter", weights, shared)
     features, lengths = w.input("features", ["M", spec.feature_size]), w.input("feature_lengths", ["R"], INT64)
     used, anchors = w.input("used", ["R"], INT64), w.input("anchor_ids", ["R"], INT64)
     temperature, uniforms = w.input("temperature", ["R"]), w.input("uniforms", ["R", spec.draft_length])
-    decoder = CachedDecoder(w, spec.shape, lengths, used, positions, spec.block_size)
+    decoder = CachedDecoder(w, spec.shape, lengths, used, positions, spec.block_size, spec.causal)
     context = w.rms_norm(w.linear(features, "fc.weight"), "hidden_norm.weight", spec.shape.rms_norm_eps)
     x = w.op.Gather(w.weight("embed_tokens.weight"), _block_ids(w, anchors, spec))
     for i in range(spec.shape.num_layers):

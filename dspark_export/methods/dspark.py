@@ -17,11 +17,6 @@ class DsparkMethod(DraftMethod):
     name = "dspark"
 
     def check(self, path: Path, spec: DrafterSpec) -> None:
-        if spec.block_mask != "full":
-            raise CheckpointError(
-                f"{path}: a DSpark drafter whose block mask is another than DeepSpec's cannot be exported yet",
-                hint="supported: positions see their whole block",
-            )
         if spec.draft_length < 1:
             raise CheckpointError(
                 f"{path}: a block of {spec.block_size} whose anchor predicts nothing drafts nothing",

@@ -29,7 +29,6 @@ from tests.support import tiny
 from tests.support.command_line import run
 
 ODD: dict[str, tuple[dict[str, Any], str]] = {
-    "block mask": ({"block_mask": "causal"}, "whose block mask is another than DeepSpec's cannot be exported yet"),
     "nothing drafted": ({"anchor": "given", "block_size": 1}, "a block of 1 whose anchor predicts nothing drafts noth"),
     "a state": ({"anchor": "given", "markov": MarkovSpec("rnn", 8)}, "kind rnn behind an anchor that predicts nothing"),
 }

@@ -9,8 +9,9 @@ from typing import Any
 
 from dspark_export.checkpoints.expected import drafter_tensors
 from tests.support import tiny
-from tests.support.command_line import Case, Place, edit_tensors
+from tests.support.command_line import Case, Place, edit_json, edit_tensors
 
+SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "use_sliding_window": True}
 GIVEN = replace(tiny.drafter_spec(), anchor="given")
 PROPOSING = {tokens: {"proposal_methods": [{"speculative_tokens": tokens}]} for tokens in (4, 5)}
 
@@ -35,6 +36,12 @@ def with_state(folder: Path) -> None:
     edit_tensors(folder, lambda tensors: tensors.update(added))
 
 
+def layers(fragment: str, **keys: Any) -> Case:
+    """The same with other values in `transformer_layer_config`."""
+    path = "transformer_layer_config"
+    return speculators(fragment, lambda folder: edit_json(folder / "config.json", lambda c: c[path].update(keys)))
+
+
 SPECULATORS = {
     "speculators: another method": speculators("speculators_model_type is 'eagle3'", speculators_model_type="eagle3"),
     "speculators: anchors contradict": speculators("which contradicts blocks of 5", sample_from_anchor=True),
@@ -50,4 +57,10 @@ SPECULATORS = {
     "speculators: a state behind a given anchor": speculators(
         "a Markov head of kind rnn behind an anchor that predicts nothing", with_state, markov_head_type="rnn"
     ),
+    "speculators: a window of no width": layers("layers slide, and there is no sliding_window", **SLIDING),
+    "speculators: a window of nothing": layers("sliding_window: Input should be greater than 0", sliding_window=0),
+    "speculators: unknown layers": layers(
+        "layer_types.0: Input should be 'full_attention' or 'sliding_attention'", layer_types=["chunked_attention"] * 2
+    ),
+    "speculators: streams": layers("transformer_layer_config.hc_mult: Input should be None", hc_mult=4),
 }

@@ -16,7 +16,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, DrafterSpec, open_drafter
 from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
 from dspark_export.checkpoints.expected import drafter_tensors
-from dspark_export.checkpoints.spec import AnchorMode
+from dspark_export.checkpoints.spec import AnchorMode, BlockMask
 from tests.support import tiny
 
 KEPT = tuple(range(0, tiny.VOCAB, 2))
@@ -97,6 +97,57 @@ def proposing(tokens: int | None, flag: bool | None) -> Callable[[Path], None]:
     return config(speculators_config=methods, sample_from_anchor=flag)
 
 
+SLIDING = ["sliding_attention", "full_attention"]
+WINDOWS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, int], str]] = {
+    "by types": ({"layer_types": SLIDING, "sliding_window": 4, "use_sliding_window": True}, {}, (4, 0), "causal_if_sl"),
+    "not causal": (
+        {"layer_types": SLIDING, "sliding_window": 4, "use_sliding_window": True},
+        {"sliding_window_non_causal": True},
+        (4, 0),
+        "full",
+    ),
+    "from a layer on": (
+        {"layer_types": None, "sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1},
+        {},
+        (0, 4),
+        "causal_if_sl",
+    ),
+    "from Qwen3's usual layer on": (
+        {"layer_types": None, "sliding_window": 4, "use_sliding_window": True},
+        {},
+        (0, 0),
+        "full",
+    ),
+    "off": ({"layer_types": None, "sliding_window": 4, "use_sliding_window": False}, {}, (0, 0), "full"),
+    "flagged, and nothing slides": ({}, {"sliding_window_non_causal": True}, (0, 0), "full"),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows(tmp_path: Path, case: str) -> None:
+    inner, outer, windows, mask = WINDOWS[case]
+    folder = written(tmp_path / "drafter", replace(tiny.drafter_spec(), own_head=True))
+    layers(**inner)(folder)
+    tiny.edit_config(folder, **outer)
+    spec = open_drafter(folder, tiny.target_spec()).spec
+    assert tuple(layer.window for layer in spec.shape.layers) == windows
+    assert spec.block_mask.startswith(mask)
+
+
+@pytest.mark.parametrize("mask", ["causal_if_sliding", "full"])
+def test_windows_are_written_as_they_are_read(tmp_path: Path, mask: BlockMask) -> None:
+    spec = replace(tiny.with_windows(tiny.drafter_spec(), 4, 0, mask=mask), own_head=True)
+    assert open_drafter(written(tmp_path / "drafter", spec), tiny.target_spec()).spec == spec
+
+
+@pytest.mark.parametrize(
+    "spec", [tiny.with_windows(tiny.drafter_spec(), 4, 5), replace(tiny.drafter_spec(), block_mask="causal")]
+)
+def test_what_the_layout_cannot_say(tmp_path: Path, spec: DrafterSpec) -> None:
+    with pytest.raises(CheckpointError, match="cannot be written in the layout of the speculators library"):
+        written(tmp_path / "drafter", spec)
+
+
 def d2t(ids: np.ndarray) -> Callable[[Path], None]:
     return lambda folder: change(folder, d2t=ids - np.arange(len(ids)))
 
@@ -118,7 +169,13 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: (rnn(folder), proposing(4, False)(folder)),
         "a Markov head of kind rnn behind an anchor that predicts nothing",
     ),
-    "a window": (layers(layer_types=["full_attention", "sliding_attention"]), "layer_types.1: Input should be 'full"),
+    "a window of no width": (layers(layer_types=SLIDING), "layer_types says that layers slide, and there is no slid"),
+    "a window that is off": (layers(layer_types=SLIDING, sliding_window=4), "and there is no sliding_window"),
+    "too few layer types": (layers(layer_types=["full_attention"]), "layer_types names 1 layers, num_hidden_layers"),
+    "chunked layers": (
+        layers(layer_types=["chunked_attention"] * 2),
+        "layer_types.0: Input should be 'full_attention'",
+    ),
     "streams": (layers(hc_mult=4), "hc_mult"),
     "last layer tapped": (config(aux_hidden_state_layer_ids=[1, 4]), "taps 4, which is not below the target's last"),
     "taps unsorted": (config(aux_hidden_state_layer_ids=[3, 1]), "must be a strictly rising list of layers"),

@@ -25,6 +25,11 @@ SPECS = {
     "the anchor predicts": BASE,
     "the anchor is given": dataclasses.replace(BASE, anchor="given"),
     "given, gated": dataclasses.replace(tiny.drafter_spec("gated"), anchor="given"),
+    "sliding": tiny.with_windows(BASE, 3, 0),
+    "sliding past the context": tiny.with_windows(BASE, CONTEXT + 1, 1),
+    "sliding, not causal": tiny.with_windows(BASE, 3, 3, mask="full"),
+    "causal": tiny.with_windows(BASE, 0, 3, mask="causal"),
+    "sliding, given": dataclasses.replace(tiny.with_windows(BASE, 3, 0), anchor="given"),
     "given, no heads": dataclasses.replace(tiny.drafter_spec("none", confidence=False), anchor="given"),
 }
 Array = np.ndarray
@@ -106,7 +111,10 @@ class Loop:
 
     def sees(self, layer: LayerSpec, slot: int, position: int, start: int) -> bool:
         """Whether a slot of the block that begins at `start` sees `position`."""
-        return True
+        if position < start:
+            return not layer.window or position >= start - layer.window
+        causal = self.spec.block_mask == "causal" or (self.spec.block_mask != "full" and layer.window > 0)
+        return not causal or position <= start + slot
 
     def head(self, name: str, which: str, layer: LayerSpec, head: int, row: Array, position: int) -> Array:
         rows = slice(head * layer.head_dim, (head + 1) * layer.head_dim)

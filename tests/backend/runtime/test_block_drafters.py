@@ -1,4 +1,7 @@
-"""Drafters whose anchor predicts nothing: a block of B positions drafts B - 1 tokens, and the output stays."""
+"""Drafters as the speculators library trains them, in bundles: the output stays the target's.
+
+Their anchor predicts nothing: a block of B positions drafts B - 1 tokens. Some have layers that slide.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,26 @@ import pytest
 
 from dspark_engines import Bundle, GenerationRequest, Generator, open_bundle
 from dspark_engines.backends import EngineOptions, get_backend
+from dspark_engines.backends.onnxruntime_cuda.lowering import lower_for_cuda
 from dspark_engines.bundle import Limits
+from dspark_engines.errors import BackendError
 from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.checkpoints import open_drafter, open_target
+from dspark_export.checkpoints.expected import drafter_tensors
+from dspark_export.checkpoints.spec import BlockMask
 from dspark_export.checks import check_identity, compare_engines
+from dspark_export.graphs import build_drafter_graph, save_graph
 from tests.support import scripted, tiny
 from tests.support.command_line import generate
 from tests.support.lowered import lowered_bundle
 
 LIMITS = Limits(context_length=96, prefill_chunk=16, slots=2)
 PROMPTS = [[5, 6, 7, 8], [9, 3], [100, 101, 102], list(range(4, 60))]
-SPECS = {"dspark": tiny.drafter_spec("gated"), "dflash": tiny.drafter_spec("none", confidence=False)}
+SPECS = {
+    "dspark": tiny.drafter_spec("gated"),
+    "dflash": tiny.drafter_spec("none", confidence=False),
+    "sliding": tiny.with_windows(tiny.drafter_spec(), 6, 0),
+}
 DRAFTED = tiny.BLOCK - 1
 
 
@@ -47,6 +59,25 @@ def test_engines_and_graphs_agree(bundle: Bundle, tmp_path: Path) -> None:
     if bundle.manifest.precision == "fp32":  # the form that GPU backends get
         results += compare_engines(bundle, lowered_bundle(bundle, tmp_path))
     assert all(result.passed for result in results), results
+
+
+@pytest.mark.parametrize(
+    ("windows", "mask", "said"),
+    [
+        ((6, 0), "causal_if_sliding", "see 6 tokens only"),
+        ((6, 0), "full", "see 6 tokens only"),
+        ((0, 0), "causal", "draft in causal blocks"),
+    ],
+)
+def test_the_cuda_provider_refuses_masks_by_name(
+    windows: tuple[int, int], mask: BlockMask, said: str, tmp_path: Path
+) -> None:
+    spec = tiny.with_windows(tiny.drafter_spec(), *windows, mask=mask)
+    tables = dict.fromkeys(("embed_tokens.weight", "lm_head.weight"), (tiny.VOCAB, tiny.HIDDEN))
+    weights = tiny.weights_of(tiny.random_tensors(drafter_tensors(spec) | tables))
+    save_graph(build_drafter_graph(spec, weights, {}, 128), tmp_path / "drafter.onnx")
+    with pytest.raises(BackendError, match=f"layers of this drafter {said}, which backend 'onnxruntime-cuda'"):
+        lower_for_cuda(tmp_path / "drafter.onnx", "draft", 128, "fp32")
 
 
 def test_the_last_block_has_room(bundle: Bundle) -> None:
