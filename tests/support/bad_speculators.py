@@ -44,6 +44,10 @@ def layers(fragment: str, **keys: Any) -> Case:
 
 SPECULATORS = {
     "speculators: another method": speculators("speculators_model_type is 'eagle3'", speculators_model_type="eagle3"),
+    "speculators: a later DFlash": speculators("speculators_model_type is 'dflash2'", speculators_model_type="dflash2"),
+    "speculators: heads that dflash has not": speculators(
+        "drafter: unknown tensor 'confidence_head.proj.bias'", speculators_model_type="dflash"
+    ),
     "speculators: anchors contradict": speculators("which contradicts blocks of 5", sample_from_anchor=True),
     "speculators: contradict the other way": speculators(
         "sample_from_anchor is false, which contradicts", speculators_config=PROPOSING[5]

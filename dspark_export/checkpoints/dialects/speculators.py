@@ -1,4 +1,4 @@
-"""Drafters saved by the speculators library (`speculators_model_type: dspark`), reduced vocabularies included."""
+"""Drafters saved by the speculators library, dspark and dflash, reduced vocabularies included."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import parse_config, read_json, write_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
-from dspark_export.checkpoints.dialects.speculators_config import KEY, SpeculatorsConfig, speculators_config
+from dspark_export.checkpoints.dialects.speculators_config import CONFIGS, KEY, DFlashConfig, speculators_config
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
-from dspark_export.checkpoints.spec import ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
+from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights, plain_entries
 
 D2T, T2D = "d2t", "t2d"
@@ -35,7 +35,8 @@ class SpeculatorsDialect(DrafterDialect):
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)
         file = path / "config.json"
-        config = parse_config(SpeculatorsConfig, file, _recognised(file))
+        data = _recognised(file)
+        config = parse_config(CONFIGS[data[KEY]], file, data)
         source = SafetensorsSource(path, integers=frozenset((D2T, T2D)))
         entries = plain_entries(path, [name for name in source.shapes if name not in (D2T, T2D)])
         vocabulary = _vocabulary(path, source, config)
@@ -57,15 +58,16 @@ class SpeculatorsDialect(DrafterDialect):
 def _recognised(file: Path) -> dict[str, Any]:
     """The config. Raises `CheckpointError` naming a kind of speculator that is not read."""
     data = read_json(file)
-    if data.get(KEY) != "dspark":
+    if str(data.get(KEY)) not in CONFIGS:
         raise CheckpointError(
-            f"{file}: {KEY} is {data.get(KEY)!r:.80}, not a drafter that this version reads", hint="supported: dspark"
+            f"{file}: {KEY} is {data.get(KEY)!r:.80}, not a drafter that this version reads",
+            hint=f"supported: {', '.join(CONFIGS)}",
         )
     return data
 
 
 def _spec(
-    file: Path, config: SpeculatorsConfig, target: TargetSpec, tensors: frozenset[str], vocabulary: tuple[int, ...]
+    file: Path, config: DFlashConfig, target: TargetSpec, tensors: frozenset[str], vocabulary: tuple[int, ...]
 ) -> DrafterSpec:
     layers, depth = config.transformer_layer_config, target.shape.num_layers
     taps = tuple(layer - 1 for layer in config.aux_hidden_state_layer_ids)  # theirs counts what enters a layer
@@ -74,7 +76,7 @@ def _spec(
             f"{file}: aux_hidden_state_layer_ids taps {taps[-1] + 1}, which is not below the target's last layer",
             hint=f"the target has {depth} layers: this drafter was trained for another",
         )
-    kind, windows = config.markov_head_type if config.markov_rank else "none", layers.windows(file)
+    windows = layers.windows(file)
     return DrafterSpec(
         shape=layers.decoder_shape(file, windows, qk_norm=True),
         vocab_size=layers.vocab_size,
@@ -82,8 +84,8 @@ def _spec(
         mask_token_id=config.mask_token_id,
         target_layer_ids=taps,
         num_target_layers=depth,
-        markov=MarkovSpec(kind, config.markov_rank),
-        confidence=ConfidenceSpec(config.enable_confidence_head, config.with_markov),
+        markov=config.markov,
+        confidence=config.confidence,
         own_embedding="embed_tokens.weight" in tensors,
         own_head="lm_head.weight" in tensors,
         anchor=config.anchor(file),
@@ -92,7 +94,7 @@ def _spec(
     )
 
 
-def _vocabulary(path: Path, source: SafetensorsSource, config: SpeculatorsConfig) -> tuple[int, ...]:
+def _vocabulary(path: Path, source: SafetensorsSource, config: DFlashConfig) -> tuple[int, ...]:
     """The ids that can be drafted, rising; () where these are all. Raises `CheckpointError` where d2t is none."""
     size, drafted = config.transformer_layer_config.vocab_size, config.draft_vocab_size
     if drafted == size:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import DecoderConfig, decoder_keys
-from dspark_export.checkpoints.spec import AnchorMode, BlockMask, DrafterSpec
+from dspark_export.checkpoints.spec import AnchorMode, BlockMask, ConfidenceSpec, DrafterSpec, MarkovSpec
 
 KEY = "speculators_model_type"
 UNUSED_POSITIONS = 32768
@@ -46,12 +46,12 @@ class LayerConfig(DecoderConfig):
     tie_word_embeddings: bool = False
 
 
-class SpeculatorsConfig(BaseModel):
-    """config.json; what is left out means what the library's class says."""
+class DFlashConfig(BaseModel):
+    """config.json of a backbone alone; what is left out means what the library's class says."""
 
     model_config = ConfigDict(extra="ignore")
 
-    speculators_model_type: Literal["dspark"]
+    speculators_model_type: Literal["dflash", "dspark"]
     speculators_config: AlgorithmConfig = Field(default_factory=AlgorithmConfig)
     transformer_layer_config: LayerConfig
     block_size: PositiveInt = 8
@@ -60,10 +60,6 @@ class SpeculatorsConfig(BaseModel):
     sample_from_anchor: bool | None = None
     sliding_window_non_causal: bool = False
     draft_vocab_size: PositiveInt = 32000
-    markov_rank: NonNegativeInt = 256
-    markov_head_type: Literal["vanilla", "gated", "rnn"] = "vanilla"
-    enable_confidence_head: bool = True
-    confidence_head_with_markov: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -82,9 +78,14 @@ class SpeculatorsConfig(BaseModel):
         return next((method.speculative_tokens for method in self.speculators_config.proposal_methods), None)
 
     @property
-    def with_markov(self) -> bool:
-        """Whether the confidence head sees the token before."""
-        return self.enable_confidence_head and self.confidence_head_with_markov and self.markov_rank > 0
+    def markov(self) -> MarkovSpec:
+        """Its Markov head."""
+        return MarkovSpec("none", 0)
+
+    @property
+    def confidence(self) -> ConfidenceSpec:
+        """Its confidence head."""
+        return ConfidenceSpec(enabled=False, with_markov=False)
 
     def block_mask(self, windows: Sequence[int]) -> BlockMask:
         """Layers that slide are causal inside the block, unless `sliding_window_non_causal`."""
@@ -109,14 +110,36 @@ class SpeculatorsConfig(BaseModel):
         return by_key or by_width or "predicts"
 
 
+class DSparkConfig(DFlashConfig):
+    """The same with heads."""
+
+    markov_rank: NonNegativeInt = 256
+    markov_head_type: Literal["vanilla", "gated", "rnn"] = "vanilla"
+    enable_confidence_head: bool = True
+    confidence_head_with_markov: bool = True
+
+    @property
+    def markov(self) -> MarkovSpec:
+        return MarkovSpec(self.markov_head_type if self.markov_rank else "none", self.markov_rank)
+
+    @property
+    def confidence(self) -> ConfidenceSpec:
+        enabled = self.enable_confidence_head
+        return ConfidenceSpec(enabled, enabled and self.confidence_head_with_markov and self.markov_rank > 0)
+
+
+CONFIGS: dict[str, type[DFlashConfig]] = {"dspark": DSparkConfig, "dflash": DFlashConfig}
+"""By `speculators_model_type`."""
+
+
 def speculators_config(spec: DrafterSpec) -> dict[str, Any]:
     """The config.json that reads back to `spec`. Raises `CheckpointError` for what it cannot say."""
-    predicts = spec.anchor == "predicts"
+    predicts, heads = spec.anchor == "predicts", _head_keys(spec)
     proposal = {"proposal_type": "greedy", "speculative_tokens": spec.draft_length}
     return {
-        KEY: "dspark",
-        "architectures": ["DSparkDraftModel"],
-        "speculators_config": {"algorithm": "dspark", "proposal_methods": [proposal]},
+        KEY: "dspark" if heads else "dflash",
+        "architectures": ["DSparkDraftModel" if heads else "DFlashDraftModel"],
+        "speculators_config": {"algorithm": "dspark" if heads else "dflash", "proposal_methods": [proposal]},
         "transformer_layer_config": _layer_keys(spec),
         "block_size": spec.block_size,
         "aux_hidden_state_layer_ids": [tap + 1 for tap in spec.target_layer_ids],
@@ -124,6 +147,18 @@ def speculators_config(spec: DrafterSpec) -> dict[str, Any]:
         "sample_from_anchor": predicts,
         "sliding_window_non_causal": spec.block_mask == "full" and any(layer.window for layer in spec.shape.layers),
         "draft_vocab_size": spec.draft_vocab_size,
+        **heads,
+    }
+
+
+def _head_keys(spec: DrafterSpec) -> dict[str, Any]:
+    """Keys of the heads; none for a backbone alone whose anchor predicts nothing, which the library calls dflash.
+
+    With an anchor that predicts its own class of that name warns, and dspark of rank 0 is the same.
+    """
+    if spec.anchor == "given" and not spec.markov.rank and not spec.confidence.enabled:
+        return {}
+    return {
         "markov_rank": spec.markov.rank,
         "markov_head_type": spec.markov.kind if spec.markov.rank else "vanilla",
         "enable_confidence_head": spec.confidence.enabled,

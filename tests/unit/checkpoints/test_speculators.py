@@ -60,6 +60,31 @@ def test_the_library_s_defaults_stand_for_what_is_left_out(tmp_path: Path) -> No
     assert open_drafter(folder, tiny.target_spec()).spec == spec
 
 
+DFLASH = tiny.drafter_spec("none", confidence=False)
+
+
+@pytest.mark.parametrize(("anchor", "said"), [("given", "dflash"), ("predicts", "dspark")])
+def test_a_backbone_alone(tmp_path: Path, anchor: AnchorMode, said: str) -> None:
+    """The library's dflash; with an anchor that predicts it is written as dspark of rank 0, which is the same."""
+    spec = replace(DFLASH, own_head=True, draft_vocabulary=KEPT, anchor=anchor)
+    folder = written(tmp_path / "drafter", spec)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["speculators_model_type"], "markov_rank" in config) == (said, said == "dspark")
+    assert open_drafter(folder, tiny.target_spec()).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("flag", "tokens", "anchor"),
+    [(True, 5, "predicts"), (None, 5, "predicts"), (False, 4, "given"), (None, 4, "given")],
+)
+def test_dflash_says_which_anchor_it_has(tmp_path: Path, flag: bool | None, tokens: int, anchor: str) -> None:
+    folder = written(tmp_path / "drafter", replace(DFLASH, own_head=True, anchor="given"))
+    methods = {"proposal_methods": [{"speculative_tokens": tokens}]}
+    tiny.edit_config(folder, sample_from_anchor=flag, speculators_config=methods)
+    spec = open_drafter(folder, tiny.target_spec()).spec
+    assert (spec.anchor, spec.markov.rank, spec.confidence.enabled) == (anchor, 0, False)
+
+
 @pytest.mark.parametrize(
     ("flag", "tokens", "anchor"),
     [
@@ -161,6 +186,12 @@ def rnn(folder: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another method": (config(speculators_model_type="eagle3"), "speculators_model_type is 'eagle3'"),
+    "a later DFlash": (config(speculators_model_type="dflash2"), "speculators_model_type is 'dflash2'"),
+    "no method": (config(speculators_model_type=["dspark"]), "speculators_model_type is ['dspark'], not a drafter"),
+    "heads that dflash has not": (
+        config(speculators_model_type="dflash"),
+        "unknown tensor 'confidence_head.proj.bias'",
+    ),
     "anchors contradict": (proposing(4, True), "which contradicts blocks of 5 that propose 4 tokens"),
     "anchors contradict the other way": (proposing(5, False), "sample_from_anchor is false, which contradicts"),
     "no word of anchors": (proposing(None, None), "says neither sample_from_anchor nor how many tokens"),
