@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
@@ -20,6 +21,15 @@ def peek_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def check_last_tap(file: Path, key: str, said: int, tap: int, depth: int) -> None:
+    """Raises `CheckpointError` where the last tap, which `key` calls `said`, is not below the target's last layer."""
+    if tap >= depth - 1:
+        raise CheckpointError(
+            f"{file}: {key} taps {said}, which is not below the target's last layer",
+            hint=f"the target has {depth} layers: this drafter was trained for another",
+        )
 
 
 def checked_drafter(path: Path, spec: DrafterSpec, weights: Weights, target: TargetSpec) -> DrafterCheckpoint:

@@ -13,7 +13,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import parse_config, read_json, write_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
+from dspark_export.checkpoints.dialects.drafter_directory import check_last_tap, checked_drafter, peek_config
 from dspark_export.checkpoints.dialects.speculators_config import CONFIGS, KEY, DFlashConfig, speculators_config
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
@@ -71,11 +71,7 @@ def _spec(
 ) -> DrafterSpec:
     layers, depth = config.transformer_layer_config, target.shape.num_layers
     taps = tuple(layer - 1 for layer in config.aux_hidden_state_layer_ids)  # theirs counts what enters a layer
-    if taps[-1] >= depth - 1:
-        raise CheckpointError(
-            f"{file}: aux_hidden_state_layer_ids taps {taps[-1] + 1}, which is not below the target's last layer",
-            hint=f"the target has {depth} layers: this drafter was trained for another",
-        )
+    check_last_tap(file, "aux_hidden_state_layer_ids", taps[-1] + 1, taps[-1], depth)
     windows = layers.windows(file)
     return DrafterSpec(
         shape=layers.decoder_shape(file, windows, qk_norm=True),
