@@ -168,8 +168,8 @@ def decoder_keys(shape: DecoderShape) -> dict[str, Any]:
     layer = shape.usual_layer
     if layer is None or layer != _plain(layer):
         raise CheckpointError(
-            "layers that differ, or have a window, a scale, a softcap, biases, another activation or more norms, "
-            "cannot be written in this dialect",
+            "layers that differ, or have a window, a scale, a softcap, biases, sinks, experts, another activation, "
+            "more norms or what Gemma 4 has, cannot be written in this dialect",
             hint="choose another dialect",
         )
     return {
@@ -197,6 +197,13 @@ def _plain(layer: LayerSpec) -> LayerSpec:
         output_bias=False,
         activation="silu",
         sandwich=False,
+        sinks=False,
+        experts=None,
+        value_norm=False,
+        shared_values=False,
+        keys_from=None,
+        per_layer_input=0,
+        layer_scalar=False,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, LayerSpec, TargetSpec
+from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, ExpertSpec, LayerSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Shape
 
 
@@ -18,7 +18,19 @@ def target_tensors(spec: TargetSpec) -> dict[str, Shape]:
     """All tensors of a target; the head only when it is not the embedding."""
     table = (spec.vocab_size, spec.shape.hidden_size)
     head = {} if spec.tied_embeddings else {"lm_head.weight": table}
-    return {"embed_tokens.weight": table, **head, **decoder_tensors(spec.shape)}
+    return {"embed_tokens.weight": table, **head, **decoder_tensors(spec.shape), **_per_layer_inputs(spec)}
+
+
+def _per_layer_inputs(spec: TargetSpec) -> dict[str, Shape]:
+    """Gemma's second table, and the projection that is added to what it gives."""
+    width, hidden = spec.shape.layers[0].per_layer_input, spec.shape.hidden_size
+    if not width:
+        return {}
+    return {
+        "embed_tokens_per_layer.weight": (spec.vocab_size, spec.shape.num_layers * width),
+        "per_layer_model_projection.weight": (spec.shape.num_layers * width, hidden),
+        "per_layer_projection_norm.weight": (width,),
+    }
 
 
 def drafter_tensors(spec: DrafterSpec) -> dict[str, Shape]:
@@ -40,33 +52,77 @@ def drafter_optional_tensors(spec: DrafterSpec) -> dict[str, Shape]:
 
 
 def _layer(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
-    inner = layer.intermediate_size
-    norms: dict[str, Shape] = (
-        {"self_attn.q_norm.weight": (layer.head_dim,), "self_attn.k_norm.weight": (layer.head_dim,)}
-        if layer.qk_norm
-        else {}
-    )
-    if layer.sandwich:
-        norms |= {"pre_feedforward_layernorm.weight": (hidden,), "post_feedforward_layernorm.weight": (hidden,)}
     return {
         "input_layernorm.weight": (hidden,),
         "post_attention_layernorm.weight": (hidden,),
-        "self_attn.q_proj.weight": (layer.query_size, hidden),
-        "self_attn.k_proj.weight": (layer.kv_size, hidden),
-        "self_attn.v_proj.weight": (layer.kv_size, hidden),
+        **{f"self_attn.{which}_proj.weight": (size, hidden) for which, size in _projections(layer).items()},
         "self_attn.o_proj.weight": (hidden, layer.query_size),
-        "mlp.gate_proj.weight": (inner, hidden),
-        "mlp.up_proj.weight": (inner, hidden),
-        "mlp.down_proj.weight": (hidden, inner),
-        **norms,
+        **_mlp(hidden, layer),
+        **_norms(hidden, layer),
         **_biases(hidden, layer),
+        **_of_gemma4(hidden, layer),
     }
 
 
+def _projections(layer: LayerSpec) -> dict[str, int]:
+    """Widths of what attention makes of its input."""
+    sizes = {"q": layer.query_size}
+    if layer.keys_from is None:
+        sizes["k"] = layer.kv_size
+        sizes |= {} if layer.shared_values else {"v": layer.kv_size}
+    return sizes
+
+
+def _norms(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
+    norms: dict[str, Shape] = {}
+    if layer.qk_norm:
+        norms = {f"self_attn.{which}_norm.weight": (layer.head_dim,) for which in _projections(layer) if which != "v"}
+    if layer.sandwich:
+        norms |= {"pre_feedforward_layernorm.weight": (hidden,), "post_feedforward_layernorm.weight": (hidden,)}
+    return norms
+
+
+def _of_gemma4(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
+    width = layer.per_layer_input
+    tensors: dict[str, Shape] = {"layer_scalar": (1,)} if layer.layer_scalar else {}
+    if width:
+        tensors |= {
+            "per_layer_input_gate.weight": (width, hidden),
+            "per_layer_projection.weight": (hidden, width),
+            "post_per_layer_input_norm.weight": (hidden,),
+        }
+    return tensors
+
+
+def _mlp(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
+    inner = layer.intermediate_size
+    if layer.experts is not None:
+        return _experts(hidden, inner, layer.experts)
+    return {
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+
+
+def _experts(hidden: int, inner: int, experts: ExpertSpec) -> dict[str, Shape]:
+    """Weights of all experts stand in one tensor, expert first."""
+    count = experts.count
+    outs = {"gate": inner, "up": inner, "down": hidden}
+    ins = {"gate": hidden, "up": hidden, "down": inner}
+    tensors: dict[str, Shape] = {"mlp.router.weight": (count, hidden)}
+    tensors |= {f"mlp.experts.{which}_proj.weight": (count, outs[which], ins[which]) for which in outs}
+    if experts.biased:
+        tensors["mlp.router.bias"] = (count,)
+        tensors |= {f"mlp.experts.{which}_proj.bias": (count, outs[which]) for which in outs}
+    return tensors
+
+
 def _biases(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
-    sizes = {"q": layer.query_size, "k": layer.kv_size, "v": layer.kv_size} if layer.qkv_bias else {}
+    sizes = _projections(layer) if layer.qkv_bias else {}
     sizes |= {"o": hidden} if layer.output_bias else {}
-    return {f"self_attn.{which}_proj.bias": (size,) for which, size in sizes.items()}
+    sinks: dict[str, Shape] = {"self_attn.sinks": (layer.num_heads,)} if layer.sinks else {}
+    return sinks | {f"self_attn.{which}_proj.bias": (size,) for which, size in sizes.items()}
 
 
 def _markov(spec: DrafterSpec) -> dict[str, Shape]:

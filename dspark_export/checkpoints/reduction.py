@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from dspark_engines.arrays import Ints
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.tensors import Array, Entry, Weights
@@ -55,9 +56,28 @@ def reduce_drafter(drafter: DrafterCheckpoint, ids: Sequence[int]) -> DrafterChe
     return replace(drafter, spec=replace(spec, draft_vocabulary=tuple(kept.tolist())), weights=weights)
 
 
-def _cut(entry: Entry, kept: np.ndarray[tuple[int], np.dtype[np.int64]], width: int) -> Entry:
+def in_rising_order(entries: Mapping[str, Entry], ids: Ints) -> dict[str, Entry]:
+    """`entries` of a drafter whose rows stand for the tokens `ids` [Vd], its rows sorted by id as they load.
+
+    A `DrafterSpec` has its draft vocabulary rising; not every tool writes `d2t` so.
+    """
+    order = np.argsort(ids)
+    if np.array_equal(order, np.arange(len(ids))):
+        return dict(entries)
+    return {
+        name: replace(entry, transform=_rows(entry, order)) if name in CUT else entry for name, entry in entries.items()
+    }
+
+
+def _cut(entry: Entry, kept: Ints, width: int) -> Entry:
+    return Entry(entry.source_name, _rows(entry, kept), shape=(len(kept), width))
+
+
+def _rows(entry: Entry, rows: Ints) -> Callable[[Array], Array]:
+    """Of what `entry` gives, these rows in this order."""
+
     def transform(array: Array) -> Array:
         whole = array if entry.transform is None else entry.transform(array)
-        return whole[kept]
+        return whole[rows]
 
-    return Entry(entry.source_name, transform, shape=(len(kept), width))
+    return transform

@@ -86,11 +86,11 @@ class RopeConfig(BaseModel):
         if self.attention_factor is not None:
             return self.attention_factor
         if self.mscale and self.mscale_all_dim:
-            return _magnitude(factor, self.mscale) / _magnitude(factor, self.mscale_all_dim)
-        return _magnitude(factor, 1.0)
+            return yarn_magnitude(factor, self.mscale) / yarn_magnitude(factor, self.mscale_all_dim)
+        return yarn_magnitude(factor, 1.0)
 
 
-def _magnitude(factor: float, weight: float) -> float:
+def yarn_magnitude(factor: float, weight: float) -> float:
     """Equation 22 of YaRN's paper."""
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 

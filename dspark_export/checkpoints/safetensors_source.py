@@ -32,7 +32,7 @@ class SafetensorsSource(TensorSource):
     """`model.safetensors`; without one, the shards that `model.safetensors.index.json` names.
 
     The index decides which shard a tensor is read from: a shard may hold copies of tensors that belong elsewhere.
-    Tensors called `integers` may be int64 or bool, and those whose last part is one of `packed` of any type;
+    Tensors called `integers` may be int64 or bool, and those whose names end as one of `packed` of any type;
     what begins as one of `without` is passed over.
     """
 
@@ -41,7 +41,7 @@ class SafetensorsSource(TensorSource):
         directory: Path,
         *,
         integers: frozenset[str] = frozenset(),
-        packed: frozenset[str] = frozenset(),
+        packed: tuple[str, ...] = (),
         without: tuple[str, ...] = (),
     ) -> None:
         self._integers, self._packed, self._without = integers, packed, without
@@ -119,7 +119,7 @@ class SafetensorsSource(TensorSource):
                 self._shapes[name] = tuple(view.get_shape())
 
     def _check_dtype(self, path: Path, name: str, dtype: str) -> None:
-        expected = (name in self._integers and dtype in INTEGERS) or name.rpartition(".")[2] in self._packed
+        expected = (name in self._integers and dtype in INTEGERS) or name.endswith(self._packed)
         if not expected:
             check_float(path, name, dtype)
 

@@ -37,6 +37,23 @@ class RopeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertSpec:
+    """A mixture of `count` MLPs of which each token takes the `per_token` that its router scores best.
+
+    Their shares are the softmax over all scores, `renormalised` to a sum of one over those taken (which is the softmax
+    over them). `biased`: router and experts have biases. `dspark_plugins.expert_mlp` says what the numbers do.
+    """
+
+    count: int
+    per_token: int
+    renormalised: bool
+    biased: bool = False
+    alpha: float = 1.0
+    limit: float = 0.0
+    up_offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerSpec:
     """One pre-norm decoder layer: grouped-query attention and a gated MLP, down(activation(gate(x)) * up(x)).
 
@@ -44,6 +61,12 @@ class LayerSpec:
     `scale` multiplies query times key, None is head_dim ** -0.5. `softcap` c bounds what comes of that,
     c * tanh(x / c); 0 does not. `qkv_bias`, `output_bias`: whether these projections have one. `sandwich`: attention
     and MLP are normed again before they are added (Gemma).
+    `sinks`: each query head has a score of its own that takes part in the softmax and brings no value (gpt-oss).
+    `experts`: the MLP is a mixture of them, each `intermediate_size` wide.
+
+    Gemma 4: `value_norm`: value heads are normed too, without a gain. `shared_values`: values are the key projection.
+    `keys_from`: keys and values are those of that earlier layer. `per_layer_input`: how wide the input is that each
+    layer gets beside the states; 0: none. `layer_scalar`: what a layer gives is multiplied by a number of its own.
     """
 
     num_heads: int
@@ -59,6 +82,13 @@ class LayerSpec:
     output_bias: bool = False
     activation: Activation = "silu"
     sandwich: bool = False
+    sinks: bool = False
+    experts: ExpertSpec | None = None
+    value_norm: bool = False
+    shared_values: bool = False
+    keys_from: int | None = None
+    per_layer_input: int = 0
+    layer_scalar: bool = False
 
     @property
     def query_size(self) -> int:
@@ -103,6 +133,8 @@ class TargetSpec:
     bos_token_id: int | None
     embedding_scale: float = 1.0
     """What rows of the embedding are multiplied by."""
+    per_layer_scale: float = 1.0
+    """What rows of the table of per-layer inputs are multiplied by."""
     logit_softcap: float = 0.0
     """c of c * tanh(logit / c); 0 is none."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from dspark_export.checkpoints import DecoderShape, LayerSpec, RopeSpec
+from dspark_export.graphs.experts import expert_mlp
 from dspark_export.graphs.rope import rope_tables
 from dspark_export.graphs.writer import GraphWriter
 from dspark_plugins.attention import OUTPUTS, AttentionSpec
@@ -34,6 +36,8 @@ class CachedDecoder:
 
     def __post_init__(self) -> None:
         self._tables: dict[tuple[RopeSpec, int], tuple[ir.Value, ir.Value]] = {}
+        self.per_layer_inputs: list[ir.Value] = []
+        """What every layer gets beside the states, [n, d] each; the target's graph fills it."""
 
     def layer(self, i: int, x: ir.Value, project: Project) -> ir.Value:
         """One layer, x [n, H] -> [n, H]; `project` makes query, key and value of the normed states."""
@@ -45,7 +49,16 @@ class CachedDecoder:
             return op.Add(x, self._mlp(i, self._norm(i, "post_attention", x)))
         x = op.Add(x, self._norm(i, "post_attention", attended))
         inner = self._mlp(i, self._norm(i, "pre_feedforward", x))
-        return op.Add(x, self._norm(i, "post_feedforward", inner))
+        x = op.Add(x, self._norm(i, "post_feedforward", inner))
+        x = self._add_layer_input(i, x) if layer.per_layer_input else x
+        return op.Mul(x, self.writer.weight(f"layers.{i}.layer_scalar")) if layer.layer_scalar else x
+
+    def _add_layer_input(self, i: int, x: ir.Value) -> ir.Value:
+        w, op, prefix = self.writer, self.writer.op, f"layers.{i}"
+        gate = op.Gelu(w.linear(x, f"{prefix}.per_layer_input_gate.weight"), approximate="tanh")
+        inner = w.linear(op.Mul(gate, self.per_layer_inputs[i]), f"{prefix}.per_layer_projection.weight")
+        name = f"{prefix}.post_per_layer_input_norm.weight"
+        return op.Add(x, w.rms_norm(inner, name, self.shape.rms_norm_eps))
 
     def linear(self, i: int, x: ir.Value, which: str, *, bias: bool) -> ir.Value:
         """Projections of layer i's attention side by side: `which` "q", "kv", "qkv" or "o"."""
@@ -66,6 +79,17 @@ class CachedDecoder:
         width = layer.query_size if which == "q" else layer.kv_size
         return op.Reshape(self.writer.rms_norm(heads, name, self.shape.rms_norm_eps), [-1, width])
 
+    def values_norm(self, i: int, x: ir.Value) -> ir.Value:
+        """Gemma 4's norm of every value head, which has no gain; the identity where the model has none."""
+        layer = self.shape.layers[i]
+        if not layer.value_norm:
+            return x
+        w, width = self.writer, layer.head_dim
+        ones = w.constant(f"ones.{width}", np.ones(width, np.float32))
+        heads = w.op.Reshape(x, [0, -1, width])
+        normed = w.op.RMSNormalization(heads, ones, axis=-1, epsilon=self.shape.rms_norm_eps)
+        return w.op.Reshape(normed, [-1, layer.kv_size])
+
     def split(self, x: ir.Value, *widths: int) -> tuple[ir.Value, ...]:
         """Cut the last axis into parts of the given widths."""
         return tuple(self.writer.op.Split(x, list(widths), axis=-1, _outputs=len(widths)))
@@ -84,6 +108,7 @@ class CachedDecoder:
             self.used,
             *self._rope(layer),
             *caches,
+            *([w.weight(f"layers.{i}.self_attn.sinks")] if layer.sinks else []),
             _outputs=[f"layers.{i}.{name}" for name in OUTPUTS],
             **spec.attributes(),
         )
@@ -104,6 +129,7 @@ class CachedDecoder:
             causal=self.causal(layer),
             scale=layer.scale,
             softcap=layer.softcap,
+            sinks=layer.sinks,
         )
 
     def _overload(self, i: int) -> str:
@@ -123,6 +149,8 @@ class CachedDecoder:
 
     def _mlp(self, i: int, x: ir.Value) -> ir.Value:
         w, op, prefix = self.writer, self.writer.op, f"layers.{i}.mlp"
+        if self.shape.layers[i].experts is not None:
+            return expert_mlp(w, self.shape, i, x)
         both = w.linear(
             x,
             f"{prefix}.gate_proj.weight",

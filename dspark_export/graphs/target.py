@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from dspark_export.checkpoints import TargetSpec, Weights
 from dspark_export.graphs.decoder import CachedDecoder
+from dspark_export.graphs.layer_inputs import per_layer_inputs
 from dspark_export.graphs.writer import GraphWriter
 
 INT64 = ir.DataType.INT64
@@ -25,9 +26,11 @@ def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...]
     decoder = CachedDecoder(w, spec.shape, lengths, used, positions)
     x = w.op.Gather(w.weight("embed_tokens.weight"), token_ids)
     x = w.op.Mul(x, spec.embedding_scale) if spec.embedding_scale != 1 else x
-    states = {-1: x}
+    states, kept = {-1: x}, dict[int, tuple[ir.Value, ir.Value]]()
+    if spec.shape.layers[0].per_layer_input:
+        decoder.per_layer_inputs = per_layer_inputs(w, spec, token_ids, x)
     for i in range(spec.shape.num_layers):
-        x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed))
+        x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed, kept))
         states[i] = x
     normed = w.rms_norm(w.op.Gather(x, logit_rows), "norm.weight", spec.shape.rms_norm_eps)
     head = "embed_tokens.weight" if spec.tied_embeddings else "lm_head.weight"
@@ -44,8 +47,19 @@ def _capped(w: GraphWriter, logits: ir.Value, spec: TargetSpec) -> ir.Value:
     return capped
 
 
-def _project(decoder: CachedDecoder, i: int, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _project(
+    decoder: CachedDecoder, i: int, x: ir.Value, kept: dict[int, tuple[ir.Value, ir.Value]]
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Query, key and value of layer i; the last two of every layer are `kept` for those that take them over."""
     layer = decoder.shape.layers[i]
-    fused = decoder.linear(i, x, "qkv", bias=layer.qkv_bias)
-    query, key, value = decoder.split(fused, layer.query_size, layer.kv_size, layer.kv_size)
-    return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value
+    if layer.keys_from is not None:
+        query = decoder.linear(i, x, "q", bias=layer.qkv_bias)
+        return decoder.heads_norm(i, "q", query), *kept[layer.keys_from]
+    if layer.shared_values:
+        query, key = decoder.split(decoder.linear(i, x, "qk", bias=layer.qkv_bias), layer.query_size, layer.kv_size)
+        value = key
+    else:
+        fused = decoder.linear(i, x, "qkv", bias=layer.qkv_bias)
+        query, key, value = decoder.split(fused, layer.query_size, layer.kv_size, layer.kv_size)
+    kept[i] = decoder.heads_norm(i, "k", key), decoder.values_norm(i, value)
+    return decoder.heads_norm(i, "q", query), *kept[i]

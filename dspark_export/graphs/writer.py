@@ -60,13 +60,13 @@ class GraphWriter:
     def weight(self, name: str) -> ir.Value:
         """A tensor as the checkpoint has it."""
         if name in self._shared:
-            return self._once(name, lambda: self._shared[name])
+            return self.once(name, lambda: self._shared[name])
         shape = self.weights.shapes[name]
-        return self._once(name, lambda: lazy(name, shape, lambda: self.weights[name]))
+        return self.once(name, lambda: lazy(name, shape, lambda: self.weights[name]))
 
     def constant(self, name: str, array: Array | Ints) -> ir.Value:
         """A tensor that we computed."""
-        return self._once(name, lambda: ir.tensor(array, name=name))
+        return self.once(name, lambda: ir.tensor(array, name=name))
 
     def linear(self, x: ir.Value, *names: str, fused: str = "", bias: bool = False) -> ir.Value:
         """x [n, in] times the named weights [out, in], side by side along the output axis, plus their biases."""
@@ -77,13 +77,13 @@ class GraphWriter:
             stacked = np.concatenate([self.weights[n] for n in names]) if len(names) > 1 else self.weights[names[0]]
             return np.ascontiguousarray(stacked.T)
 
-        weight = self._once(name, lambda: lazy(name, (shapes[0][1], out), load))
+        weight = self.once(name, lambda: lazy(name, (shapes[0][1], out), load))
         product = self.op.MatMul(x, weight)
         return self.op.Add(product, self._bias(names, bias_of(name), out)) if bias else product
 
     def _bias(self, names: Sequence[str], name: str, size: int) -> ir.Value:
         """Biases of the named weights, one behind the other."""
-        return self._once(
+        return self.once(
             name, lambda: lazy(name, (size,), lambda: np.concatenate([self.weights[bias_of(n)] for n in names]))
         )
 
@@ -102,7 +102,8 @@ class GraphWriter:
             metadata_props=write_caches(self.caches.values()),
         )
 
-    def _once(self, name: str, make: Callable[[], ir.TensorProtocol]) -> ir.Value:
+    def once(self, name: str, make: Callable[[], ir.TensorProtocol]) -> ir.Value:
+        """The initializer called `name`, which `make` gives when somebody first asks for it."""
         if name not in self._known:
             self._known[name] = self.builder.initializer(make(), name)
         return self._known[name]

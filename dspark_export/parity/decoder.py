@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dspark_export.parity.experts import ExpertMlp
+
 if TYPE_CHECKING:
     from dspark_export.checkpoints.spec import Activation, DecoderShape, LayerSpec, RopeSpec
 
@@ -89,8 +91,10 @@ def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
     return x * cosines + torch.cat([-second, first], dim=-1) * sines
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: LayerSpec) -> Tensor:
-    """Grouped-query attention, with the layer's scale and softcap.
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer: LayerSpec, sinks: Tensor | None = None
+) -> Tensor:
+    """Grouped-query attention, with the layer's scale and softcap, and the heads' `sinks` [N] if they have any.
 
     queries [B, N, S, D]; keys and values [B, K, T, D], each head serving N/K consecutive query heads; allowed
     bool [S, T]. Returns [B, S, N*D].
@@ -99,7 +103,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, layer
     keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
     scores = queries @ keys.transpose(-1, -2) * (layer.head_dim**-0.5 if layer.scale is None else layer.scale)
     scores = layer.softcap * torch.tanh(scores / layer.softcap) if layer.softcap else scores
-    weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)
+    scores = scores.masked_fill(~allowed, -math.inf)
+    if sinks is not None:
+        sink = sinks[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : keys.shape[2]]
     return (weights @ values).transpose(1, 2).flatten(2)
 
 
@@ -122,11 +130,16 @@ class Attention(nn.Module):
         super().__init__()
         hidden, self.layer, epsilon = shape.hidden_size, layer, shape.rms_norm_eps
         self.q_proj = nn.Linear(hidden, layer.num_heads * layer.head_dim, bias=layer.qkv_bias)
-        self.k_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=layer.qkv_bias)
-        self.v_proj = nn.Linear(hidden, layer.num_kv_heads * layer.head_dim, bias=layer.qkv_bias)
+        width = layer.num_kv_heads * layer.head_dim
+        if layer.keys_from is None:
+            self.k_proj = nn.Linear(hidden, width, bias=layer.qkv_bias)
+            self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
+        if layer.keys_from is None and not layer.shared_values:
+            self.v_proj = nn.Linear(hidden, width, bias=layer.qkv_bias)
+        self.epsilon = epsilon
         self.o_proj = nn.Linear(layer.num_heads * layer.head_dim, hidden, bias=layer.output_bias)
         self.q_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
-        self.k_norm = RmsNorm(layer.head_dim, epsilon) if layer.qk_norm else nn.Identity()
+        self.sinks = nn.Parameter(torch.zeros(layer.num_heads)) if layer.sinks else None
 
     def tables(self, positions: Tensor) -> RotaryTables:
         """Cosines and sines of this layer's rotation at positions [S]."""
@@ -142,8 +155,11 @@ class Attention(nn.Module):
 
     def keys_values(self, x: Tensor, tables: RotaryTables) -> tuple[Tensor, Tensor]:
         """[B, T, H] to rotated keys and values, [B, K, T, D] each."""
-        keys = rotate(self.k_norm(self.heads(self.k_proj(x))).transpose(1, 2), tables)
-        return keys, self.heads(self.v_proj(x)).transpose(1, 2)
+        plain = self.heads(self.k_proj(x))
+        values = plain if self.layer.shared_values else self.heads(self.v_proj(x))
+        if self.layer.value_norm:
+            values = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + self.epsilon)
+        return rotate(self.k_norm(plain).transpose(1, 2), tables), values.transpose(1, 2)
 
 
 class GatedMlp(nn.Module):
@@ -171,13 +187,24 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
         self.self_attn = Attention(shape, layer)
         self.post_attention_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.mlp = GatedMlp(shape.hidden_size, layer.intermediate_size, layer.activation)
+        self.mlp: nn.Module = GatedMlp(shape.hidden_size, layer.intermediate_size, layer.activation)
+        if layer.experts is not None:
+            self.mlp = ExpertMlp(shape.hidden_size, layer.intermediate_size, layer.experts)
         if layer.sandwich:
             self.pre_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             self.post_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        if layer.per_layer_input:
+            self.per_layer_input_gate = nn.Linear(shape.hidden_size, layer.per_layer_input, bias=False)
+            self.per_layer_projection = nn.Linear(layer.per_layer_input, shape.hidden_size, bias=False)
+            self.post_per_layer_input_norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        if layer.layer_scalar:
+            self.layer_scalar = nn.Parameter(torch.ones(1))
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H]."""
+    def finish(self, x: Tensor, attended: Tensor, layer_input: Tensor | None = None) -> Tensor:
+        """The rest of the layer: its input x [B, S, H] and the attended values [B, S, N*D] to [B, S, H].
+
+        `layer_input` [B, S, d]: what the layer gets beside the states, if it gets something.
+        """
         attended = self.self_attn.o_proj(attended)
         if not self.self_attn.layer.sandwich:
             x = x + attended
@@ -185,4 +212,7 @@ class DecoderLayer(nn.Module):
             return y
         x = x + self.post_attention_layernorm(attended)
         z: Tensor = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        return z
+        if layer_input is not None:
+            gate = functional.gelu(self.per_layer_input_gate(z), approximate="tanh")
+            z = z + self.post_per_layer_input_norm(self.per_layer_projection(gate * layer_input))
+        return z * self.layer_scalar if self.self_attn.layer.layer_scalar else z

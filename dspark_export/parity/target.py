@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,12 @@ class KeyValueCache:
         self._layers[layer] = (keys, values)
         return keys, values
 
+    def of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """What `extend` returned for that layer last."""
+        kept = self._layers[layer]
+        assert kept is not None, "layers take keys from earlier ones"
+        return kept
+
     def truncate(self, length: int) -> None:
         """Forget every token from position `length` on (rollback after a rejected draft)."""
         if not 0 <= length <= self.length:
@@ -57,6 +64,11 @@ class TargetModule(nn.Module):
             self.embed_tokens = nn.Embedding(spec.vocab_size, shape.hidden_size)
             self.layers = nn.ModuleList(DecoderLayer(shape, layer) for layer in shape.layers)
             self.norm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            width = shape.layers[0].per_layer_input
+            if width:
+                self.embed_tokens_per_layer = nn.Embedding(spec.vocab_size, shape.num_layers * width)
+                self.per_layer_model_projection = nn.Linear(shape.hidden_size, shape.num_layers * width, bias=False)
+                self.per_layer_projection_norm = RmsNorm(width, shape.rms_norm_eps)
             if not spec.tied_embeddings:
                 self.lm_head = nn.Linear(shape.hidden_size, spec.vocab_size, bias=False)
         load_weights(self, weights)
@@ -72,20 +84,37 @@ class TargetModule(nn.Module):
         start, end = cache.length, cache.length + token_ids.shape[1]
         positions = torch.arange(start, end)
         states: list[Tensor] = [self.embed_tokens(token_ids) * self.spec.embedding_scale]
+        inputs = self._layer_inputs(token_ids, states[0])
         for index in range(len(self.layers)):
-            states.append(self._layer(index, states[-1], positions, cache))
+            states.append(self._layer(index, states[-1], positions, cache, inputs[index]))
         cache.length = end
         return self._logits(states[-1]), states
 
-    def _layer(self, index: int, x: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
+    def _layer_inputs(self, token_ids: Tensor, x: Tensor) -> list[Tensor | None]:
+        """What every layer gets beside the states, [B, S, d] each, of tokens [B, S] and their embedding [B, S, H]."""
+        depth, width = self.spec.shape.num_layers, self.spec.shape.layers[0].per_layer_input
+        if not width:
+            return [None] * depth
+        size = (*token_ids.shape, depth, width)
+        rows = self.embed_tokens_per_layer(token_ids).view(size) * self.spec.per_layer_scale
+        projected = self.per_layer_model_projection(x).view(size) / math.sqrt(x.shape[-1])
+        both = (rows + self.per_layer_projection_norm(projected)) / math.sqrt(2)
+        return list(both.unbind(dim=2))
+
+    def _layer(
+        self, index: int, x: Tensor, positions: Tensor, cache: KeyValueCache, layer_input: Tensor | None
+    ) -> Tensor:
         layer, spec = self.layers[index], self.spec.shape.layers[index]
         assert isinstance(layer, DecoderLayer)
         normed, tables = layer.input_layernorm(x), layer.self_attn.tables(positions)
         queries = layer.self_attn.queries(normed, tables)
-        keys, values = cache.extend(index, *layer.self_attn.keys_values(normed, tables))
+        if spec.keys_from is None:
+            keys, values = cache.extend(index, *layer.self_attn.keys_values(normed, tables))
+        else:
+            keys, values = cache.of(spec.keys_from)
         distance = positions[:, None] - torch.arange(keys.shape[2])
         allowed = (distance >= 0) & ((distance < spec.window) if spec.window else True)
-        return layer.finish(x, attend(queries, keys, values, allowed, spec))
+        return layer.finish(x, attend(queries, keys, values, allowed, spec, layer.self_attn.sinks), layer_input)
 
     def _logits(self, last: Tensor) -> Tensor:
         head = self.embed_tokens if self.spec.tied_embeddings else self.lm_head

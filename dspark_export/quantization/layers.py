@@ -12,6 +12,8 @@ from dspark_export.quantization.weights import check_weight
 
 FLOAT_LAYERS = ("fc.weight",)
 """Its input spikes (target features reach 2e4) and everything drafted follows from it: float32 always."""
+ROUTER = ".mlp.router.weight"
+"""How a router's weight is called: small, and which experts a token takes follows from it. Float32 too."""
 
 
 class LinearLayer(NamedTuple):
@@ -40,13 +42,15 @@ class LinearLayer(NamedTuple):
 
 
 def linear_layers(graph: ir.Graph, keep: Collection[str] = ()) -> Iterator[LinearLayer]:
-    """The layers that integers may stand for: all but `FLOAT_LAYERS` and those named in `keep`, in order."""
+    """The layers that integers may stand for: all but `FLOAT_LAYERS`, routers and those named in `keep`, in order."""
     for node in graph:
         inputs = [value for value in node.inputs if value is not None]
         if node.domain or node.op_type not in ("MatMul", "Gemm") or len(inputs) != 2:
             continue
         x, weight = inputs
         if not weight.is_initializer() or weight.name in {*FLOAT_LAYERS, *keep}:
+            continue
+        if (weight.name or "").endswith(ROUTER):
             continue
         assert node.op_type == "MatMul" or node.attributes["transB"].as_int() == 1, "the exporter writes no other"
         yield LinearLayer(node, x, weight, node.op_type == "Gemm")

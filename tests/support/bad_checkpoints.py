@@ -140,6 +140,9 @@ DRAFTERS = {
     "drafter: nothing there": Case(lambda p: p.build(drafter=p.root / "no"), "/no: no such directory"),
     "drafter: no config": drafter(lambda d: (d / CONFIG).unlink(), "drafter/config.json: no such file"),
     "drafter: config is a list": drafter(lambda d: (d / CONFIG).write_text("[]"), "config.json: holds no JSON object"),
+    "drafter: config nested deeply": drafter(
+        lambda d: (d / CONFIG).write_text("[" * 100_000), "config.json: not JSON that can be read: it is nested"
+    ),
     "drafter: no weights": drafter(lambda d: (d / WEIGHTS).unlink(), f"drafter/{WEIGHTS}: no such file"),
     "drafter: weights cut": drafter(lambda d: cut(d / WEIGHTS, -4), f"drafter/{WEIGHTS}: not a complete safetensors"),
     "drafter: no architectures": config("architectures is None", architectures=None),

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.support import tiny
 from tests.support.bad_checkpoints import CONFIG, Q_PROJ, WEIGHTS, gguf, put, target
 from tests.support.command_line import Case, Place, edit_tensors
+from tests.support.tiny_gguf import write_gguf_target
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98362432\n"
 INDEX = f"{WEIGHTS}.index.json"
@@ -47,6 +48,12 @@ def spoil(folder: Path, name: str, value: float) -> None:
     edit_tensors(folder, change)
 
 
+def mxfp4(folder: Path) -> None:
+    """Experts as gpt-oss stores them, without what they are multiplied by."""
+    tiny.edit_config(folder, quantization_config={"quant_method": "mxfp4"})
+    put("model.layers.0.mlp.experts.down_proj_blocks", np.zeros((2, 3, 1, 16), np.uint8))(folder)
+
+
 def pickled(place: Place) -> list[str]:
     """The file that torch.save wrote, named itself."""
     return place.build(target=(place.target / WEIGHTS).rename(place.target / "model.bin"))
@@ -80,6 +87,17 @@ CASES = {
     ),
     "target: with and without the prefix": target(
         put("norm.weight", np.ones(48, np.float32)), "holds both tensor norm.weight and model.norm.weight"
+    ),
+    "target: quantised by what is not read": target(
+        lambda t: tiny.edit_config(t, quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4_SVD"}),
+        "target/config.json: quantised by 'modelopt' {'quant_algo': 'NVFP4_SVD'}, which is not read",
+    ),
+    "target: quantised, says its config alone": target(
+        lambda t: tiny.edit_config(t, quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+        "target: its config says NVFP4 (modelopt), and no tensor is called ….weight_scale_2",
+    ),
+    "target: MXFP4 without scales": target(
+        mxfp4, "target: layer model.layers.0.mlp.experts.down_proj is stored as MXFP4, and has no scales"
     ),
     "target: not a number": target(
         lambda t: spoil(t, Q_PROJ, np.nan), f"tensor {Q_PROJ} holds nan at [3, 4], 1 such numbers in all"
@@ -128,6 +146,10 @@ CASES = {
     ),
     "target: an LFS pointer for the weights": target(
         lambda t: (t / WEIGHTS).write_text(POINTER), f"target/{WEIGHTS}: a Git LFS pointer"
+    ),
+    "gguf: YaRN without a factor": gguf(
+        lambda g: write_gguf_target(g, **{"llama.rope.scaling.type": "yarn"}),
+        "model.gguf: llama.rope.scaling.type is 'yarn', and there is no llama.rope.scaling.factor",
     ),
     "gguf: an LFS pointer": gguf(lambda g: g.write_text(POINTER), "model.gguf: a Git LFS pointer"),
     "gguf: big-endian": gguf(swap_bytes, "model.gguf: a GGUF file for machines of the other byte order"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_files
+from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
@@ -17,10 +17,9 @@ from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensor
 def peek_config(path: Path) -> dict[str, Any]:
     """The config.json of a directory, for `matches`; empty where it holds no JSON object, which `read` says."""
     try:
-        data = json.loads((path / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_json(path / "config.json")
+    except CheckpointError:
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def check_last_tap(file: Path, key: str, said: int, tap: int, depth: int) -> None:

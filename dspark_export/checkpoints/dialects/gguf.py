@@ -13,14 +13,12 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import TargetCheckpoint
 from dspark_export.checkpoints.consistency import check_control_tokens
 from dspark_export.checkpoints.dialects.base import TargetDialect
+from dspark_export.checkpoints.dialects.gguf_rope import ROPE_FREQS, read_gguf_rope
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.seams import GgufLayout, TargetFamily, family_of_gguf, gguf_architectures
-from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, RopeSpec, TargetSpec
+from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.text import read_gguf_text
-
-ROPE_FREQS = "rope_freqs.weight"
-"""A divisor for every rotary frequency, written for Llama 3.1 and later in place of rope scaling's parameters."""
 
 
 class GgufDialect(TargetDialect):
@@ -91,7 +89,7 @@ def _shape(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> DecoderS
         num_kv_heads=kv_heads,
         head_dim=head_dim,
         intermediate_size=file.count(f"{name}.feed_forward_length"),
-        rope=_rope(file, name, head_dim),
+        rope=read_gguf_rope(file, name, head_dim),
         qk_norm=layout.qk_norm,
         qkv_bias=layout.qkv_bias or "blk.0.attn_q.bias" in file.shapes,
         output_bias="blk.0.attn_output.bias" in file.shapes,
@@ -99,40 +97,6 @@ def _shape(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> DecoderS
     layers = family.gguf_layers(file, layer, depth)
     epsilon = file.require(f"{name}.attention.layer_norm_rms_epsilon", float)
     return DecoderShape(hidden_size=hidden, rms_norm_eps=epsilon, layers=layers)
-
-
-def _rope(file: GgufFile, name: str, head_dim: int) -> RopeSpec:
-    """As llama.cpp's loader (llama-model.cpp, load_hparams): a scaling without a type is linear, one of type "none"
-    scales nothing, whatever its factor; a factor of 0 is none; the factor's old name is still read.
-    """
-    theta = file.positive(f"{name}.rope.freq_base", 10000.0)
-    kind = file.get(f"{name}.rope.scaling.type", "linear")
-    if kind not in ("linear", "none"):
-        raise CheckpointError(
-            f"{file.path}: rope scaling '{kind}' is not supported from GGUF",
-            hint="point at the Hugging Face directory of the same model, if its rope type is linear or llama3",
-        )
-    factor = file.get(f"{name}.rope.scaling.factor")
-    if factor is None:
-        factor = file.get(f"{name}.rope.scale_linear", 0.0)
-    divisors = _divisors(file, head_dim)
-    if kind == "none" or not factor:
-        return RopeSpec(theta, divisors=divisors)
-    if not (isinstance(factor, float) and 0 < factor < float("inf")):
-        raise CheckpointError(f"{file.path}: the factor of rope scaling is {factor!r:.60}", hint=CONVERT_AGAIN)
-    return RopeSpec(theta, "linear", factor=factor, divisors=divisors)
-
-
-def _divisors(file: GgufFile, head_dim: int) -> tuple[float, ...]:
-    if ROPE_FREQS not in file.shapes:
-        return ()
-    values = file.load(ROPE_FREQS).ravel()
-    if len(values) != head_dim // 2 or not (np.isfinite(values) & (values > 0)).all():
-        raise CheckpointError(
-            f"{file.path}: {ROPE_FREQS} does not hold {head_dim // 2} positive numbers, half a head's width",
-            hint=CONVERT_AGAIN,
-        )
-    return tuple(values.tolist())
 
 
 def _entries(file: GgufFile, shape: DecoderShape, layout: GgufLayout) -> dict[str, Entry]:

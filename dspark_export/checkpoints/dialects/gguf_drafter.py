@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dspark_engines.arrays import Ints
 from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
@@ -15,6 +16,7 @@ from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.reduction import in_rising_order
 from dspark_export.checkpoints.seams import gguf_layout as decoder
 from dspark_export.checkpoints.spec import (
     ConfidenceSpec,
@@ -66,8 +68,9 @@ class GgufDrafterDialect(DrafterDialect):
         _check_architecture(file)
         entries = _entries(file)
         check_depth(path, file.shapes, file.count("dflash.block_count"))
-        spec = _spec(file, entries, target)
-        weights = Weights(path, file, entries)
+        ids = _vocabulary(file, target)
+        spec = _spec(file, entries, target, tuple(np.sort(ids).tolist()))
+        weights = Weights(path, file, in_rising_order(entries, ids))
         check_pair(path, spec, target)
         check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
         return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=file.paths)
@@ -108,7 +111,7 @@ def _shape_of(name: str, shape: Shape) -> Shape | None:
     return (1, *shape) if name == "conf_proj.weight" and len(shape) == 1 else None
 
 
-def _spec(file: GgufFile, entries: Mapping[str, Entry], target: TargetSpec) -> DrafterSpec:
+def _spec(file: GgufFile, entries: Mapping[str, Entry], target: TargetSpec, vocabulary: tuple[int, ...]) -> DrafterSpec:
     shape, w1 = _shape(file), file.shapes.get("markov_w1.weight")
     rank = w1[1] if w1 else 0
     confidence = "confidence_head.proj.weight" in entries
@@ -125,7 +128,7 @@ def _spec(file: GgufFile, entries: Mapping[str, Entry], target: TargetSpec) -> D
         own_embedding="embed_tokens.weight" in entries,
         own_head="lm_head.weight" in entries,
         anchor="predicts" if file.get("dflash.sample_from_anchor", True) else "given",
-        draft_vocabulary=_vocabulary(file, target),
+        draft_vocabulary=vocabulary,
     )
 
 
@@ -171,12 +174,13 @@ def _rope(file: GgufFile) -> RopeSpec:
     return RopeSpec(theta, "linear", factor=file.require("dflash.rope.scaling.factor", float))
 
 
-def _vocabulary(file: GgufFile, target: TargetSpec) -> tuple[int, ...]:
+def _vocabulary(file: GgufFile, target: TargetSpec) -> Ints:
+    """The ids [Vd] that can be drafted, in the order of the rows; none where these are all."""
     if D2T not in file.shapes:
-        return ()
+        return np.zeros(0, np.int64)
     ids = file.load_integers(D2T)
-    if not is_vocabulary(ids, target.vocab_size):
+    if not is_vocabulary(np.sort(ids), target.vocab_size):
         raise CheckpointError(
-            f"{file.path}: d2t does not give rising ids below {target.vocab_size}", hint="convert the drafter again"
+            f"{file.path}: d2t does not give different ids below {target.vocab_size}", hint="convert the drafter again"
         )
-    return tuple(np.asarray(ids).tolist())
+    return ids

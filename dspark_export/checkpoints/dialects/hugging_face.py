@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.seams import TargetFamily, family_architectures, family_of_config
 from dspark_export.checkpoints.spec import TargetSpec
-from dspark_export.checkpoints.tensors import Entry, Weights, check_depth, check_tensors, plain_entries
+from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors, plain_entries
 from dspark_export.checkpoints.text import read_hf_text
 
 Source = SafetensorsSource | QuantisedSource
 Entries = Mapping[str, Entry]
 ABOVE = ("bos_token_id", "eos_token_id", "tie_word_embeddings")
-PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
-"""How tensors begin that see pictures, of which a bundle has none."""
+SENSES = ("vision_tower.", "multi_modal_projector.", "embed_vision.", "audio_tower.", "embed_audio.")
+PICTURES = (*SENSES, *(f"model.{name}" for name in SENSES))
+"""How tensors begin that see pictures or hear, of which a bundle has none."""
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -66,7 +67,7 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
 
 
 def _source(directory: Path, scheme: Scheme | None, *, composite: bool) -> Source:
-    packed = frozenset((*scheme.parts, *scheme.optional, *scheme.ignored) if scheme else ())
+    packed = scheme.endings if scheme else ()
     source = SafetensorsSource(directory, packed=packed, without=PICTURES if composite else ())
     return source if scheme is None else QuantisedSource(directory, source, scheme)
 
@@ -109,15 +110,17 @@ def _eos_ids(config: DecoderConfig, directory: Path) -> tuple[int, ...]:
 
 def _weights(directory: Path, source: Source, entries: Entries, spec: TargetSpec, family: TargetFamily) -> Weights:
     unused = (HEAD,) if spec.tied_embeddings else ()  # some exporters write the tied table twice
-    used = {
-        name: replace(entry, transform=family.hf_transform(name))
-        for name, entry in entries.items()
-        if name not in unused
-    }
-    weights = Weights(directory, source, used)
+    kept = {name: entry for name, entry in entries.items() if name not in unused}
+    named, whole = family.hf_entries(directory, spec, kept, source)
+    used = {name: _changed(entry, family.hf_transform(name)) for name, entry in named.items()}
+    weights = Weights(directory, whole, used)
     check_depth(directory, weights.shapes, spec.shape.num_layers)
     check_tensors(directory, weights.shapes, family.tensors(spec))
     return weights
+
+
+def _changed(entry: Entry, transform: Callable[[Array], Array] | None) -> Entry:
+    return entry if transform is None else replace(entry, transform=transform)
 
 
 def _ties(config: DecoderConfig, directory: Path, source: Source, entries: Entries) -> bool:

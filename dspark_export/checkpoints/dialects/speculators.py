@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from dspark_engines.arrays import Ints
 from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
@@ -16,6 +17,7 @@ from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.drafter_directory import check_last_tap, checked_drafter, peek_config
 from dspark_export.checkpoints.dialects.speculators_config import CONFIGS, KEY, DFlashConfig, speculators_config
 from dspark_export.checkpoints.recognition import check_directory
+from dspark_export.checkpoints.reduction import in_rising_order
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights, plain_entries
@@ -39,9 +41,9 @@ class SpeculatorsDialect(DrafterDialect):
         config = parse_config(CONFIGS[data[KEY]], file, data)
         source = SafetensorsSource(path, integers=frozenset((D2T, T2D)))
         entries = plain_entries(path, [name for name in source.shapes if name not in (D2T, T2D)])
-        vocabulary = _vocabulary(path, source, config)
-        spec = _spec(file, config, target, frozenset(entries), vocabulary)
-        return checked_drafter(path, spec, Weights(path, source, entries), target)
+        ids = _vocabulary(path, source, config)
+        spec = _spec(file, config, target, frozenset(entries), tuple(np.sort(ids).tolist()))
+        return checked_drafter(path, spec, Weights(path, source, in_rising_order(entries, ids)), target)
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec = checkpoint.spec
@@ -90,19 +92,22 @@ def _spec(
     )
 
 
-def _vocabulary(path: Path, source: SafetensorsSource, config: DFlashConfig) -> tuple[int, ...]:
-    """The ids that can be drafted, rising; () where these are all. Raises `CheckpointError` where d2t is none."""
+def _vocabulary(path: Path, source: SafetensorsSource, config: DFlashConfig) -> Ints:
+    """The ids [Vd] that can be drafted, in the order of the rows; none where these are all.
+
+    Raises `CheckpointError` where d2t is no choice of them.
+    """
     size, drafted = config.transformer_layer_config.vocab_size, config.draft_vocab_size
     if drafted == size:
-        return ()
+        return np.zeros(0, np.int64)
     if D2T not in source.shapes:
         raise CheckpointError(f"{path}: draft_vocab_size is {drafted}, but no tensor d2t", hint="save it again")
     offsets = source.load_integers(D2T)
-    ids = offsets + np.arange(len(offsets))
-    if offsets.shape != (drafted,) or not is_vocabulary(ids, size):
+    if offsets.shape != (drafted,) or not is_vocabulary(np.sort(offsets + np.arange(drafted)), size):
         raise CheckpointError(
-            f"{path}: d2t does not give {drafted} rising ids below {size}", hint="save the drafter again"
+            f"{path}: d2t does not give {drafted} different ids below {size}", hint="save the drafter again"
         )
-    if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != ids.tolist():
+    ids = offsets + np.arange(drafted)
+    if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != np.sort(ids).tolist():
         raise CheckpointError(f"{path}: d2t and t2d name different tokens", hint="save the drafter again")
-    return tuple(ids.tolist())
+    return ids

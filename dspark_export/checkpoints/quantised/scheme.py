@@ -18,7 +18,8 @@ Raw = Callable[[str], npt.NDArray[Any]]
 class Scheme(ABC):
     """How one layer's weight is stored: several tensors called STEM.suffix, one of which, `marker`, tells that it is.
 
-    `optional` parts may be missing; `ignored` ones concern activations, which stay as they are here.
+    `joint` stands between stem and suffix, `result` behind the stem in the weight's unquantised name. `optional` parts
+    may be missing; `ignored` ones concern activations, which stay as they are here.
     """
 
     name: str
@@ -27,10 +28,17 @@ class Scheme(ABC):
     parts: tuple[str, ...]
     optional: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ("input_scale", "output_scale", "k_scale", "v_scale")
+    joint: str = "."
+    result: str = ".weight"
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """How the names of all its tensors end."""
+        return tuple(f"{self.joint}{part}" for part in (*self.parts, *self.optional, *self.ignored))
 
     @abstractmethod
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """[out, in] of the weight, from its parts' shapes by suffix."""
+        """Shape of the weight, [out, in], from its parts' shapes by suffix. Raises `ValueError` for other extents."""
 
     @abstractmethod
     def load(self, raw: Raw, found: frozenset[str]) -> Array:

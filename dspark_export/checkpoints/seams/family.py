@@ -12,7 +12,7 @@ from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expected import target_tensors
 from dspark_export.checkpoints.seams.gguf_layout import GgufLayout
 from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, TargetSpec
-from dspark_export.checkpoints.tensors import Array, Shape, Weights
+from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource, Weights
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.gguf_file import GgufFile
@@ -22,7 +22,11 @@ FAMILIES = {
     "mistral": "dspark_export.families.mistral:MistralFamily",
     "qwen2": "dspark_export.families.qwen2:Qwen2Family",
     "qwen3": "dspark_export.families.qwen3:Qwen3Family",
+    "qwen3_moe": "dspark_export.families.qwen3_moe:Qwen3MoeFamily",
+    "gpt_oss": "dspark_export.families.gpt_oss:GptOssFamily",
     "gemma3": "dspark_export.families.gemma3:Gemma3Family",
+    "gemma4": "dspark_export.families.gemma4:Gemma4Family",
+    "gemma4_unified": "dspark_export.families.gemma4:Gemma4UnifiedFamily",
 }
 
 
@@ -53,6 +57,16 @@ class TargetFamily(ABC):
         """What else of `TargetSpec` a config says, its embedding being `stored` as safetensors calls it ("BF16")."""
         del config, stored
         return {}
+
+    def hf_entries(
+        self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
+    ) -> tuple[Mapping[str, Entry], TensorSource]:
+        """The tensors of the Hugging Face checkpoint at `path` by canonical name, and where they come from.
+
+        `entries` of `source` have its names without the decoder's prefix.
+        """
+        del path, spec
+        return entries, source
 
     def hf_transform(self, name: str) -> Callable[[Array], Array] | None:
         """What is done with a tensor of a Hugging Face checkpoint after loading, by canonical name."""

@@ -32,5 +32,6 @@ def gemma3_layers(file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSp
     if depth == LAYERS_OF_27B:
         scale = (file.count("gemma3.embedding_length") / layer.num_heads) ** -0.5
     full = replace(layer, scale=scale, activation="gelu_tanh", sandwich=True)
-    sliding = replace(full, rope=RopeSpec(theta), window=window)
+    local = RopeSpec(theta, attention_factor=file.positive("gemma3.rope.scaling.attn_factor", 1.0))
+    sliding = replace(full, rope=local, window=window)
     return tuple(sliding if (i + 1) % PATTERN else full for i in range(depth))

@@ -18,6 +18,8 @@ Hq and Hkv query and key/value heads of width D. All floating tensors are float3
     and to the whole block; with a `window` W only to the last W of the context, the same for all of the
     block, and where it is `causal` only to the block's tokens up to itself.
 
+With `sinks` there is one more input, sinks [Hq]: each head's is one more score in the softmax, which brings no value.
+
 Scores are query times key times `scale` (D ** -0.5 where it is left out), and with a `softcap` c then
 c * tanh(score / c).
 
@@ -50,10 +52,13 @@ class AttentionSpec:
     causal: bool = field(default=False, kw_only=True)
     scale: float | None = field(default=None, kw_only=True)
     softcap: float = field(default=0.0, kw_only=True)
+    sinks: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.causal and not self.block_size:
             raise ValueError("causal is an attribute of blocks: CachedAttention always is")
+        if self.sinks and self.block_size:
+            raise ValueError("BlockAttention has no sinks")
 
     @property
     def factor(self) -> float:
@@ -65,6 +70,10 @@ class AttentionSpec:
         """The op this spec belongs to."""
         return BLOCK_ATTENTION if self.block_size else CACHED_ATTENTION
 
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return (*INPUTS, "sinks") if self.sinks else INPUTS
+
     def attributes(self) -> dict[str, int | float]:
         """The node's attributes, by name; those that say nothing are left out."""
         heads = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
@@ -74,5 +83,6 @@ class AttentionSpec:
             "causal": int(self.causal),
             "scale": self.scale,
             "softcap": self.softcap,
+            "sinks": int(self.sinks),
         }
         return {**heads, **{name: value for name, value in rest.items() if value}}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder, build_function
 
-from dspark_plugins.attention.contract import INPUTS, AttentionSpec
+from dspark_plugins.attention.contract import AttentionSpec
 from dspark_plugins.domain import DOMAIN, OPSET
 
 
@@ -34,7 +34,7 @@ def attention_function(spec: AttentionSpec, overload: str = "") -> ir.Function:
     attributes = [ir.Attr(name, kinds[type(value)], value) for name, value in spec.attributes().items()]
     function = build_function(
         trace,
-        [ir.Value(name=name) for name in INPUTS],
+        [ir.Value(name=name) for name in spec.inputs()],
         domain=DOMAIN,
         name=spec.op_type,
         attributes=attributes,
@@ -46,7 +46,8 @@ def attention_function(spec: AttentionSpec, overload: str = "") -> ir.Function:
 
 def read_node(node: ir.Node) -> AttentionSpec:
     """The spec of a node of either op."""
-    return AttentionSpec(**{name: attribute.value for name, attribute in node.attributes.items()})
+    values = {name: attribute.value for name, attribute in node.attributes.items()}
+    return AttentionSpec(**values | {"sinks": bool(values.get("sinks"))})
 
 
 class _Body:
@@ -54,7 +55,7 @@ class _Body:
         self.spec = spec
 
     def causal(self, op: OpBuilder, *inputs: ir.Value) -> tuple[ir.Value, ...]:
-        query, key, value, lengths, used, cos, sin, key_cache, value_cache = inputs
+        query, key, value, lengths, used, cos, sin, key_cache, value_cache, *sinks = inputs
         rows = _rows(op, lengths, used)
         q = self._rotate(op, query, rows.position, cos, sin, self.spec.num_heads)
         k = self._rotate(op, key, rows.position, cos, sin, self.spec.num_kv_heads)
@@ -65,7 +66,8 @@ class _Body:
         mask = op.And(_same(op, rows.row, cell_row), op.LessOrEqual(cell_position, position))
         if self.spec.window:
             mask = op.And(mask, op.Greater(cell_position, op.Sub(position, self.spec.window)))
-        output = self._attend(op, q, _flat(op, keys), _flat(op, values), mask)
+        seen = (_flat(op, keys), _flat(op, values), mask)
+        output = self._attend(op, q, *(_with_sinks(op, *seen, sinks[0]) if sinks else seen))
         return output, keys, values
 
     def block(self, op: OpBuilder, *inputs: ir.Value) -> tuple[ir.Value, ...]:
@@ -128,6 +130,19 @@ class _Body:
         scoring |= {"softcap": self.spec.softcap} if self.spec.softcap else {}
         out = op.Attention(queries, keys, values, mask, **scoring)
         return op.Reshape(op.Transpose(out, perm=[0, 2, 1, 3]), [-1, self.spec.num_heads * self.spec.head_dim])
+
+
+def _with_sinks(
+    op: OpBuilder, keys: ir.Value, values: ir.Value, mask: ir.Value, sinks: ir.Value
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """A cell more, of zeros: its score is what the mask adds, the head's sink. Mask [n, t] to [1, Hq, n, t + 1]."""
+    bias = op.Unsqueeze(op.Where(mask, 0.0, float("-inf")), [0, 1])
+    heads = op.Shape(sinks)
+    rows = op.Shape(mask, start=0, end=1)
+    of_heads = op.Expand(bias, op.Concat([1], heads, [1, 1], axis=0))
+    sink = op.Expand(op.Reshape(sinks, [1, -1, 1, 1]), op.Concat([1], heads, rows, [1], axis=0))
+    pads = [0, 0, 0, 0, 0, 0, 1, 0]
+    return op.Pad(keys, pads), op.Pad(values, pads), op.Concat(of_heads, sink, axis=3)
 
 
 def _range(op: OpBuilder, count: ir.Value) -> ir.Value:

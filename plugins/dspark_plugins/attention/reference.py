@@ -39,6 +39,7 @@ def cached_attention(
     sin: Array,
     key_cache: Array,
     value_cache: Array,
+    sinks: Array | None = None,
 ) -> AttentionResult:
     """`dspark::CachedAttention`."""
     keys, values, outputs, start = key_cache.copy(), value_cache.copy(), [], 0
@@ -51,7 +52,7 @@ def cached_attention(
         distance = positions[:, None] - np.arange(used[row] + length)[None, :]
         visible = (distance >= 0) & (distance < (spec.window or np.inf))
         end = used[row] + length
-        outputs.append(_attend(spec, q, keys[row][:, :end], values[row][:, :end], visible))
+        outputs.append(_attend(spec, q, keys[row][:, :end], values[row][:, :end], visible, sinks))
         start += length
     return AttentionResult(np.concatenate(outputs), keys, values)
 
@@ -100,7 +101,14 @@ def _heads(x: Array, heads: int) -> Array:
     return x.reshape(x.shape[0], heads, x.shape[1] // heads)  # -1 would be ambiguous for no tokens
 
 
-def _attend(spec: AttentionSpec, q: Array, keys: Array, values: Array, visible: npt.NDArray[np.bool_]) -> Array:
+def _attend(
+    spec: AttentionSpec,
+    q: Array,
+    keys: Array,
+    values: Array,
+    visible: npt.NDArray[np.bool_],
+    sinks: Array | None = None,
+) -> Array:
     """q [n, Hq, D], keys/values [Hkv, c, D], visible [n, c] -> [n, Hq*D]."""
     group = q.shape[1] // keys.shape[0]
     out = np.empty_like(q)
@@ -108,6 +116,8 @@ def _attend(spec: AttentionSpec, q: Array, keys: Array, values: Array, visible: 
         scores = q[:, head] @ keys[head // group].T * np.float32(spec.factor)
         scores = spec.softcap * np.tanh(scores / spec.softcap) if spec.softcap else scores
         scores = np.where(visible, scores, -np.inf)
+        sink = np.full((len(q), 1), -np.inf if sinks is None else sinks[head], np.float32)
+        scores = np.concatenate([scores, sink], axis=1)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        out[:, head] = weights / weights.sum(axis=-1, keepdims=True) @ values[head // group]
+        out[:, head] = (weights / weights.sum(axis=-1, keepdims=True))[:, :-1] @ values[head // group]
     return out.reshape(q.shape[0], -1)

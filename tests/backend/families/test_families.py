@@ -36,6 +36,12 @@ SIZES: dict[str, Any] = {
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 128}
 SLIDING = {"use_sliding_window": True, "sliding_window": WINDOW}
 GEMMA: dict[str, Any] = {"num_hidden_layers": 7, "sliding_window": WINDOW, "query_pre_attn_scalar": 11}
+MOE: dict[str, Any] = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "norm_topk_prob": True}
+OSS: dict[str, Any] = {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": WINDOW, "swiglu_limit": 0.5}
+GEMMA4: dict[str, Any] = {
+    "num_hidden_layers": 7, "sliding_window": WINDOW, "global_head_dim": 32, "vocab_size_per_layer_input": VOCAB,
+    "hidden_size_per_layer_input": 8,
+}  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
 BY_LAYER = {"full_attention": LINEAR, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,12 +67,27 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "qwen3, biases": ("Qwen3", {"attention_bias": True}),
     "qwen3, sliding": ("Qwen3", SLIDING | {"max_window_layers": 2}),
+    "qwen3 moe": ("Qwen3Moe", MOE),
+    "qwen3 moe, mixed": ("Qwen3Moe", MOE | {"norm_topk_prob": False, "decoder_sparse_step": 2}),
+    "qwen3 moe, by layers": ("Qwen3Moe", MOE | SLIDING | {"mlp_only_layers": [0], "attention_bias": True}),
+    "gpt-oss": ("GptOss", OSS),
+    "gpt-oss, by types": ("GptOss", OSS | {
+        "layer_types": ["full_attention", "full_attention", "sliding_attention"], "rope_parameters": LINEAR}),
     "gemma3": ("Gemma3", GEMMA),
     "gemma3, linear on full layers": ("Gemma3", GEMMA | {"rope_parameters": BY_LAYER}),
     "gemma3, softcap": ("Gemma3", GEMMA | {"final_logit_softcapping": 30.0}),
     "gemma3, by types": ("Gemma3", GEMMA | {
         "num_hidden_layers": 3, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}),
     "gemma3, with pictures": ("Gemma3 with pictures", GEMMA),
+    "gemma4": ("Gemma4", GEMMA4),
+    "gemma4, keys for values": ("Gemma4", GEMMA4 | {
+        "attention_k_eq_v": True, "num_global_key_value_heads": 1, "hidden_size_per_layer_input": 0,
+        "final_logit_softcapping": 30.0}),
+    "gemma4 unified": ("Gemma4Unified", {
+        key: value for key, value in GEMMA4.items() if "per_layer" not in key} | {"attention_k_eq_v": True}),
+    "gemma4, shared keys": ("Gemma4", GEMMA4 | {
+        "layer_types": ["sliding_attention", "full_attention"] * 3 + ["full_attention"],
+        "num_kv_shared_layers": 3, "use_double_wide_mlp": True}),
 }  # fmt: skip
 PICTURES: dict[str, Any] = {
     "hidden_size": 16,
@@ -76,7 +97,11 @@ PICTURES: dict[str, Any] = {
     "image_size": 28,
     "patch_size": 14,
 }
-CLASSES = {"Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM")}
+CLASSES = {
+    "Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
+    "Gemma4": ("Gemma4TextConfig", "Gemma4ForCausalLM"),
+    "Gemma4Unified": ("Gemma4UnifiedTextConfig", "Gemma4UnifiedForCausalLM"),
+}
 
 
 class Family(NamedTuple):
@@ -103,6 +128,9 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         theirs = getattr(transformers, model)(getattr(transformers, config)(**SIZES | keys | tied)).eval()
     for name, parameter in theirs.named_parameters():
         parameter.data.normal_(0, 0.3 if name.endswith("bias") or parameter.ndim == 1 else 0.15)
+    for name, buffer in theirs.named_buffers():
+        if name.endswith("layer_scalar"):  # 1 in releases, and read all the same
+            buffer.fill_(0.8)
     theirs.save_pretrained(folder)
     return Family(theirs.requires_grad_(False), *read_hf_target(folder))
 

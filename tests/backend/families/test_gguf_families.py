@@ -16,13 +16,30 @@ from dspark_export.checkpoints.dialects.gguf_drafter_file import add_metadata
 from dspark_export.checkpoints.gguf_file import GgufFile
 from dspark_export.checkpoints.seams import get_family
 from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
-from tests.backend.families.test_families import VOCAB, WINDOW, Family, family
+from tests.backend.families.test_families import MOE, VOCAB, WINDOW, Family, family
 from tests.support import tiny_gguf
 
 transformers = pytest.importorskip("transformers")
 __all__ = ["family"]  # a fixture
-CASES = ("qwen2", "qwen2, untied", "qwen3", "qwen3, biases", "gemma3", "gemma3, linear on full layers", "llama, biases")
-BROUGHT = {"gemma3": {"gemma3.attention.sliding_window": WINDOW}}
+CASES = (
+    "qwen2",
+    "qwen2, untied",
+    "qwen3",
+    "qwen3, biases",
+    "qwen3 moe",
+    "gemma3",
+    "gemma3, linear on full layers",
+    "llama, biases",
+    "llama, yarn",
+)
+BROUGHT = {
+    "gemma3": {"gemma3.attention.sliding_window": WINDOW},
+    "qwen3moe": {
+        "qwen3moe.expert_count": MOE["num_experts"],
+        "qwen3moe.expert_used_count": MOE["num_experts_per_tok"],
+        "qwen3moe.expert_feed_forward_length": MOE["moe_intermediate_size"],
+    },
+}
 
 
 def write(path: Path, spec: TargetSpec, weights: Weights, scaling: dict[str, object]) -> Path:
@@ -66,10 +83,14 @@ def permuted(inner: str, array: np.ndarray, spec: TargetSpec) -> np.ndarray:
 def test_spec_and_weights_are_the_directory_s(family: Family, tmp_path: Path) -> None:
     spec = family.spec
     rope = next(layer for layer in spec.shape.layers if not layer.window).rope
-    scaling: dict[str, object] = {f"{spec.architecture}.rope.freq_base": rope.theta}
-    if rope.kind == "linear":
-        scaling |= {f"{spec.architecture}.rope.scaling.type": "linear"}
-        scaling |= {f"{spec.architecture}.rope.scaling.factor": rope.factor}
+    layout = get_family(spec.architecture).gguf
+    assert layout is not None
+    scaling: dict[str, object] = {f"{layout.architecture}.rope.freq_base": rope.theta}
+    if rope.kind != "default":
+        scaling |= {f"{layout.architecture}.rope.scaling.type": rope.kind}
+        scaling |= {f"{layout.architecture}.rope.scaling.factor": rope.factor}
+    if rope.kind == "yarn":
+        scaling |= {f"{layout.architecture}.rope.scaling.original_context_length": rope.original_max_positions}
     path = write(tmp_path / "model.gguf", spec, family.weights, scaling)
     found, weights = read_gguf_target(GgufFile(path))
     layers = spec.shape.layers

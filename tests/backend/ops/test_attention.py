@@ -53,6 +53,7 @@ def op_model(spec: AttentionSpec) -> ir.Model:
     cached = ["R", spec.num_kv_heads, "C", spec.head_dim]
     shapes: list[Any] = [["N", query], ["T", kv], ["T", kv], ["R"], ["R"], ["P", half], ["P", half], cached, cached]
     inputs = dict(zip([*INPUTS[:-2], *CACHES], shapes, strict=True))
+    inputs |= {"sinks": [spec.num_heads]} if spec.sinks else {}
     outputs = {"output": ["N", query], "key_cache_out.0": cached, "value_cache_out.0": cached}
     assert tuple(name.removesuffix(".0") for name in outputs) == OUTPUTS
     return one_node.one_node_model(attention_function(spec), spec.attributes(), inputs, outputs)
@@ -72,7 +73,9 @@ class Oracle:
 
     def step(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
         function = block_attention if self.spec.block_size else cached_attention
-        output, *self.caches = function(self.spec, *feeds.values(), *self.caches)
+        before = [value for name, value in feeds.items() if name != "sinks"]
+        after = [feeds["sinks"]] if self.spec.sinks else []
+        output, *self.caches = function(self.spec, *before, *self.caches, *after)
         return output
 
 
@@ -132,7 +135,8 @@ def feeds_for(spec: AttentionSpec, lengths: Sequence[int], used: Sequence[int], 
     sizes = [(queries, spec.num_heads), (new, spec.num_kv_heads), (new, spec.num_kv_heads)]
     values: list[Any] = [random.standard_normal((n, heads * spec.head_dim), np.float32) for n, heads in sizes]
     values += [np.array(lengths), np.array(used), *rope_tables(RopeSpec(100.0), spec.head_dim, CAPACITY + 8)]
-    return dict(zip(INPUTS, values, strict=False))
+    sinks = {"sinks": random.standard_normal(spec.num_heads, np.float32)} if spec.sinks else {}
+    return dict(zip(INPUTS, values, strict=False)) | sinks
 
 
 def assert_step(spec: AttentionSpec, form: Any, oracle: Oracle, feeds: dict[str, np.ndarray]) -> None:
@@ -167,6 +171,8 @@ SCORED = [  # a window of one token, ones that end inside and outside what CAUSA
     AttentionSpec(4, 2, 16, 5, causal=True),
     AttentionSpec(9, 3, 16, 5, window=3, causal=True, softcap=1.5),
     AttentionSpec(4, 2, 16, 1, window=3, causal=True),
+    AttentionSpec(4, 2, 16, sinks=True),
+    AttentionSpec(4, 2, 16, window=4, scale=0.5, sinks=True),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, open_drafter, open_target
 from dspark_export.checkpoints.dialects import gguf_drafter_file
 from dspark_export.checkpoints.expected import drafter_tensors
+from dspark_export.checkpoints.reduction import CUT
 from tests.support import tiny
 from tests.support.tiny_gguf import write_gguf_target
 
@@ -64,6 +66,34 @@ def test_what_may_be_left_out(
     assert {name: getattr(spec, name) for name in fields} == fields
 
 
+def reduced(folder: Path, target: Path, patch: pytest.MonkeyPatch, order: np.ndarray) -> DrafterCheckpoint:
+    """A drafter of half the vocabulary, d2t and the rows that it stands for in this order."""
+    spec = replace(tiny.drafter_spec(), draft_vocabulary=tuple(HALF), own_head=True)
+    shapes = drafter_tensors(spec) | {"lm_head.weight": (len(HALF), tiny.HIDDEN)}
+    rows = {name: tensor[order] for name, tensor in tiny.random_tensors(shapes).items() if name in CUT}
+    weights = tiny.weights_of(tiny.random_tensors(shapes) | rows)
+    checkpoint = DrafterCheckpoint(path=folder, spec=spec, weights=weights, files=[])
+    original = gguf_drafter_file._tensors
+    patch.setattr(gguf_drafter_file, "_tensors", lambda checkpoint: [
+        ("d2t", tensor[order]) if name == "d2t" else (name, tensor) for name, tensor in original(checkpoint)
+    ])  # fmt: skip
+    return open_drafter(
+        gguf_drafter_file.write_gguf_drafter(checkpoint, open_target(target), folder), open_target(target).spec
+    )
+
+
+def test_a_map_that_does_not_rise_is_the_same_drafter(target: Path, tmp_path: Path) -> None:
+    orders = {"rising": np.arange(len(HALF)), "mixed": np.random.default_rng(0).permutation(len(HALF))}
+    drafters = {}
+    for name, order in orders.items():
+        (tmp_path / name).mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            drafters[name] = reduced(tmp_path / name, target, patch, order)
+    assert drafters["mixed"].spec == drafters["rising"].spec
+    for name, array in drafters["rising"].weights.items():
+        np.testing.assert_array_equal(drafters["mixed"].weights[name], array, err_msg=name)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a fork's": ({"architecture": "dspark"}, "architecture 'dspark' is a fork's layout"),
     "Eagle3": ({"architecture": "eagle3"}, "architecture 'eagle3' is an Eagle3 drafter"),
@@ -81,9 +111,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "gates": ({"tensors": {"blk.0.attn_gate.weight": np.ones((4, 48), np.float32)}}, "unknown tensor 'blk.0.attn_gate"),
     "sinks": ({"tensors": {"blk.0.attn_sinks.weight": np.ones(4, np.float32)}}, "unknown tensor 'blk.0.attn_sinks"),
     "d2t beyond the vocabulary": (
-        {"tensors": {"d2t": np.array([*HALF[:-1], tiny.VOCAB])}}, "d2t does not give rising ids below 128"
+        {"tensors": {"d2t": np.array([*HALF[:-1], tiny.VOCAB])}}, "d2t does not give different ids below 128"
     ),
-    "d2t twice": ({"tensors": {"d2t": np.array([HALF[0], *HALF[:-1]])}}, "d2t does not give rising ids"),
+    "d2t twice": ({"tensors": {"d2t": np.array([HALF[0], *HALF[:-1]])}}, "d2t does not give different ids"),
     "d2t without lines for it": ({"tensors": {"d2t": np.array(HALF)}}, "markov_w2.weight has shape [128, 8]"),
 }  # fmt: skip
 

@@ -34,7 +34,10 @@ SCALINGS: dict[str, tuple[dict[str, Any], RopeSpec]] = {
     "the new name comes first": ({"llama.rope.scaling.factor": 4.0, "llama.rope.scale_linear": 8.0}, ROPE_BY_4),
     "none scales nothing": ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, PLAIN_ROPE),
     "a factor of nothing": ({"llama.rope.scaling.factor": 0.0}, PLAIN_ROPE),
-    "a type without a factor": ({"llama.rope.scaling.type": "linear"}, PLAIN_ROPE),
+    "a type with a factor of nothing": (
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0},
+        PLAIN_ROPE,
+    ),
 }
 
 

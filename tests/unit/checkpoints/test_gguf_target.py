@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "empty pre-tokenizer": ({"tokenizer.ggml.pre": ""}, "missing key 'tokenizer.ggml.pre'"),
     "default pre-tokenizer": ({"tokenizer.ggml.pre": "default"}, "tokenizer 'gpt2/default'"),
     "pre-tokenizer": ({"tokenizer.ggml.pre": "deepseek-coder"}, "tokenizer 'gpt2/deepseek-coder'"),
-    "yarn": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0}, "rope scaling 'yarn'"),
+    "longrope": ({"llama.rope.scaling.type": "longrope"}, "rope scaling 'longrope' is not supported from GGUF"),
     "partial rotary": ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8"),
     "a negative factor": ({"llama.rope.scaling.factor": -2.0}, "the factor of rope scaling is -2.0"),
     "a factor that is text": ({"llama.rope.scaling.factor": "four"}, "the factor of rope scaling is 'four'"),

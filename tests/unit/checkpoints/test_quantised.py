@@ -22,9 +22,9 @@ Packed = tuple[Tensors, np.ndarray]
 """Parts by suffix, and the weight [out, in] that they stand for."""
 RANDOM = np.random.default_rng(0)
 GROUP = 16
-EVERYTHING = frozenset(
-    ("weight", "bias", "weight_scale_inv", "weight_scale", "input_scale", "weight_zero_point", "weight_packed",
-     "weight_shape", "weight_g_idx", "qweight", "qzeros", "scales", "g_idx")
+EVERYTHING = (
+    "weight", "bias", "weight_scale_inv", "weight_scale", "input_scale", "weight_zero_point", "weight_packed",
+    "weight_shape", "weight_g_idx", "qweight", "qzeros", "scales", "g_idx",
 )  # fmt: skip
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """AutoAWQ's `order_map`: which of eight columns number i of a word is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,3 +83,10 @@ def test_dflash_is_not_taken_for_it(tmp_path: Path) -> None:
     assert drafter_dialect(folder).name == "DeepSpec"
     with pytest.raises(CheckpointError, match="not a drafter that this version reads"):
         open_drafter(folder, tiny.target_spec())
+
+
+def test_a_mark_at_the_beginning_of_the_config_changes_nothing(tmp_path: Path) -> None:
+    folder = moved(tiny.write_drafter(tmp_path / "drafter"))
+    config = folder / "config.json"
+    config.write_bytes(codecs.BOM_UTF8 + config.read_bytes())
+    assert drafter_dialect(folder).name == "SpecForge"

@@ -16,6 +16,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, DrafterSpec, open_drafter
 from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
 from dspark_export.checkpoints.expected import drafter_tensors
+from dspark_export.checkpoints.reduction import CUT
 from dspark_export.checkpoints.spec import AnchorMode, BlockMask
 from tests.support import tiny
 
@@ -184,6 +185,21 @@ def rnn(folder: Path) -> None:
     tiny.edit_config(folder, markov_head_type="rnn")
 
 
+@pytest.mark.parametrize("kind", ["vanilla", "rnn"])
+def test_a_map_that_does_not_rise_is_the_same_drafter(tmp_path: Path, kind: str) -> None:
+    spec = replace(tiny.drafter_spec(kind), draft_vocabulary=KEPT, own_head=True)
+    rising = open_drafter(written(tmp_path / "rising", spec), tiny.target_spec())
+    folder = written(tmp_path / "mixed", spec)
+    order = np.random.default_rng(0).permutation(len(KEPT))
+    rows = {name: load_file(folder / "model.safetensors")[name][order] for name in CUT}
+    change(folder, d2t=np.array(KEPT)[order] - np.arange(len(KEPT)), **rows)
+    mixed = open_drafter(folder, tiny.target_spec())
+    assert mixed.spec == rising.spec
+    for name, array in rising.weights.items():
+        np.testing.assert_array_equal(mixed.weights[name], array, err_msg=name)
+        assert mixed.weights.shapes[name] == array.shape
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another method": (config(speculators_model_type="eagle3"), "speculators_model_type is 'eagle3'"),
     "a later DFlash": (config(speculators_model_type="dflash2"), "speculators_model_type is 'dflash2'"),
@@ -213,9 +229,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "mask outside": (config(mask_token_id=128), "mask_token_id 128 lies outside the vocabulary of 128"),
     "more than all": (config(draft_vocab_size=129), "draft_vocab_size 129 is more than the vocabulary of 128"),
     "no map": (lambda folder: change(folder, d2t=None), "draft_vocab_size is 64, but no tensor d2t"),
-    "a map out of range": (d2t(np.array([*KEPT[:-1], 128])), "d2t does not give 64 rising ids below 128"),
+    "a map out of range": (d2t(np.array([*KEPT[:-1], 128])), "d2t does not give 64 different ids below 128"),
+    "a map with one twice": (d2t(np.array([KEPT[1], *KEPT[1:]])), "d2t does not give 64 different ids below 128"),
     "a map of others": (d2t(np.array(KEPT) + 1), "d2t and t2d name different tokens"),
-    "a map of another size": (d2t(np.array(KEPT[1:])), "d2t does not give 64 rising ids"),
+    "a map of another size": (d2t(np.array(KEPT[1:])), "d2t does not give 64 different ids"),
     "head of another size": (
         lambda folder: change(folder, **{"lm_head.weight": np.ones((128, 48), np.float32)}),
         "lm_head.weight has shape [128, 48], the config asks for [64, 48]",

@@ -15,6 +15,7 @@ from dspark_engines.backends.onnxruntime.lower_attention import (
     lower_cached_attention,
 )
 from dspark_engines.backends.onnxruntime.lower_block_attention import lower_block_attention
+from dspark_engines.backends.onnxruntime.lower_experts import lower_experts
 from dspark_engines.backends.onnxruntime.lower_int8 import lower_int8_linear, lower_quantize_rows
 from dspark_engines.backends.onnxruntime.lower_norms import NORM, lower_norm, lower_residual_sum
 from dspark_engines.backends.onnxruntime.own_weights import give_own_weights
@@ -24,6 +25,7 @@ from dspark_plugins import DOMAIN
 from dspark_plugins.attention import BLOCK_ATTENTION, CACHED_ATTENTION
 from dspark_plugins.attention.function import read_node
 from dspark_plugins.draft_vocabulary import EXPAND
+from dspark_plugins.expert_mlp import EXPERT_MLP
 from dspark_plugins.int8_linear import INT8_LINEAR, QUANTIZE_ROWS
 from dspark_plugins.int8_linear.function import op_name
 
@@ -34,7 +36,7 @@ LINEAR = {
     for terms in (1, 2)
 }
 STANDARD = {"Add": lower_residual_sum, NORM: lower_norm, "ArgMax": lower_argmax}
-LOWERED = (*ATTENTION, *LINEAR)
+LOWERED = (*ATTENTION, *LINEAR, EXPERT_MLP)
 
 
 def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) -> None:
@@ -82,6 +84,9 @@ def _lower(low: Lowering, node: ir.Node) -> bool:
         return False
     if node.op_type in LINEAR:
         LINEAR[node.op_type](low, node)
+        return True
+    if node.op_type == EXPERT_MLP:
+        lower_experts(low, node)
         return True
     spec = read_node(node)
     if node.op_type == CACHED_ATTENTION and spec.head_dim % HEAD_DIM_MULTIPLE:

@@ -33,6 +33,7 @@ def lower_cached_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) ->
             low.total_rows[slot],
             cos,
             sin,
+            *([None, None, stacked[2]] if spec.sinks else []),
             num_heads=spec.num_heads,
             kv_num_heads=spec.num_kv_heads,
             scale=spec.factor,
@@ -55,7 +56,7 @@ def _optional(spec: AttentionSpec) -> dict[str, int | float]:
 
 
 def node_inputs(node: ir.Node) -> list[ir.Value]:
-    """The node's inputs; the attention ops have no optional ones."""
+    """The node's inputs; sinks are last, where the op has them."""
     return [value for value in node.inputs if value is not None]
 
 

@@ -31,7 +31,7 @@ def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> 
     """Replace a `dspark::BlockAttention` node."""
     query, key, value, _, _, cos, sin, *stacked = node_inputs(node)
     keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
-    q_angles, k_angles = low.once("block angles", lambda: _block_angles(low, spec.block_size, cos, sin))
+    q_angles, k_angles = low.once(f"block angles {cos.name}", lambda: _block_angles(low, spec.block_size, cos, sin))
     q = _rotate(low, query, q_angles, spec.num_heads)
     k = _rotate(low, key, k_angles, spec.num_kv_heads)
     q_rows = low.per_row(low.op.Reshape(q, [low.slots, spec.block_size, spec.num_heads * spec.head_dim]))

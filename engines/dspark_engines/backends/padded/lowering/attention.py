@@ -32,7 +32,7 @@ class _Inputs(NamedTuple):
 def lower_cached_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::CachedAttention` node."""
     given = _inputs(node)
-    q_angles = low.once("angles", lambda: _angles(low, given, low.input("positions", ["N"])))
+    q_angles = low.once(f"angles {given.cos.name}", lambda: _angles(low, given, low.input("positions", ["N"])))
     q, k = (_rotate(low, x, q_angles, n) for x, n in ((given.query, spec.num_heads), (given.key, spec.num_kv_heads)))
     pad = low.input("pad_rows", ["R", "S"])
     mask = low.once(f"mask {spec.window}", lambda: _causal_mask(low, given.key_cache, pad, spec.window))
@@ -45,9 +45,9 @@ def lower_cached_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSp
 def lower_block_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::BlockAttention` node; the block's cells are overwritten by the next round's context."""
     given, width = _inputs(node), spec.num_heads * spec.head_dim
-    k_angles = low.once("angles", lambda: _angles(low, given, low.input("positions", ["M+R*g"])))
+    k_angles = low.once(f"angles {given.cos.name}", lambda: _angles(low, given, low.input("positions", ["M+R*g"])))
     at = low.input("block_positions", ["R*g"])
-    q_angles = low.once("block angles", lambda: _angles(low, given, at))
+    q_angles = low.once(f"block angles {given.cos.name}", lambda: _angles(low, given, at))
     q, k = _rotate(low, given.query, q_angles, spec.num_heads), _rotate(low, given.key, k_angles, spec.num_kv_heads)
     mask = low.once(f"mask {spec.window} {spec.causal}", lambda: _block_mask(low, given.key_cache, spec))
     by_row = low.op.Reshape(q, [-1, spec.block_size, width])
@@ -115,7 +115,12 @@ def _block_mask(low: PaddedLowering, cache: ir.Value, spec: AttentionSpec) -> ir
 
 
 def check_scores(spec: AttentionSpec) -> None:
-    """Raises `BackendError` for a softcap, which TensorRT's parser may drop without a word."""
+    """Raises `BackendError` for sinks, and for a softcap, which TensorRT's parser may drop without a word."""
+    if spec.sinks:
+        raise BackendError(
+            "this target's heads have attention sinks, which GPU backends cannot yet",
+            hint="--backend onnxruntime runs it",
+        )
     if spec.softcap:
         raise BackendError(
             f"this target bounds its attention scores (softcap {spec.softcap:g}), which GPU backends cannot yet",

@@ -1,0 +1,34 @@
+"""How Gemma 4 rotates: "proportional" on full layers, where slow pairs of channels do not turn at all."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+from dspark_export.checkpoints import RopeSpec
+
+
+class Gemma4Rope(BaseModel):
+    """One kind of layer's entry in `rope_parameters`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rope_type: Literal["default", "proportional"]
+    rope_theta: PositiveFloat
+    partial_rotary_factor: float = Field(default=1.0, gt=0, le=1)
+    factor: PositiveFloat = 1.0
+
+    def spec(self, head_dim: int) -> RopeSpec:
+        """For heads of this width. Pairs are half a head apart, whatever part of them turns."""
+        if self.rope_type == "default":
+            return RopeSpec(self.rope_theta)
+        turning = int(self.partial_rotary_factor * head_dim // 2)
+        still = (math.inf,) * (head_dim // 2 - turning)
+        return RopeSpec(self.rope_theta, divisors=(self.factor,) * turning + still)
+
+
+FULL = Gemma4Rope(rope_type="proportional", rope_theta=1e6, partial_rotary_factor=0.25)
+SLIDING = Gemma4Rope(rope_type="default", rope_theta=1e4)
+"""What a config means that has no `rope_parameters`."""
