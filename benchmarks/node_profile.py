@@ -83,7 +83,7 @@ def _runs(
 ) -> float:
     """Fill the caches, run the step again and again: median seconds. With `prefix` the profiler writes there."""
     session = _session(bundle, engine, threads, prefix)
-    capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
+    capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_width
     program = OrtProgram(session, ROLE_OUTPUTS[engine.role], role_caches(bundle, engine.role), capacity)
     slots, chunk = [OrtSlot(program.cache_shapes) for _ in range(engine.slots)], 64
     for start in range(0, context, chunk):

@@ -43,6 +43,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
             graphs=graphs,
             limits=plan.limits,
             block_size=pair.block_size,
+            block_width=pair.block_width,
             precision=plan.precision,
         )
         backends = [] if backend is None else [_compile(backend, exported, plan, reporter)]

@@ -166,7 +166,8 @@ def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
     return DrafterInfo(
         name=_name(checkpoint),
         files=_identity(checkpoint.files),
-        block_size=spec.block_size,
+        block_size=spec.draft_length,
+        anchor=spec.anchor,
         target_layer_ids=list(spec.target_layer_ids),
         feature_size=spec.feature_size,
         num_layers=spec.shape.num_layers,

@@ -75,7 +75,7 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
 
 def _positions(pair: Pair, plan: BuildPlan) -> int:
     """What rotary tables cover: a whole context, and the block that is drafted at its end."""
-    return plan.limits.context_length + pair.block_size
+    return plan.limits.context_length + pair.block_width
 
 
 def _export_target(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter) -> ExportedTarget:
@@ -120,11 +120,11 @@ def _export_drafter(
         shared = {HEAD: plans[_head_name(pair)]} if head else {}
         step = reporter.step("measuring the drafter's layers")
         trace = drafter_graph(_tables(pair, checkpoint, {}))
-        plans = plan_drafter(trace, target.vocab_size, drafter.block_size, features, shared, step)
+        plans = plan_drafter(trace, target.vocab_size, drafter.draft_length, features, shared, step)
         keep = kept(plan, "drafter", plans)
         quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
     save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
-    save_graph(build_accept_graph(target.vocab_size, drafter.block_size), folder / "accept.onnx")
+    save_graph(build_accept_graph(target.vocab_size, drafter.draft_length), folder / "accept.onnx")
     if drafter.draft_vocabulary:
         save_vocabulary(np.array(drafter.draft_vocabulary), folder.parent)
 

@@ -57,6 +57,11 @@ class Pair:
     @property
     def block_size(self) -> int:
         """Draft tokens a round; 0 without a drafter."""
+        return 0 if self.drafter is None else self.drafter.spec.draft_length
+
+    @property
+    def block_width(self) -> int:
+        """Positions that the drafter's backbone runs over a round; 0 without a drafter."""
         return 0 if self.drafter is None else self.drafter.spec.block_size
 
     @property

@@ -11,7 +11,7 @@ from typing import Literal
 RopeKind = Literal["default", "linear", "llama3", "yarn"]
 Activation = Literal["silu", "gelu_tanh"]
 AnchorMode = Literal["predicts", "given"]
-BlockMask = Literal["full", "causal"]
+BlockMask = Literal["full", "causal", "causal_if_sliding"]
 MarkovKind = Literal["none", "vanilla", "gated", "rnn"]
 
 
@@ -57,9 +57,10 @@ class ExpertSpec:
 class LayerSpec:
     """One pre-norm decoder layer: grouped-query attention and a gated MLP, down(activation(gate(x)) * up(x)).
 
-    `window`: how many positions a token sees, itself included; 0 is all. `scale` multiplies query times key, None is
-    head_dim ** -0.5. `softcap` c bounds what comes of that, c * tanh(x / c); 0 does not. `qkv_bias`, `output_bias`:
-    whether these projections have one. `sandwich`: attention and MLP are normed again before they are added (Gemma).
+    `window`: how many positions a token sees, itself included, or of its context a drafter's block; 0 is all.
+    `scale` multiplies query times key, None is head_dim ** -0.5. `softcap` c bounds what comes of that,
+    c * tanh(x / c); 0 does not. `qkv_bias`, `output_bias`: whether these projections have one. `sandwich`: attention
+    and MLP are normed again before they are added (Gemma).
     `sinks`: each query head has a score of its own that takes part in the softmax and brings no value (gpt-oss).
     `experts`: the MLP is a mixture of them, each `intermediate_size` wide.
 
@@ -158,6 +159,7 @@ class ConfidenceSpec:
 class DrafterSpec:
     """A drafter, tap convention normalised: tap k is the output of target layer k, -1 the embedding.
 
+    `block_size`: positions of the block that the backbone runs over, the anchor's and the masks behind it.
     `own_embedding`, `own_head`: whether the checkpoint has tables of its own; the target's serve otherwise.
     """
 
@@ -174,13 +176,23 @@ class DrafterSpec:
     method: str = "dspark"
     """How it drafts: a name of `checkpoints.seams.METHODS`."""
     anchor: AnchorMode = "predicts"
-    """Position j of the block predicts token p+1+j, the anchor's position 0 included; or the anchor is only "given",
-    and position j predicts token p+j."""
+    """Position j of the block predicts token p+1+j, the anchor's position 0 included; or the anchor is only "given":
+    its position predicts nothing, and position j > 0 predicts token p+j."""
     block_mask: BlockMask = "full"
-    """Whom a position of the block sees, beside the whole context: the whole block, or what is before it."""
+    """Whom a position of the block sees, beside the context: the whole block; itself and what is before it; or this
+    in layers with a window only."""
     draft_vocabulary: tuple[int, ...] = ()
     """The target's ids that can be drafted, rising; empty: all. Head and W2 have a line for each, W1 and the embedding
     are whole. Keys: `draft_vocab_size`, `d2t`."""
+
+    def causal(self, layer: LayerSpec) -> bool:
+        """Whether a position of the block sees nothing of it behind itself."""
+        return self.block_mask == "causal" or (self.block_mask == "causal_if_sliding" and layer.window > 0)
+
+    @property
+    def draft_length(self) -> int:
+        """How many tokens a block drafts, gamma: one for each position that predicts."""
+        return self.block_size - (self.anchor == "given")
 
     @property
     def draft_vocab_size(self) -> int:

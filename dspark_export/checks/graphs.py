@@ -64,7 +64,7 @@ def worst_steps(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 def open_reference(bundle: Bundle, graph: Graph) -> ReferenceGraph:
     """An exported graph for one row of the bundle's context length."""
-    capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size
+    capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_width
     return ReferenceGraph(bundle.file(f"onnx/{graph}.onnx"), 1, capacity)
 
 

@@ -23,7 +23,7 @@ class CachedDecoder:
     """Builds the layers of one graph around `op(query, key, value, …, caches)`.
 
     `lengths` and `used` are [R] int64; caches become graph inputs `key_cache.I`, `value_cache.I` and
-    outputs `…_out`, [R, Hkv, C, D].
+    outputs `…_out`, [R, Hkv, C, D]. `causal` says of a block's layers whether positions see only what is before them.
     """
 
     writer: GraphWriter
@@ -32,6 +32,7 @@ class CachedDecoder:
     used: ir.Value
     positions: int
     block_size: int = 0
+    causal: Callable[[LayerSpec], bool] = lambda _: False
 
     def __post_init__(self) -> None:
         self._tables: dict[tuple[RopeSpec, int], tuple[ir.Value, ir.Value]] = {}
@@ -125,6 +126,7 @@ class CachedDecoder:
             layer.head_dim,
             self.block_size,
             window=layer.window,
+            causal=self.causal(layer),
             scale=layer.scale,
             softcap=layer.softcap,
             sinks=layer.sinks,

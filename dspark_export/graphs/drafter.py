@@ -31,7 +31,7 @@ def head_spec(spec: DrafterSpec) -> MarkovHeadSpec:
     """The op's view of a drafter."""
     return MarkovHeadSpec(
         kind=spec.markov.kind,
-        block_size=spec.block_size,
+        block_size=spec.draft_length,
         rank=spec.markov.rank,
         hidden_size=spec.shape.hidden_size,
         confidence=spec.confidence.enabled,
@@ -47,32 +47,41 @@ def build_drafter_graph(
 
     Inputs: features [M, L*H] of the tokens accepted since the last round, packed by feature_lengths [R];
     used [R] (features cached before); anchor_ids [R]; temperature [R]; uniforms [R, g];
-    key_cache.I / value_cache.I [R, Hkv, C, D].
+    key_cache.I / value_cache.I [R, Hkv, C, D]. g is how many tokens a block drafts.
     Outputs: draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V], the updated caches.
-    The anchor stands at position used + feature_lengths: context covers all positions before it.
+    The anchor stands at position used + feature_lengths: context covers all positions before it, or the last ones in
+    layers with a window.
     `shared` holds embed_tokens.weight and lm_head.weight where the checkpoint has none of its own.
     """
     w = GraphWriter("drafter", weights, shared)
     features, lengths = w.input("features", ["M", spec.feature_size]), w.input("feature_lengths", ["R"], INT64)
     used, anchors = w.input("used", ["R"], INT64), w.input("anchor_ids", ["R"], INT64)
-    temperature, uniforms = w.input("temperature", ["R"]), w.input("uniforms", ["R", spec.block_size])
-    decoder = CachedDecoder(w, spec.shape, lengths, used, positions, spec.block_size)
+    temperature, uniforms = w.input("temperature", ["R"]), w.input("uniforms", ["R", spec.draft_length])
+    decoder = CachedDecoder(w, spec.shape, lengths, used, positions, spec.block_size, spec.causal)
     context = w.rms_norm(w.linear(features, "fc.weight"), "hidden_norm.weight", spec.shape.rms_norm_eps)
     x = w.op.Gather(w.weight("embed_tokens.weight"), _block_ids(w, anchors, spec))
     for i in range(spec.shape.num_layers):
         x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed, context))
-    hidden = w.rms_norm(x, "norm.weight", spec.shape.rms_norm_eps)
+    hidden = w.rms_norm(_predicting(w, x, spec), "norm.weight", spec.shape.rms_norm_eps)
     _heads(w, spec, hidden, anchors, temperature, uniforms)
     return w.model()
 
 
 def _block_ids(w: GraphWriter, anchors: ir.Value, spec: DrafterSpec) -> ir.Value:
-    """[anchor, mask, ..., mask] of every row, flattened to [R*g]."""
+    """[anchor, mask, ..., mask] of every row, flattened to [R*block_size]."""
     op = w.op
     if spec.block_size == 1:
         return anchors
     masks = op.Expand(spec.mask_token_id, op.Concat(op.Shape(anchors), [spec.block_size - 1], axis=0))
     return op.Reshape(op.Concat(op.Unsqueeze(anchors, [1]), masks, axis=1), [-1])
+
+
+def _predicting(w: GraphWriter, x: ir.Value, spec: DrafterSpec) -> ir.Value:
+    """Of the states [R*block_size, H] those of positions that predict, [R*g, H]: without a given anchor's."""
+    op, size, width = w.op, spec.block_size, spec.shape.hidden_size
+    if spec.anchor == "predicts":
+        return x
+    return op.Reshape(op.Slice(op.Reshape(x, [-1, size, width]), [1], [size], [1]), [-1, width])
 
 
 def _project(decoder: CachedDecoder, i: int, x: ir.Value, context: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -92,7 +101,7 @@ def _heads(
     temperature: ir.Value,
     uniforms: ir.Value,
 ) -> None:
-    op, head, g = w.op, head_spec(spec), spec.block_size
+    op, head, g = w.op, head_spec(spec), spec.draft_length
     base = op.Reshape(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), [-1, g, spec.draft_vocab_size])
     by_row = op.Reshape(hidden, [-1, g, spec.shape.hidden_size])
     names = dict(HEAD_WEIGHTS)

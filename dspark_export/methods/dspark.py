@@ -17,13 +17,16 @@ class DsparkMethod(DraftMethod):
     name = "dspark"
 
     def check(self, path: Path, spec: DrafterSpec) -> None:
-        unknown = {"anchor": spec.anchor != "predicts", "block mask": spec.block_mask != "full"}
-        for what, differs in unknown.items():
-            if differs:
-                raise CheckpointError(
-                    f"{path}: a DSpark drafter whose {what} is another than DeepSpec's cannot be exported yet",
-                    hint="supported: the anchor's position predicts, and positions see their whole block",
-                )
+        if spec.draft_length < 1:
+            raise CheckpointError(
+                f"{path}: a block of {spec.block_size} whose anchor predicts nothing drafts nothing",
+                hint="it takes a block of 2 or more, or an anchor that predicts",
+            )
+        if spec.anchor == "given" and spec.markov.kind == "rnn":
+            raise CheckpointError(
+                f"{path}: a Markov head of kind rnn behind an anchor that predicts nothing is not supported",
+                hint="its state was trained from the anchor's position on; supported there: vanilla, gated, none",
+            )
 
     def build_graph(self, spec: DrafterSpec, weights: Weights, shared: Mapping[str, Any], positions: int) -> Any:
         from dspark_export.graphs import build_drafter_graph

@@ -56,8 +56,8 @@ def _drafter(
     embedding = target.weights["embed_tokens.weight"]
     head = embedding if target.spec.tied_embeddings else target.weights["lm_head.weight"]
     module = get_method(drafter.spec.method).build_oracle(drafter.spec, drafter.weights, embedding, head)
-    block = drafter.spec.block_size
-    graph, used = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, len(tokens) + block), 0
+    block, width = drafter.spec.draft_length, drafter.spec.block_size
+    graph, used = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, len(tokens) + width), 0
     for part in _steps(features):
         out = graph.step(
             features=part,

@@ -47,10 +47,12 @@ class DrafterModule(DraftHeads):
     def forward(self, features: Tensor, anchor_id: int) -> tuple[Tensor, Tensor]:
         """The parallel pass over one block.
 
-        features [p, L*H]: the target's taps at positions 0 ... p-1. The block [anchor, mask, ...] sits at
-        positions p ... p+gamma-1, and its position j predicts token p+1+j. Every block position attends to
-        the whole context and the whole block. Returns base logits U [gamma, V] and the hidden states they are
-        made of, h [gamma, H] (after the final norm).
+        features [p, L*H]: the target's taps at positions 0 ... p-1. The block [anchor, mask, ...] of block_size B
+        sits at positions p ... p+B-1, and its position j predicts token p+1+j, gamma = B; behind a given anchor
+        its position j > 0 predicts token p+j, gamma = B-1. Every block position attends to the whole context, in a
+        layer with a window W to its positions p-W ... p-1, and to the whole block or its part up to the position
+        (spec.block_mask). Returns base logits U [gamma, V] and the hidden states they are made of, h [gamma, H]
+        (after the final norm).
         """
         block_ids = torch.full((1, self.spec.block_size), self.spec.mask_token_id)
         block_ids[0, 0] = anchor_id
@@ -58,16 +60,18 @@ class DrafterModule(DraftHeads):
         positions = torch.arange(features.shape[0] + self.spec.block_size)
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
-            block = _layer(layer, context, block, positions)
-        hidden: Tensor = self.norm(block)[0]
+            block = _layer(layer, context, block, positions, self.spec.causal(layer.self_attn.layer))
+        hidden: Tensor = self.norm(block)[0, self.spec.block_size - self.spec.draft_length :]
         return self.lm_head(hidden), hidden
 
 
-def _layer(layer: DecoderLayer, context: Tensor, block: Tensor, positions: Tensor) -> Tensor:
+def _layer(layer: DecoderLayer, context: Tensor, block: Tensor, positions: Tensor, causal: bool) -> Tensor:
     """Block [1, gamma, H] to the next; context [1, p, H] is one for all layers, which do not norm it."""
     start, (cosines, sines) = context.shape[1], layer.self_attn.tables(positions)
     normed = layer.input_layernorm(block)
     queries = layer.self_attn.queries(normed, (cosines[start:], sines[start:]))
     keys, values = layer.self_attn.keys_values(torch.cat([context, normed], dim=1), (cosines, sines))
-    allowed = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool)
+    first = start - (layer.self_attn.layer.window or start)
+    last = positions[start:, None] if causal else positions[-1]
+    allowed = ((positions >= first) & (positions <= last)).expand(queries.shape[2], -1)
     return layer.finish(block, attend(queries, keys, values, allowed, layer.self_attn.layer))

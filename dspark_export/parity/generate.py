@@ -87,7 +87,7 @@ def speculative_greedy(
     tokens, accepted_counts = session.run(prompt_ids)[-1:], list[int]()
     while len(tokens) < max_new_tokens and tokens[-1] not in eos_ids:
         start, remaining = session.cache.length, max_new_tokens - len(tokens)
-        drafts, successors = _round(session, drafter, tokens[-1], min(drafter.spec.block_size, remaining - 1))
+        drafts, successors = _round(session, drafter, tokens[-1], min(drafter.spec.draft_length, remaining - 1))
         accepted = accepted_prefix(drafts, successors, eos_ids)
         session.roll_back(start + 1 + accepted)
         accepted_counts.append(accepted)

@@ -14,17 +14,19 @@ from dspark_export.commands import main as command_line
 from tests.support.bad_calibration import CALIBRATION
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
 from tests.support.bad_cuda import CUDA
+from tests.support.bad_dflash import DFLASH
 from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_requests import BUNDLES, MALFORMED, OUTPUTS, REQUESTS
+from tests.support.bad_speculators import SPECULATORS
 from tests.support.bad_vocabulary import VOCABULARY
 from tests.support.bad_weights import CASES as WEIGHTS
 from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH,
 }  # fmt: skip
 
 

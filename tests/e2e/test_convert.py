@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from dspark_export.checkpoints import DrafterSpec, open_drafter, open_target
 from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
 from tests.support import tiny, tiny_gguf
+from tests.support.bad_dflash import SPEC, write_dflash
 from tests.support.command_line import run
 
 Change = Callable[[gguf.GGUFWriter], None]
@@ -72,6 +73,26 @@ def test_deepspec_there_and_back(case: str, through: str, target: Path, tmp_path
         assert after[name].dtype == array.dtype
 
 
+GIVEN = {
+    "vanilla": replace(tiny.drafter_spec(), anchor="given"),
+    "no heads": SPEC,
+    "z-lab's": None,
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_a_given_anchor_there_and_back(case: str, target: Path, tmp_path: Path, capsys) -> None:
+    spec = GIVEN[case]
+    folder = tmp_path / "drafter"
+    drafter = in_half(write_dflash(folder) if spec is None else tiny.write_drafter(folder, spec))
+    there = convert(capsys, drafter, target, "gguf", tmp_path / "there.gguf")
+    back = convert(capsys, there, target, "speculators", tmp_path / "back")
+    before, after = (open_drafter(path, open_target(target).spec) for path in (drafter, back))
+    assert (after.spec.anchor, after.spec.draft_length) == ("given", tiny.BLOCK - 1)
+    for name in before.weights:
+        np.testing.assert_array_equal(after.weights[name], before.weights[name], err_msg=name)
+
+
 def test_a_reduced_vocabulary_there_and_back(target: Path, tmp_path: Path, capsys) -> None:
     drafter = reduced(tmp_path, target)
     there = convert(capsys, drafter, target, "gguf", tmp_path / "there.gguf")
@@ -100,6 +121,11 @@ def refused(kind: DrafterSpec | str, layout: str, place: str = "out") -> tuple[D
 
 REFUSED = {
     "a draft vocabulary": (refused("reduced", "deepspec"), "DeepSpec's layout has no draft vocabulary"),
+    "a given anchor": (refused(SPEC, "deepspec"), "its blocks predict from the anchor on"),
+    "layers that slide": (
+        refused(tiny.with_windows(tiny.drafter_spec(), 4, 0), "gguf"),
+        "cannot be written in this dial",
+    ),
     "an rnn head": (refused(tiny.drafter_spec("rnn"), "gguf"), "a Markov head of kind rnn cannot be written as GGUF"),
     "something is there": (refused(SPECS["vanilla"], "gguf", "."), "already exists"),
     "a directory is there": (refused(SPECS["vanilla"], "speculators", "drafter"), "already exists"),

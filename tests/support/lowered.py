@@ -80,6 +80,7 @@ def lowered_engines(
     precision: EnginePrecision = "fp32",
     plugins_for: str = "",
     greedy: bool = False,
+    width: int = 0,
 ) -> Engines:
     """Both engines over ONNX Runtime, written to `folder`; half precision is float32, rounded where the graph says.
 
@@ -87,7 +88,7 @@ def lowered_engines(
     """
     runners = []
     for role, source in SOURCES:
-        shapes = role_shapes(role, limits, block)
+        shapes = role_shapes(role, limits, block, block_width=width)
         greedy_here = greedy and role == "draft"
         model = lowered_graph(
             onnx_folder / source, shapes.capacity, precision, plugins_for=plugins_for, greedy=greedy_here
@@ -101,9 +102,9 @@ def lowered_bundle(
     bundle: Bundle, folder: Path, precision: EnginePrecision = "fp32", plugins_for: str = "", greedy: bool = False
 ) -> Engines:
     """The same for a bundle."""
-    manifest = bundle.manifest
-    block = manifest.drafter.block_size
-    return lowered_engines(bundle.path / "onnx", folder, manifest.limits, block, precision, plugins_for, greedy)
+    limits, drafter = bundle.manifest.limits, bundle.manifest.drafter
+    given = (drafter.block_size, precision, plugins_for, greedy, drafter.block_width)
+    return lowered_engines(bundle.path / "onnx", folder, limits, *given)
 
 
 def emulate_half(graph: ir.Graph) -> None:

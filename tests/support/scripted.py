@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dspark_export.checkpoints import MarkovSpec
+from dspark_export.checkpoints.spec import AnchorMode
 from tests.support import tiny
 from tests.support.command_line import edit_tensors
 
@@ -38,10 +39,10 @@ def continuation(token: int, count: int) -> list[int]:
     return result
 
 
-def write_pair(folder: Path, max_positions: int = 256) -> tuple[Path, Path]:
+def write_pair(folder: Path, max_positions: int = 256, anchor: AnchorMode = "predicts") -> tuple[Path, Path]:
     """Target and drafter directories."""
     target_spec = replace(tiny.target_spec(tied=False), max_positions=max_positions)
-    drafter_spec = replace(tiny.drafter_spec(), markov=MarkovSpec("vanilla", RANK))
+    drafter_spec = replace(tiny.drafter_spec(), markov=MarkovSpec("vanilla", RANK), anchor=anchor)
     target = tiny.write_target(folder / "target", target_spec)
     drafter = tiny.write_drafter(folder / "drafter", drafter_spec)
     for path in (target, drafter):

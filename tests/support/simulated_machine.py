@@ -61,7 +61,9 @@ def running(
     manifest, loaded = bundle.manifest, {}
     for role in needed_roles(ROLES, manifest.drafter.block_size):
         graph = require_file(ExportedGraphs.of_bundle(bundle), role)
-        shapes = role_shapes(role, manifest.limits, manifest.drafter.block_size)
+        shapes = role_shapes(
+            role, manifest.limits, manifest.drafter.block_size, block_width=manifest.drafter.block_width
+        )
         here = greedy and role != "verify"
         save_lowered(
             lowered_graph(graph, shapes.capacity, "fp32", plugins_for=plugins_for, greedy=here), folder / graph.name

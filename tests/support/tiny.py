@@ -18,13 +18,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from dspark_export.checkpoints import (
     ConfidenceSpec,
     DecoderShape,
+    DrafterCheckpoint,
     DrafterSpec,
     LayerSpec,
     MarkovSpec,
     RopeSpec,
     TargetSpec,
 )
+from dspark_export.checkpoints.dialects.speculators import SpeculatorsDialect
 from dspark_export.checkpoints.expected import drafter_tensors, target_tensors
+from dspark_export.checkpoints.spec import BlockMask
 from dspark_export.checkpoints.tensors import Entry, TensorSource, Weights
 
 VOCAB, HIDDEN, LAYERS, BLOCK, RANK = 128, 48, 4, 5, 8
@@ -48,6 +51,12 @@ def shape(layers: int, *, qk_norm: bool, rope: RopeSpec | None = None) -> Decode
 def with_layers(shape: DecoderShape, **changes: Any) -> DecoderShape:
     """`shape` with every layer changed."""
     return replace(shape, layers=tuple(replace(layer, **changes) for layer in shape.layers))
+
+
+def with_windows(spec: DrafterSpec, *windows: int, mask: BlockMask = "causal_if_sliding") -> DrafterSpec:
+    """`spec` with a window in each layer; 0: the layer sees all."""
+    layers = (replace(layer, window=window) for layer, window in zip(spec.shape.layers, windows, strict=True))
+    return replace(spec, shape=replace(spec.shape, layers=tuple(layers)), block_mask=mask)
 
 
 def target_spec(architecture: str = "llama", *, tied: bool = True, rope: RopeSpec | None = None) -> TargetSpec:
@@ -159,9 +168,14 @@ def write_target(folder: Path, spec: TargetSpec | None = None, seed: int = 0) ->
 
 
 def write_drafter(folder: Path, spec: DrafterSpec | None = None, seed: int = 1) -> Path:
-    """A DeepSpec directory: config and safetensors under flat names."""
+    """A DeepSpec directory: config and safetensors under flat names. What DeepSpec has no words for is written in the
+    layout of the speculators library."""
     spec = spec or drafter_spec()
     folder.mkdir(parents=True, exist_ok=True)
+    if spec.anchor == "given" or any(layer.window for layer in spec.shape.layers):
+        weights = weights_of(random_tensors(drafter_tensors(spec), seed))
+        SpeculatorsDialect().write(DrafterCheckpoint(path=folder, spec=spec, weights=weights, files=[]), folder)
+        return folder
     config = decoder_config(spec.shape) | {
         "architectures": ["Qwen3DSparkModel"],
         "model_type": "qwen3",

@@ -88,9 +88,10 @@ class DeepSpecDialect(DrafterDialect):
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec, weights = checkpoint.spec, checkpoint.weights
-        if spec.draft_vocabulary or spec.anchor != "predicts":
+        if spec.draft_vocabulary or spec.anchor != "predicts" or spec.block_mask != "full":
             raise CheckpointError(
-                "DeepSpec's layout has no draft vocabulary, and its blocks predict from the anchor on",
+                "DeepSpec's layout has no draft vocabulary, and its blocks predict from the anchor on and see all of "
+                "themselves",
                 hint="choose another layout: --to speculators or --to gguf",
             )
         write_json(folder / "config.json", deepspec_config(spec))

@@ -22,6 +22,15 @@ def peek_config(path: Path) -> dict[str, Any]:
         return {}
 
 
+def check_last_tap(file: Path, key: str, said: int, tap: int, depth: int) -> None:
+    """Raises `CheckpointError` where the last tap, which `key` calls `said`, is not below the target's last layer."""
+    if tap >= depth - 1:
+        raise CheckpointError(
+            f"{file}: {key} taps {said}, which is not below the target's last layer",
+            hint=f"the target has {depth} layers: this drafter was trained for another",
+        )
+
+
 def checked_drafter(path: Path, spec: DrafterSpec, weights: Weights, target: TargetSpec) -> DrafterCheckpoint:
     """The drafter in the directory `path`, its sizes held against `target` and its tensors against `spec`.
 

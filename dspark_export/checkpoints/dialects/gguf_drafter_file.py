@@ -59,6 +59,8 @@ def write_gguf_drafter(checkpoint: DrafterCheckpoint, target: TargetCheckpoint, 
 
 def _check(spec: DrafterSpec) -> None:
     decoder_keys(spec.shape)  # raises for layers that differ, windows, biases
+    if spec.block_mask != "full":
+        raise CheckpointError("causal blocks cannot be written as GGUF", hint="choose --to speculators")
     if spec.markov.kind not in ("none", "vanilla"):
         raise CheckpointError(
             f"a Markov head of kind {spec.markov.kind} cannot be written as GGUF", hint="choose --to speculators"

@@ -17,6 +17,7 @@ TARGETS = {
 DRAFTERS = {
     "speculators": "dspark_export.checkpoints.dialects.speculators:SpeculatorsDialect",
     "SpecForge": "dspark_export.checkpoints.dialects.specforge:SpecForgeDialect",
+    "DFlash": "dspark_export.checkpoints.dialects.dflash:DFlashDialect",
     "DeepSpec": "dspark_export.checkpoints.dialects.deepspec:DeepSpecDialect",
     "GGUF": "dspark_export.checkpoints.dialects.gguf_drafter:GgufDrafterDialect",
 }

@@ -17,13 +17,15 @@ ROLE_GRAPHS: dict[Role, GraphName] = {"verify": "target", "draft": "drafter", "a
 class ExportedGraphs:
     """Graphs under `root`, with what their caches are, for engines of `limits`.
 
-    `block_size`: draft tokens a round, 0 without a drafter; `precision`: of the linear layers, as they were exported.
+    `block_size`: draft tokens a round, `block_width` the positions that the drafter runs over for them, both 0 without
+    a drafter; `precision`: of the linear layers, as they were exported.
     """
 
     root: Path
     graphs: Mapping[GraphName, GraphInfo]
     limits: Limits
     block_size: int
+    block_width: int
     precision: Precision
 
     @classmethod
@@ -35,6 +37,7 @@ class ExportedGraphs:
             graphs=manifest.graphs,
             limits=manifest.limits,
             block_size=manifest.drafter.block_size,
+            block_width=manifest.drafter.block_width,
             precision=manifest.precision,
         )
 

@@ -105,6 +105,9 @@ class DrafterInfo(_Record):
     name: str
     files: list[FileRecord]
     block_size: NonNegativeInt
+    """How many tokens a round drafts."""
+    anchor: Literal["predicts", "given"] = "predicts"
+    """Whether the anchor's position drafts the first of them, or nothing."""
     target_layer_ids: list[int]
     feature_size: NonNegativeInt
     num_layers: NonNegativeInt
@@ -126,6 +129,11 @@ class DrafterInfo(_Record):
     def drafts(self) -> bool:
         """Whether there is a drafter at all."""
         return self.block_size > 0
+
+    @property
+    def block_width(self) -> int:
+        """Positions that the backbone runs over a round: what caches have room for behind a context."""
+        return self.block_size + (self.anchor == "given")
 
 
 NO_DRAFTER = DrafterInfo(

@@ -15,7 +15,8 @@ Hq and Hkv query and key/value heads of width D. All floating tensors are float3
     context features first, then all rows' blocks.
     Context feature i of row r stands at position used[r] + i and is written to the cache; the block
     stands at used[r] + row_lengths[r] and after. Every block token attends to the row's whole context
-    and to the whole block.
+    and to the whole block; with a `window` W only to the last W of the context, the same for all of the
+    block, and where it is `causal` only to the block's tokens up to itself.
 
 With `sinks` there is one more input, sinks [Hq]: each head's is one more score in the softmax, which brings no value.
 
@@ -40,20 +41,24 @@ OUTPUTS = ("output", "key_cache_out", "value_cache_out")
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """Attributes of both ops; `block_size` is 0 for `CachedAttention`, whose blocks have no window (`ValueError`)."""
+    """Attributes of both ops; `block_size` is 0 for `CachedAttention`, which always is causal and is not told so
+    (`ValueError`)."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
     block_size: int = 0
     window: int = field(default=0, kw_only=True)
+    causal: bool = field(default=False, kw_only=True)
     scale: float | None = field(default=None, kw_only=True)
     softcap: float = field(default=0.0, kw_only=True)
     sinks: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.block_size and (self.window or self.sinks):
-            raise ValueError("a block sees its whole context and nothing else: BlockAttention has no window, no sinks")
+        if self.causal and not self.block_size:
+            raise ValueError("causal is an attribute of blocks: CachedAttention always is")
+        if self.sinks and self.block_size:
+            raise ValueError("BlockAttention has no sinks")
 
     @property
     def factor(self) -> float:
@@ -72,6 +77,12 @@ class AttentionSpec:
     def attributes(self) -> dict[str, int | float]:
         """The node's attributes, by name; those that say nothing are left out."""
         heads = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
-        rest = {"block_size": self.block_size, "window": self.window, "scale": self.scale, "softcap": self.softcap}
-        rest["sinks"] = int(self.sinks)
+        rest = {
+            "block_size": self.block_size,
+            "window": self.window,
+            "causal": int(self.causal),
+            "scale": self.scale,
+            "softcap": self.softcap,
+            "sinks": int(self.sinks),
+        }
         return {**heads, **{name: value for name, value in rest.items() if value}}

@@ -93,10 +93,17 @@ class _Body:
         return _Rows(row, op.Add(op.Gather(op.Add(used, lengths), row), op.Mod(index, block)))
 
     def _block_mask(self, op: OpBuilder, row: ir.Value, ends: ir.Value, key_cache: ir.Value) -> ir.Value:
-        """Context cells before the row's end, and all cells of the row's own block."""
+        """Context cells before the row's end, and cells of the row's own block, as far as the spec lets see them."""
         cell_row, cell_position = _cells(op, key_cache)
-        before = op.Less(cell_position, op.Unsqueeze(op.Gather(ends, row), [1]))
-        return op.Concat(op.And(_same(op, row, cell_row), before), _same(op, row, row), axis=1)
+        end = op.Unsqueeze(op.Gather(ends, row), [1])
+        context = op.And(_same(op, row, cell_row), op.Less(cell_position, end))
+        if self.spec.window:
+            context = op.And(context, op.GreaterOrEqual(cell_position, op.Sub(end, self.spec.window)))
+        block = _same(op, row, row)
+        if self.spec.causal:
+            index = _range(op, op.Squeeze(op.Shape(row), [0]))
+            block = op.And(block, op.LessOrEqual(op.Unsqueeze(index, [0]), op.Unsqueeze(index, [1])))
+        return op.Concat(context, block, axis=1)
 
     def _rotate(
         self, op: OpBuilder, x: ir.Value, position: ir.Value, cos: ir.Value, sin: ir.Value, heads: int

@@ -83,10 +83,18 @@ def block_attention(
         all_keys = np.concatenate([keys[row][:, :end], block_keys], axis=1)
         all_values = np.concatenate([values[row][:, :end], _heads(value[mine], kv).swapaxes(0, 1)], axis=1)
         q = _heads(query[row * block : (row + 1) * block], spec.num_heads)
-        everything = np.ones((block, end + block), dtype=bool)
-        outputs.append(_attend(spec, rotate(q, block_positions, cos, sin), all_keys, all_values, everything))
+        visible = _visible_in_block(spec, end)
+        outputs.append(_attend(spec, rotate(q, block_positions, cos, sin), all_keys, all_values, visible))
         start += length
     return AttentionResult(np.concatenate(outputs), keys, values)
+
+
+def _visible_in_block(spec: AttentionSpec, end: int) -> npt.NDArray[np.bool_]:
+    """[block, end + block]: what a block behind `end` cells of context sees of these, and of itself."""
+    cells, block = np.arange(end + spec.block_size), np.arange(spec.block_size)
+    first = end - spec.window if spec.window else 0
+    last = end + block if spec.causal else np.full_like(block, end + spec.block_size)
+    return np.asarray((cells >= first)[None, :] & (cells[None, :] <= last[:, None]))
 
 
 def _heads(x: Array, heads: int) -> Array:

@@ -6,15 +6,17 @@ import gc
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dspark_engines.bundle import Bundle
+from dspark_engines.bundle import Bundle, Limits, open_bundle
 from dspark_engines.errors import BackendError
-from dspark_export.checks import compare, compare_engines
-from tests.backend.backends.test_engines import build, draft, verify
+from dspark_export.bundling import BuildPlan, Silent, build_bundle
+from dspark_export.checks import check_identity, compare, compare_engines
+from tests.backend.backends.test_engines import CONTEXT, build, draft, verify
 from tests.support import tiny
 from tests.support.simulated_gpu import Code, SimulatedCuda
 from tests.support.simulated_machine import Machine, running
@@ -34,6 +36,25 @@ def machine(bundle: Bundle, cuda: SimulatedCuda, tmp_path: Path) -> Iterator[Mac
 def test_engines_compute_what_the_graphs_say(machine: Machine) -> None:
     results = compare_engines(machine.bundle, machine.engines)
     assert all(result.passed for result in results), results
+
+
+@pytest.mark.parametrize("plugins_for", ["", "9.0"])
+def test_a_block_that_is_wider_than_its_drafts(cuda: SimulatedCuda, tmp_path: Path, plugins_for: str) -> None:
+    """Its anchor predicts nothing, and a layer slides: buffers, masks and what is accepted have their own counts."""
+    target = tiny.write_target(tmp_path / "target")
+    spec = replace(tiny.with_windows(tiny.drafter_spec(), 6, 0), anchor="given")
+    drafter, limits = (
+        tiny.write_drafter(tmp_path / "drafter", spec),
+        Limits(context_length=CONTEXT, prefill_chunk=16, slots=2),
+    )
+    build_bundle(BuildPlan(target, drafter, tmp_path / "bundle", "onnxruntime", limits), Silent())
+    (tmp_path / "lowered").mkdir()
+    with running(open_bundle(tmp_path / "bundle"), cuda, tmp_path / "lowered", plugins_for) as made:
+        results = compare_engines(made.bundle, made.engines)
+        assert all(result.passed for result in results), results
+        report = check_identity(made.engines, made.bundle.manifest, [[5, 6, 7], [9, 3]], 30, lambda *_: None)
+    assert report.passed
+    assert max(r.proposed for result in report.results for r in result.rounds) == tiny.BLOCK - 1
 
 
 def test_a_captured_graph_computes_what_its_first_run_did(machine: Machine) -> None:

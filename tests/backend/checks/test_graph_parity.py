@@ -18,9 +18,9 @@ from dspark_export.bundling import Silent
 from dspark_export.bundling.export import export_graphs
 from dspark_export.bundling.plan import BuildPlan, Pair, open_pair
 from dspark_export.checkpoints import DrafterSpec, RopeSpec, TargetSpec
-from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.expected import drafter_tensors, target_tensors
 from dspark_export.checks import compare
-from dspark_export.graphs import build_target_graph, save_graph
+from dspark_export.graphs import build_drafter_graph, build_target_graph, save_graph
 from dspark_export.graphs.rope import inverse_frequencies, rope_tables
 from dspark_export.reference_graph import ReferenceGraph
 from tests.support import tiny
@@ -160,6 +160,13 @@ DRAFTERS = {
     "gated-silent": tiny.drafter_spec("gated", confidence=False),
     "rnn": tiny.drafter_spec("rnn"),
     "rnn-block2": dataclasses.replace(tiny.drafter_spec("rnn", with_markov=False), block_size=2),
+    "vanilla-given": dataclasses.replace(tiny.drafter_spec("vanilla"), anchor="given"),
+    "vanilla-given-block2": dataclasses.replace(tiny.drafter_spec("vanilla"), anchor="given", block_size=2),
+    "gated-given": dataclasses.replace(tiny.drafter_spec("gated", with_markov=False), anchor="given"),
+    "none-given": dataclasses.replace(tiny.drafter_spec("none", confidence=False), anchor="given"),
+    "sliding": tiny.with_windows(tiny.drafter_spec("gated"), 6, 0),
+    "sliding-not-causal": tiny.with_windows(tiny.drafter_spec("none"), 3, 3, mask="full"),
+    "sliding-given": dataclasses.replace(tiny.with_windows(tiny.drafter_spec("vanilla"), 0, 4), anchor="given"),
     "rnn-tap0": dataclasses.replace(tiny.drafter_spec("rnn"), target_layer_ids=(-1, 1)),
 }
 OWN = ("embed_tokens.weight", "lm_head.weight")
@@ -178,6 +185,20 @@ def test_drafter(kind: str, tied: bool, own: tuple[str, ...], tmp_path: Path) ->
         assert_all(list(drafter_steps(exported, plan)))
 
 
+def test_a_drafter_of_causal_blocks(tmp_path: Path) -> None:
+    """No layout that is written says so: its weights were never on the disk."""
+    spec = tiny.with_windows(tiny.drafter_spec(), 0, 5, mask="causal")
+    weights = tiny.weights_of(
+        tiny.random_tensors(drafter_tensors(spec) | dict.fromkeys(OWN, (tiny.VOCAB, tiny.HIDDEN)))
+    )
+    save_graph(build_drafter_graph(spec, weights, {}, CAPACITY), tmp_path / "drafter.onnx")
+    onnx.checker.check_model(tmp_path / "drafter.onnx", full_check=True)
+    target = SimpleNamespace(spec=tiny.target_spec(), weights=dict.fromkeys(OWN, np.empty(0)))
+    pair: Any = SimpleNamespace(drafter=SimpleNamespace(spec=spec, weights=weights), target=target)
+    for plan in (ONE_ROW, THREE_ROWS):
+        assert_all(list(drafter_steps(Exported(pair, tmp_path), plan)))
+
+
 def drafter_steps(exported: Exported, plan: Any) -> Iterator[Any]:
     spec, rows, random = exported.pair.drafter.spec, len(plan[0]), np.random.default_rng(0)
     module, graph = exported.drafter(), exported.graph("drafter", rows)
@@ -187,7 +208,7 @@ def drafter_steps(exported: Exported, plan: Any) -> Iterator[Any]:
         seen = [np.concatenate([before[:start], now]) for before, start, now in zip(seen, used, new, strict=True)]
         anchors = random.integers(0, tiny.VOCAB, rows)
         temperature = np.roll(np.array([0.0, 0.7, 1.5], np.float32), number)[:rows]
-        uniforms = random.random((rows, spec.block_size), np.float32)
+        uniforms = random.random((rows, spec.draft_length), np.float32)
         feeds = {"feature_lengths": lengths, "used": used, "anchor_ids": anchors, "temperature": temperature}
         result = graph.step(features=np.concatenate(new), uniforms=uniforms, **feeds)
         for row in range(rows):

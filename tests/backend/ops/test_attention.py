@@ -167,6 +167,10 @@ SCORED = [  # a window of one token, ones that end inside and outside what CAUSA
     AttentionSpec(4, 2, 16, softcap=1.5),
     AttentionSpec(4, 2, 32, window=5, scale=0.25, softcap=2.0),
     AttentionSpec(4, 2, 16, 5, scale=0.5, softcap=1.5),
+    *(AttentionSpec(4, 2, 16, 5, window=window) for window in (1, 4, 200)),
+    AttentionSpec(4, 2, 16, 5, causal=True),
+    AttentionSpec(9, 3, 16, 5, window=3, causal=True, softcap=1.5),
+    AttentionSpec(4, 2, 16, 1, window=3, causal=True),
     AttentionSpec(4, 2, 16, sinks=True),
     AttentionSpec(4, 2, 16, window=4, scale=0.5, sinks=True),
 ]
@@ -204,9 +208,21 @@ def test_rollback_leaves_no_stale_slot(compiled: Any, steps: Any, seed: int, blo
         used = [before + max(n - m, 0) for before, (n, m) in zip(used, rows, strict=True)]
 
 
-def test_a_block_has_no_window() -> None:
-    with pytest.raises(ValueError, match="no window"):
-        AttentionSpec(4, 2, 16, 5, window=8)
+def test_only_blocks_are_told_to_be_causal() -> None:
+    with pytest.raises(ValueError, match="CachedAttention always is"):
+        AttentionSpec(4, 2, 16, causal=True)
+
+
+@pytest.mark.parametrize(("causal", "seen"), [(False, [5, 5, 5]), (True, [3, 4, 5])])
+def test_a_window_begins_at_the_block_for_all_of_it(causal: bool, seen: list[int]) -> None:
+    """Two cells of context and the block (or its part up to the token), whatever the token's place in it."""
+    spec = AttentionSpec(4, 2, 16, 3, window=2, causal=causal)
+    feeds, oracle = feeds_for(spec, [9], [0]), Oracle(spec, 1)
+    feeds["query"][:] = 0  # every cell that is seen weighs the same
+    feeds["value"] = np.tile(np.eye(12, 16, dtype=np.float32), (1, 2))
+    output = oracle.step(feeds)
+    assert [int((row[:16] > 0).sum()) for row in output] == seen
+    assert not output[:, :7].any()
 
 
 @pytest.mark.parametrize("slots", [1, 2])

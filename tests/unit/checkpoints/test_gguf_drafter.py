@@ -54,6 +54,7 @@ def written(
     [
         ({}, {"anchor": "predicts", "draft_vocabulary": ()}),
         ({"sample_from_anchor": None, "has_confidence_head": None}, {"anchor": "predicts"}),
+        ({"sample_from_anchor": False}, {"anchor": "given", "block_size": tiny.BLOCK}),
         ({"attention__key_length": 16, "rope__scaling__type": "none"}, {"block_size": tiny.BLOCK}),
     ],
 )
@@ -106,7 +107,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "YaRN": ({"rope__scaling__type": "yarn"}, "rope scaling 'yarn' is not supported from GGUF"),
     "the last layer tapped": ({"target_layers": [1, tiny.LAYERS]}, "dflash.target_layers is [1, 4], the target has 4"),
     "taps that fall": ({"target_layers": [3, 1]}, "dflash.target_layers is [3, 1]"),
-    "the anchor given": ({"sample_from_anchor": False}, "anchor"),
+    "nothing drafted": ({"sample_from_anchor": False, "block_size": 1}, "a block of 1 whose anchor predicts nothing"),
     "gates": ({"tensors": {"blk.0.attn_gate.weight": np.ones((4, 48), np.float32)}}, "unknown tensor 'blk.0.attn_gate"),
     "sinks": ({"tensors": {"blk.0.attn_sinks.weight": np.ones(4, np.float32)}}, "unknown tensor 'blk.0.attn_sinks"),
     "d2t beyond the vocabulary": (

@@ -59,7 +59,7 @@ class OnnxRuntimeBackend(Backend):
         info = self.find_engines(bundle)
         if bundle.manifest.precision == "int8":
             require_exact_integers(bundle)
-        capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_size  # contract of the ops
+        capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_width  # contract of the ops
 
         def load(engine: EngineInfo) -> OrtProgram:
             session, caches = open_session(bundle, engine, options), role_caches(bundle, engine.role)

@@ -12,9 +12,9 @@ from onnx_ir.passes.common import InlinePass
 from dspark_engines.backends.onnxruntime.lower_argmax import lower_argmax
 from dspark_engines.backends.onnxruntime.lower_attention import (
     HEAD_DIM_MULTIPLE,
-    lower_block_attention,
     lower_cached_attention,
 )
+from dspark_engines.backends.onnxruntime.lower_block_attention import lower_block_attention
 from dspark_engines.backends.onnxruntime.lower_experts import lower_experts
 from dspark_engines.backends.onnxruntime.lower_int8 import lower_int8_linear, lower_quantize_rows
 from dspark_engines.backends.onnxruntime.lower_norms import NORM, lower_norm, lower_residual_sum

@@ -48,7 +48,8 @@ class OnnxRuntimeCudaBackend(Backend):
         roles = needed_roles(ROLES, exported.block_size)
         for number, role in enumerate(roles):
             source = require_file(exported, role)
-            shapes = role_shapes(role, limits, exported.block_size, options.token_buckets)
+            block = exported.block_size
+            shapes = role_shapes(role, limits, block, options.token_buckets, block_width=exported.block_width)
             greedy = options.greedy_drafts and role == "draft"
             file = f"{role}.onnx"
             compile_graph(source, output / file, role, shapes.capacity, precision, greedy=greedy)

@@ -53,10 +53,13 @@ def _unmask(node: ir.Node, *, causal: bool) -> None:
 
 
 def _check_windows(source: Path) -> None:
-    """Raises `BackendError` for layers that see a window: without masks, the provider's attention sees everything."""
-    windows = {node.attributes["window"].as_int() for node in ir.load(source).graph if "window" in node.attributes}
-    if windows:
+    """Raises `BackendError` for windows and causal blocks, which take a mask: without one, attention sees all."""
+    graph = ir.load(source).graph
+    windows = {node.attributes["window"].as_int() for node in graph if "window" in node.attributes}
+    limits = [f"see {min(windows)} tokens only"] if windows else []
+    limits += ["draft in causal blocks"] if any("causal" in node.attributes for node in graph) else []
+    if limits:
         raise BackendError(
-            f"layers of this target see {min(windows)} tokens only, which backend 'onnxruntime-cuda' cannot do yet",
+            f"layers of this {source.stem} {limits[0]}, which backend 'onnxruntime-cuda' cannot do yet",
             hint="--backend tensorrt-rtx builds it, --backend onnxruntime runs it on the CPU",
         )

@@ -17,8 +17,9 @@ from dspark_engines.bundle import Bundle, EngineInfo
 @contextmanager
 def open_engine(bundle: Bundle, info: EngineInfo) -> Iterator[VerifyEngine | DraftEngine]:
     """One engine of a bundle, for the duration of a `with` block."""
-    manifest = bundle.manifest
-    shapes = role_shapes(info.role, manifest.limits, manifest.drafter.block_size, info.token_buckets)
+    drafter, limits = bundle.manifest.drafter, bundle.manifest.limits
+    width = drafter.block_width
+    shapes = role_shapes(info.role, limits, drafter.block_size, info.token_buckets, block_width=width)
     program = CudaProgram(open_session(bundle, info), shapes, info.role, role_caches(bundle, info.role))
     try:
         if info.role == "verify":

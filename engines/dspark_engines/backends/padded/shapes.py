@@ -66,13 +66,16 @@ class RoleShapes:
         return min(shape for shape in self.wide if shape.tokens >= tokens)
 
 
-def role_shapes(role: Role, limits: Limits, block_size: int, token_buckets: Sequence[int] = ()) -> RoleShapes:
-    """What is built for one engine of a bundle.
+def role_shapes(
+    role: Role, limits: Limits, block_size: int, token_buckets: Sequence[int] = (), *, block_width: int = 0
+) -> RoleShapes:
+    """What is built for one engine of a bundle that drafts `block_size` tokens a round.
 
-    `token_buckets` replaces the powers of two as the sizes of narrow steps, in tokens of all rows together.
+    `block_width`: the positions that the drafter runs over for them; 0 says as many. `token_buckets` replaces the
+    powers of two as the sizes of narrow steps, in tokens of all rows together.
     Raises `BackendError` when they do not cover what the limits allow.
     """
-    width, block = block_size + 1, block_size if role == "draft" else 0
+    width, block = block_size + 1, (block_width or block_size) if role == "draft" else 0
     narrow = [
         StepShape(rows, tokens, width)
         for rows in powers_up_to(limits.slots)

@@ -57,7 +57,8 @@ class _TrtBackend(Backend):
         limits = exported.limits
         for number, (role, source) in enumerate(sources.items()):
             share = replace(options, progress=_part(options, number, len(sources)))
-            shapes = role_shapes(role, limits, exported.block_size, options.token_buckets)
+            block = exported.block_size
+            shapes = role_shapes(role, limits, block, options.token_buckets, block_width=exported.block_width)
             engines.append(self._build(role, source, output, shapes, share, limits.slots))
         return engines
 

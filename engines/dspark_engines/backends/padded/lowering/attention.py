@@ -49,7 +49,7 @@ def lower_block_attention(low: PaddedLowering, node: ir.Node, spec: AttentionSpe
     at = low.input("block_positions", ["R*g"])
     q_angles = low.once(f"block angles {given.cos.name}", lambda: _angles(low, given, at))
     q, k = _rotate(low, given.query, q_angles, spec.num_heads), _rotate(low, given.key, k_angles, spec.num_kv_heads)
-    mask = low.once("mask", lambda: _block_mask(low, given.key_cache, spec.block_size))
+    mask = low.once(f"mask {spec.window} {spec.causal}", lambda: _block_mask(low, given.key_cache, spec))
     by_row = low.op.Reshape(q, [-1, spec.block_size, width])
     queries = _heads(low, by_row, spec.num_heads, spec.head_dim)
     output, *caches = _attend(low, queries, k, given, mask, spec)
@@ -99,11 +99,19 @@ def _causal_mask(low: PaddedLowering, cache: ir.Value, pad: ir.Value, window: in
     return op.And(seen, op.Greater(cells, op.Sub(last, window))) if window else seen
 
 
-def _block_mask(low: PaddedLowering, cache: ir.Value, block: int) -> ir.Value:
-    """[R, 1, g, C]: everyone in the block sees the row's context and block, which lie side by side."""
-    op, visible = low.op, low.input("visible", ["R"])
-    seen = op.Less(_cells(low, cache), op.Unsqueeze(visible, [1, 2, 3]))
-    return op.Expand(seen, [1, 1, block, 1])
+def _block_mask(low: PaddedLowering, cache: ir.Value, spec: AttentionSpec) -> ir.Value:
+    """[R, 1, g, C]: what the block sees of the row's context and of itself, which lie side by side; with nothing to
+    see always the first cell."""
+    op, block, cells = low.op, spec.block_size, _cells(low, cache)
+    visible = op.Unsqueeze(low.input("visible", ["R"]), [1, 2, 3])
+    seen = op.Less(cells, visible)
+    if spec.window:
+        seen = op.And(seen, op.GreaterOrEqual(cells, op.Sub(visible, block + spec.window)))
+    if not spec.causal:
+        return op.Expand(seen, [1, 1, block, 1])
+    offsets = ir.tensor([[[[j - block] for j in range(block)]]], dtype=ir.DataType.INT64)
+    last = op.Max(op.Add(visible, op.Constant(value=offsets)), 0)
+    return op.And(seen, op.LessOrEqual(cells, last))
 
 
 def check_scores(spec: AttentionSpec) -> None:

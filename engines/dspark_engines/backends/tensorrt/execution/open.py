@@ -54,10 +54,11 @@ def load_engine(flavour: Flavour, trt: Any, bundle: Bundle, info: EngineInfo) ->
 
 def load_engines(flavour: Flavour, trt: Any, bundle: Bundle, info: BackendInfo) -> AbstractContextManager[Engines]:
     """All engines of a bundle on the device, for the duration of a `with` block."""
-    limits, block = bundle.manifest.limits, bundle.manifest.drafter.block_size
+    limits, drafter = bundle.manifest.limits, bundle.manifest.drafter
     loaded = {}
     for record in info.engines:
-        shapes = role_shapes(record.role, limits, block, record.token_buckets)
+        buckets, width = record.token_buckets, drafter.block_width
+        shapes = role_shapes(record.role, limits, drafter.block_size, buckets, block_width=width)
         engine, caches = load_engine(flavour, trt, bundle, record), role_caches(bundle, record.role)
         loaded[record.role] = Loaded(engine, shapes, caches, record.greedy_drafts)
     return assemble(trt, loaded)

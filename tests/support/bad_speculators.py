@@ -1,0 +1,70 @@
+"""Drafters of the speculators library that must be refused, each with what the error's line says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dspark_export.checkpoints.expected import drafter_tensors
+from tests.support import tiny
+from tests.support.command_line import Case, Place, edit_json, edit_tensors
+
+SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "use_sliding_window": True}
+GIVEN = replace(tiny.drafter_spec(), anchor="given")
+PROPOSING = {tokens: {"proposal_methods": [{"speculative_tokens": tokens}]} for tokens in (4, 5)}
+
+
+def speculators(fragment: str, change: Callable[[Path], Any] | None = None, **keys: Any) -> Case:
+    """A drafter of blocks of 5 whose anchor predicts nothing, after `change` and with other config values."""
+
+    def prepare(place: Place) -> list[str]:
+        folder = tiny.write_drafter(place.root / "drafter", GIVEN)
+        if change is not None:
+            change(folder)
+        tiny.edit_config(folder, **keys)
+        return place.build(drafter=folder)
+
+    return Case(prepare, fragment)
+
+
+def with_state(folder: Path) -> None:
+    """The tensors of an rnn head."""
+    shapes = drafter_tensors(tiny.drafter_spec("rnn"))
+    added = tiny.random_tensors({name: shape for name, shape in shapes.items() if "joint_proj" in name})
+    edit_tensors(folder, lambda tensors: tensors.update(added))
+
+
+def layers(fragment: str, **keys: Any) -> Case:
+    """The same with other values in `transformer_layer_config`."""
+    path = "transformer_layer_config"
+    return speculators(fragment, lambda folder: edit_json(folder / "config.json", lambda c: c[path].update(keys)))
+
+
+SPECULATORS = {
+    "speculators: another method": speculators("speculators_model_type is 'eagle3'", speculators_model_type="eagle3"),
+    "speculators: a later DFlash": speculators("speculators_model_type is 'dflash2'", speculators_model_type="dflash2"),
+    "speculators: heads that dflash has not": speculators(
+        "drafter: unknown tensor 'confidence_head.proj.bias'", speculators_model_type="dflash"
+    ),
+    "speculators: anchors contradict": speculators("which contradicts blocks of 5", sample_from_anchor=True),
+    "speculators: contradict the other way": speculators(
+        "sample_from_anchor is false, which contradicts", speculators_config=PROPOSING[5]
+    ),
+    "speculators: no word of anchors": speculators(
+        "says neither sample_from_anchor nor how many tokens", sample_from_anchor=None, speculators_config=None
+    ),
+    "speculators: nothing is drafted": speculators(
+        "a block of 1 whose anchor predicts nothing drafts nothing", block_size=1, speculators_config=None
+    ),
+    "speculators: a state behind a given anchor": speculators(
+        "a Markov head of kind rnn behind an anchor that predicts nothing", with_state, markov_head_type="rnn"
+    ),
+    "speculators: a window of no width": layers("layers slide, and there is no sliding_window", **SLIDING),
+    "speculators: a window of nothing": layers("sliding_window: Input should be greater than 0", sliding_window=0),
+    "speculators: unknown layers": layers(
+        "layer_types.0: Input should be 'full_attention' or 'sliding_attention'", layer_types=["chunked_attention"] * 2
+    ),
+    "speculators: streams": layers("transformer_layer_config.hc_mult: Input should be None", hc_mult=4),
+}
