@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import ml_dtypes  # gives NumPy bfloat16, which safetensors needs
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
@@ -17,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from dspark_engines.arrays import Ints
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
-from dspark_export.checkpoints.recognition import SAFETENSORS_HEADER, check_weights_file
+from dspark_export.checkpoints.recognition import check_weights_file
+from dspark_export.checkpoints.safetensors_file import FP8, read_floats, read_fp8
 from dspark_export.checkpoints.tensors import Array, Shape, TensorSource
 
 FLOATS = {"F32", "F16", "BF16"}
 INTEGERS = {"I64", "I32", "BOOL"}
-FP8 = "F8_E4M3"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ROWS_AT_A_TIME = 4096
@@ -66,23 +64,14 @@ class SafetensorsSource(TensorSource):
             return str(file.get_slice(name).get_dtype())
 
     def load(self, name: str) -> Array:
-        with safe_open(self._files[name], "np") as file:
-            return np.asarray(file.get_tensor(name), dtype=np.float32)
+        return read_floats(self._files[name], name)
 
     def load_raw(self, name: str) -> npt.NDArray[Any]:
         """A tensor in the type that it is stored in."""
-        if self.stored(name) == FP8:  # the library looks for it in NumPy, which has none
-            return self._load_fp8(name)
+        if self.stored(name) == FP8:
+            return read_fp8(self._files[name], name)
         with safe_open(self._files[name], "np") as file:
             return np.asarray(file.get_tensor(name))
-
-    def _load_fp8(self, name: str) -> npt.NDArray[Any]:
-        with self._files[name].open("rb") as file:
-            size = int.from_bytes(file.read(SAFETENSORS_HEADER), "little")
-            start, end = json.loads(file.read(size))[name]["data_offsets"]
-            file.seek(SAFETENSORS_HEADER + size + start)
-            data = np.frombuffer(file.read(end - start), ml_dtypes.float8_e4m3fn)
-        return data.reshape(self._shapes[name])
 
     def load_integers(self, name: str) -> Ints:
         """One of the `integers`."""
