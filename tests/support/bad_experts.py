@@ -38,7 +38,32 @@ def qwen(folder: Path, **changes: Any) -> None:
     edit_tensors(folder, split)
 
 
+GEMMA4: dict[str, Any] = {
+    "architectures": ["Gemma4ForCausalLM"],
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size_per_layer_input": 0,
+    "rope_parameters": None,
+    "enable_moe_block": True,
+    "num_experts": 3,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 8,
+}
+
+
+def gemma4(folder: Path, **changes: Any) -> None:
+    """Announce experts beside the MLPs, of which there is no tensor."""
+    tiny.edit_config(folder, **GEMMA4 | changes)
+
+
 CASES = {
+    "parallel experts: no width": target(
+        lambda t: gemma4(t, moe_intermediate_size=None),
+        "config.json: enable_moe_block is true, and there is no moe_intermediate_size",
+    ),
+    "parallel experts: a token takes more than there are": target(
+        lambda t: gemma4(t, top_k_experts=4), "config.json: top_k_experts is 4, and there are 3 experts"
+    ),
+    "parallel experts: none are there": target(gemma4, "missing tensor 'layers.0.experts.down_proj.weight'"),
     "experts: a token takes more than there are": target(
         lambda t: qwen(t, num_experts_per_tok=4), "config.json: num_experts_per_tok is 4, and there are 3 experts"
     ),
