@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGUFWriter
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from dspark_export.checkpoints import LayerSpec, TargetSpec, Weights
 from dspark_export.checkpoints.dialects.gguf import read_gguf_target
@@ -18,6 +18,7 @@ from dspark_export.checkpoints.seams import get_family
 from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
 from tests.backend.families.test_families import MOE, OSS, SIZES, VOCAB, WINDOW, Family, family
 from tests.support import tiny_gguf
+from tests.unit.checkpoints.test_gguf_tokenizer import TEXTS as REAL_TEXTS
 
 transformers = pytest.importorskip("transformers")
 __all__ = ["family"]  # a fixture
@@ -132,6 +133,24 @@ def test_a_file_may_say_which_layers_of_gpt_oss_slide(family: Family, tmp_path: 
 
 
 TEXTS = ("Ünïcode e\u0301 don't WE'LL", "1234567 a1b22", "  two\n\n\tlines \r\n", "世界🙂 नमस्ते", "x=[1,2];  y")
+CASED = (
+    "HelloWorld HTTPServer iPhone ǅungla",
+    "I'M we'Ll don'ts 's",
+    "//path\n/ a/b\r\n/",
+    "ʰΩé\u0301A\u0300b",
+    "1234 ½٣",
+)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *REAL_TEXTS, *CASED])
+def test_gpt_oss_s_text_is_split_as_transformers_splits_it(text: str, tmp_path: Path) -> None:
+    splits = pytest.importorskip("transformers.integrations.gguf.gguf_tokenizer_mapping").GGUF_PRE_TOKENIZER_SPLITS
+    path = tiny_gguf.write_gguf_target(tmp_path / "m.gguf", **{"tokenizer.ggml.pre": "gpt-4o"})
+    ours = Tokenizer.from_str(read_gguf_tokenizer(GgufFile(path)))
+    split = pre_tokenizers.Split(Regex(splits["gpt-4o"]), "isolated")
+    theirs = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    assert ours.normalizer is None
+    assert ours.pre_tokenizer.pre_tokenize_str(text) == theirs.pre_tokenize_str(text)
 
 
 @pytest.mark.parametrize("text", TEXTS)
