@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from dspark_export.parity.decoder import (
     DecoderLayer,
-    RmsNorm,
     Weights,
     attend,
     load_weights,
 )
+from dspark_export.parity.norm import RmsNorm
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.spec import TargetSpec

@@ -108,6 +108,8 @@ def _entries(file: GgufFile, shape: DecoderShape, layout: GgufLayout) -> dict[st
         if match and match[2] in layout.layer:
             change = _unpermute(match[2], shape.layers[0]) if layout.permuted else None
             entries[f"layers.{match[1]}.{layout.layer[match[2]]}.{match[3]}"] = Entry(name, change)
+        elif match and match[3] == "weight" and match[2] in layout.whole:
+            entries[f"layers.{match[1]}.{layout.whole[match[2]]}"] = Entry(name)
         else:
             stem = name.removesuffix(".weight")
             entries[f"{layout.top[stem]}.weight" if stem in layout.top else name] = Entry(name)

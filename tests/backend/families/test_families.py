@@ -42,6 +42,8 @@ GEMMA4: dict[str, Any] = {
     "num_hidden_layers": 7, "sliding_window": WINDOW, "global_head_dim": 32, "vocab_size_per_layer_input": VOCAB,
     "hidden_size_per_layer_input": 8,
 }  # fmt: skip
+GEMMA4_MOE: dict[str, Any] = {
+    "enable_moe_block": True, "num_experts": 6, "top_k_experts": 2, "moe_intermediate_size": 24}  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
 BY_LAYER = {"full_attention": LINEAR, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -83,6 +85,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma4, keys for values": ("Gemma4", GEMMA4 | {
         "attention_k_eq_v": True, "num_global_key_value_heads": 1, "hidden_size_per_layer_input": 0,
         "final_logit_softcapping": 30.0}),
+    "gemma4, experts": ("Gemma4", GEMMA4 | GEMMA4_MOE),
+    "gemma4, experts and shared keys": ("Gemma4", GEMMA4 | GEMMA4_MOE | {
+        "layer_types": ["sliding_attention", "full_attention"] * 3 + ["full_attention"], "attention_k_eq_v": True,
+        "num_kv_shared_layers": 3, "use_double_wide_mlp": True, "hidden_size_per_layer_input": 0}),
     "gemma4 unified": ("Gemma4Unified", {
         key: value for key, value in GEMMA4.items() if "per_layer" not in key} | {"attention_k_eq_v": True}),
     "gemma4, shared keys": ("Gemma4", GEMMA4 | {
