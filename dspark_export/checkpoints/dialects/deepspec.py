@@ -56,7 +56,9 @@ class DeepSpecConfig(UniformConfig):
     def _turned_whole(self) -> Self:
         rope = self.rope_scaling or self.rope_parameters
         if self.partial_rotary_factor != 1 and rope is not None and rope.rope_type != "default":
-            raise ValueError(f"partial_rotary_factor is {self.partial_rotary_factor}, with rope_type '{rope.rope_type}'")
+            raise ValueError(
+                f"partial_rotary_factor is {self.partial_rotary_factor}, with rope_type '{rope.rope_type}'"
+            )
         return self
 
     @field_validator("target_layer_ids")

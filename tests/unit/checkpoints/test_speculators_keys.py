@@ -33,7 +33,9 @@ def test_layers_labelled_llama_have_norms_of_heads_all_the_same(folder: Path, la
     assert all(layer.qk_norm for layer in spec.shape.layers)
 
 
-@pytest.mark.parametrize("rope", [{"rope_theta": 7e5}, {"rope_parameters": {"rope_type": "default", "rope_theta": 7e5}}])
+@pytest.mark.parametrize(
+    "rope", [{"rope_theta": 7e5}, {"rope_parameters": {"rope_type": "default", "rope_theta": 7e5}}]
+)
 def test_rope_lies_flat_or_in_its_dictionary(folder: Path, rope: dict[str, Any]) -> None:
     layers = json.loads((folder / "config.json").read_text())["transformer_layer_config"]
     del layers["rope_parameters"]

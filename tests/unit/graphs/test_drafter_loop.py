@@ -32,6 +32,12 @@ SPECS = {
     "sliding, given": dataclasses.replace(tiny.with_windows(BASE, 3, 0), anchor="given"),
     "given, no heads": dataclasses.replace(tiny.drafter_spec("none", confidence=False), anchor="given"),
 }
+KEPT = tuple(range(1, tiny.VOCAB, 3))
+SPECS |= {  # rows of W1 and of the embedding are the target's ids, rows of W2 and of the head are places among the kept
+    "reduced": dataclasses.replace(BASE, draft_vocabulary=KEPT),
+    "reduced, given, gated": dataclasses.replace(SPECS["given, gated"], draft_vocabulary=KEPT),
+    "reduced, with a state": dataclasses.replace(tiny.drafter_spec("rnn"), draft_vocabulary=KEPT),
+}
 Array = np.ndarray
 
 
