@@ -13,7 +13,7 @@ import numpy as np
 from gguf import GGUFWriter
 from safetensors.numpy import load_file, save_file
 
-from tests.support import tiny
+from tests.support import bad_checkpoints, tiny
 from tests.support.bad_checkpoints import drafter, put
 from tests.support.command_line import Case, Place
 from tests.support.tiny_gguf import write_gguf_target
@@ -147,5 +147,9 @@ RECOGNITION: dict[str, Case] = {
     "gguf drafter: a target": Case(target_for_drafter, "architecture 'llama' is not a drafter that this version reads"),
     "gguf drafter: another family": gguf("gemma4-assistant", "not a drafter that this version reads"),
     "gguf: another family": Case(other_gguf, "m.gguf: architecture 'gemma2' is not supported from GGUF"),
+    "target: Gemma by Llama's name": bad_checkpoints.target(
+        put("model.layers.0.pre_feedforward_layernorm.weight", np.zeros(48, np.float32)),
+        "target: unknown tensor 'layers.0.pre_feedforward_layernorm.weight'",
+    ),
     "target: Gemma 2": target("Gemma2ForCausalLM", "architectures is ['Gemma2ForCausalLM']"),
 }

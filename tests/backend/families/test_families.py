@@ -146,7 +146,8 @@ def theirs_of(family: Family, ids: np.ndarray) -> tuple[np.ndarray, list[np.ndar
 
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_a_family_is_transformers_own(family: Family, context: int, tmp_path: Path) -> None:
-    """Past every window and scaling boundary, read in steps."""
+    """Past every window and scaling boundary, read in steps: a short text does not show a window, nor a linear factor
+    on the wrong layers, and keys that layers share have to come out of the cache."""
     spec, ids = family.spec, np.random.default_rng(context).integers(3, VOCAB, context)
     logits, states = theirs_of(family, ids)
     taps = tuple(range(-1, spec.shape.num_layers - 1))

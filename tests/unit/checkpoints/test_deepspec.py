@@ -60,3 +60,11 @@ def test_a_block_is_as_wide_as_its_config_says(tmp_path: Path, width: int) -> No
     tiny.edit_config(folder, block_size=width)
     spec = open_drafter(folder, tiny.target_spec()).spec
     assert (spec.block_size, spec.draft_length, spec.anchor) == (width, width, "predicts")
+
+
+def test_a_mask_among_rows_that_the_tokenizer_does_not_fill_is_read(tmp_path: Path) -> None:
+    """Embeddings are padded, and masks are made of what is left; a mask beyond them is refused (bad_checkpoints)."""
+    folder, last = tiny.write_drafter(tmp_path / "drafter"), tiny.VOCAB - 1
+    assert last >= tiny.byte_tokenizer().get_vocab_size()
+    tiny.edit_config(folder, mask_token_id=last)
+    assert open_drafter(folder, tiny.target_spec()).spec.mask_token_id == last

@@ -116,6 +116,7 @@ def reduced(folder: Path, target: Path, patch: pytest.MonkeyPatch, order: np.nda
 
 
 def test_a_map_that_does_not_rise_is_the_same_drafter(target: Path, tmp_path: Path) -> None:
+    """d2t holds ids, as integers; in the speculators library's files it holds what is added to a row's number."""
     orders = {"rising": np.arange(len(HALF)), "mixed": np.random.default_rng(0).permutation(len(HALF))}
     drafters = {}
     for name, order in orders.items():

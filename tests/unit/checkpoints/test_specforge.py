@@ -63,6 +63,7 @@ def test_early_files_are_labelled_as_dflash(tmp_path: Path) -> None:
 
 
 def test_yarn_is_followed(tmp_path: Path) -> None:
+    """SpecForge trains with it; it is nothing that came along from the target."""
     folder = moved(tiny.write_drafter(tmp_path / "drafter"))
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 32.0, "original_max_position_embeddings": 128}
     tiny.edit_config(folder, rope_parameters=rope)
