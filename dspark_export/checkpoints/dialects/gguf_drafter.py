@@ -30,6 +30,8 @@ from dspark_export.checkpoints.spec import (
 from dspark_export.checkpoints.tensors import Entry, Shape, Weights, check_depth, check_tensors
 
 ARCHITECTURE, D2T, MASK = "dflash", "d2t", "tokenizer.ggml.mask_token_id"
+TOKENS = "tokenizer.ggml.tokens"
+"""Its target's, where a file has them."""
 TOP = {
     "token_embd.weight": "embed_tokens.weight",
     "output.weight": "lm_head.weight",
@@ -118,7 +120,7 @@ def _spec(file: GgufFile, entries: Mapping[str, Entry], target: TargetSpec, voca
     width = file.shapes["conf_proj.weight"][-1] if confidence else 0
     return DrafterSpec(
         shape=shape,
-        vocab_size=w1[0] if w1 else target.vocab_size,
+        vocab_size=w1[0] if w1 else len(file.get(TOKENS, ())) or target.vocab_size,
         block_size=file.count("dflash.block_size"),
         mask_token_id=file.require(MASK, int),
         target_layer_ids=_taps(file, target),

@@ -128,6 +128,18 @@ def test_a_map_that_does_not_rise_is_the_same_drafter(target: Path, tmp_path: Pa
         np.testing.assert_array_equal(drafters["mixed"].weights[name], array, err_msg=name)
 
 
+def test_another_target_s_tokenizer_is_noticed_without_heads(target: Path, tmp_path: Path) -> None:
+    """A backbone alone has no tensor as long as the vocabulary."""
+    spec, other = tiny.drafter_spec("none", confidence=False), replace(tiny.target_spec(), vocab_size=tiny.VOCAB + 16)
+    weights = tiny.weights_of(tiny.random_tensors(drafter_tensors(spec)))
+    checkpoint = DrafterCheckpoint(path=tmp_path, spec=spec, weights=weights, files=[])
+    wrong = open_target(write_gguf_target(tmp_path / "other.gguf", other))
+    path = gguf_drafter_file.write_gguf_drafter(checkpoint, wrong, tmp_path)
+    assert open_drafter(path, wrong.spec).spec.vocab_size == tiny.VOCAB + 16
+    with pytest.raises(CheckpointError, match="drafter has vocab_size 144, the target has 128"):
+        open_drafter(path, open_target(target).spec)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a fork's": ({"architecture": "dspark"}, "architecture 'dspark' is a fork's layout"),
     "Eagle3": ({"architecture": "eagle3"}, "architecture 'eagle3' is an Eagle3 drafter"),
