@@ -85,7 +85,7 @@ def _check_kind(file: Path, data: dict[str, Any], nested: dict[str, Any]) -> Non
             raise CheckpointError(
                 f"{file}: {NESTED}.{key} is {nested[key]!r:.40}, which is not followed", hint="take another drafter"
             )
-    twice = next((key for key in nested if key in data and data[key] != nested[key]), None)
+    twice = next((key for key in nested if data.get(key) not in (None, nested[key])), None)
     if twice is not None:
         raise CheckpointError(
             f"{file}: {twice} is both {data[twice]!r:.40} and, in {NESTED}, {nested[twice]!r:.40}",
