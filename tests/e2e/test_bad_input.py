@@ -18,6 +18,7 @@ from tests.support.bad_dflash import DFLASH
 from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
+from tests.support.bad_recognition import RECOGNITION
 from tests.support.bad_requests import BUNDLES, MALFORMED, OUTPUTS, REQUESTS
 from tests.support.bad_speculators import SPECULATORS
 from tests.support.bad_vocabulary import VOCABULARY
@@ -26,7 +27,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION,
 }  # fmt: skip
 
 

@@ -27,7 +27,8 @@ class DeepSpecConfig(UniformConfig):
     """Keys that DeepSpec adds to the copy of the target's config.
 
     It writes `markov_head_type` only with a Markov head (`markov_rank` above 0), and `confidence_head_with_markov` only
-    with a confidence head: its DFlash drafters have neither key.
+    with a confidence head: its DFlash drafters have neither key. What the copy says of windows and of heads that are
+    turned in part describes the target: only `layer_types` tells windows, and Qwen3's class turns whole heads.
     """
 
     num_key_value_heads: PositiveInt
@@ -40,6 +41,25 @@ class DeepSpecConfig(UniformConfig):
     enable_confidence_head: bool
     confidence_head_with_markov: bool | None = None
     layer_types: list[Literal["full_attention"]]
+    use_sliding_window: bool = False  # type: ignore[assignment]  # the target's
+    partial_rotary_factor: float = 1.0
+
+    @field_validator("rope_parameters", "rope_scaling", mode="before")
+    @classmethod
+    def _whole_heads(cls, rope: Any) -> Any:
+        """transformers' Qwen3RotaryEmbedding asks for a part of the head where rotation is scaled, and only there."""
+        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
+            return rope
+        return {key: value for key, value in rope.items() if key != "partial_rotary_factor"}
+
+    @model_validator(mode="after")
+    def _turned_whole(self) -> Self:
+        rope = self.rope_scaling or self.rope_parameters
+        if self.partial_rotary_factor != 1 and rope is not None and rope.rope_type != "default":
+            raise ValueError(
+                f"partial_rotary_factor is {self.partial_rotary_factor}, with rope_type '{rope.rope_type}'"
+            )
+        return self
 
     @field_validator("target_layer_ids")
     @classmethod
@@ -147,6 +167,12 @@ def _check_architecture(path: Path, data: dict[str, Any]) -> None:
     found = data.get("architectures")
     if not isinstance(found, list) or not found or found[0] not in ARCHITECTURES:
         raise CheckpointError(
-            f"{path}: architectures is {found!r:.80}, not a drafter that this version reads",
+            f"{path}: architectures is {found!r:.80}{_model_type(data)}, not a drafter that this version reads",
             hint=f"supported: {', '.join(ARCHITECTURES)} (DeepSpec)",
         )
+
+
+def _model_type(data: dict[str, Any]) -> str:
+    """What else a config without architectures calls itself."""
+    found = data.get("model_type")
+    return f" and model_type {found!r:.40}" if found and not data.get("architectures") else ""

@@ -78,12 +78,6 @@ def _shape(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> DecoderS
     depth = file.count(f"{name}.block_count")
     check_depth(file.path, file.shapes, depth)
     head_dim = file.count(f"{name}.attention.key_length", hidden // heads)
-    rotary = file.count(f"{name}.rope.dimension_count", head_dim)
-    if rotary != head_dim:
-        raise CheckpointError(
-            f"{file.path}: {name}.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
-            hint="models with partial rotary embedding are not supported",
-        )
     layer = LayerSpec(
         num_heads=heads,
         num_kv_heads=kv_heads,

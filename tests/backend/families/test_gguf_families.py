@@ -92,6 +92,7 @@ def permuted(inner: str, array: np.ndarray, spec: TargetSpec) -> np.ndarray:
 
 @pytest.mark.parametrize("family", CASES, indirect=True)
 def test_spec_and_weights_are_the_directory_s(family: Family, tmp_path: Path) -> None:
+    """Gemma's norms lie in GGUF with the one added that transformers adds as it runs; the others' lie as they are."""
     spec = family.spec
     rope = next(layer for layer in spec.shape.layers if not layer.window).rope
     layout = get_family(spec.architecture).gguf
