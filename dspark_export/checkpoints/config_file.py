@@ -66,6 +66,7 @@ class DecoderConfig(GenerationConfig):
     max_window_layers: NonNegativeInt = 0
     layer_types: list[LayerType] | None = None
     partial_rotary_factor: float = Field(default=1.0, ge=1.0, le=1.0)
+    rope_is_neox_style: Literal[True] | None = None
     bos_token_id: NonNegativeInt | None = None
     tie_word_embeddings: bool = Field(default=False)
 

@@ -21,7 +21,8 @@ def check_control_tokens(path: Path, spec: TargetSpec) -> None:
 
 
 def check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:
-    """Raises `CheckpointError` where the sizes of the drafter at `path` are not its target's."""
+    """Raises `CheckpointError` where the sizes of the drafter at `path` are not its target's, or its mask token is none
+    of the target's."""
     for what, mine, theirs in (
         ("hidden_size", drafter.shape.hidden_size, target.shape.hidden_size),
         ("vocab_size", drafter.vocab_size, target.vocab_size),
@@ -32,3 +33,8 @@ def check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:
                 f"{path}: drafter has {what} {mine}, the target has {theirs}",
                 hint="this drafter was trained for another target",
             )
+    if not 0 <= drafter.mask_token_id < target.vocab_size:
+        raise CheckpointError(
+            f"{path}: mask_token_id {drafter.mask_token_id} lies outside the vocabulary of {target.vocab_size}",
+            hint="this drafter was trained for another target",
+        )

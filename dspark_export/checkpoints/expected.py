@@ -95,26 +95,40 @@ def _of_gemma4(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
 
 
 def _mlp(hidden: int, layer: LayerSpec) -> dict[str, Shape]:
-    inner = layer.intermediate_size
-    if layer.experts is not None:
-        return _experts(hidden, inner, layer.experts)
-    return {
+    inner, experts = layer.intermediate_size, layer.experts
+    if experts is not None and not experts.parallel_width:
+        router: dict[str, Shape] = {"mlp.router.weight": (experts.count, hidden)}
+        router |= {"mlp.router.bias": (experts.count,)} if experts.biased else {}
+        return router | _experts("mlp.experts", hidden, inner, experts)
+    return _parallel_experts(hidden, experts) | {
         "mlp.gate_proj.weight": (inner, hidden),
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
     }
 
 
-def _experts(hidden: int, inner: int, experts: ExpertSpec) -> dict[str, Shape]:
+def _parallel_experts(hidden: int, experts: ExpertSpec | None) -> dict[str, Shape]:
+    """What stands beside an MLP: experts, their router, and the norms of both."""
+    if experts is None:
+        return {}
+    norms = ("post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")
+    return {
+        "router.proj.weight": (experts.count, hidden),
+        "router.scale": (hidden,),
+        "router.per_expert_scale": (experts.count,),
+        **_experts("experts", hidden, experts.parallel_width, experts),
+        **{f"{norm}.weight": (hidden,) for norm in norms},
+    }
+
+
+def _experts(prefix: str, hidden: int, inner: int, experts: ExpertSpec) -> dict[str, Shape]:
     """Weights of all experts stand in one tensor, expert first."""
     count = experts.count
     outs = {"gate": inner, "up": inner, "down": hidden}
     ins = {"gate": hidden, "up": hidden, "down": inner}
-    tensors: dict[str, Shape] = {"mlp.router.weight": (count, hidden)}
-    tensors |= {f"mlp.experts.{which}_proj.weight": (count, outs[which], ins[which]) for which in outs}
+    tensors: dict[str, Shape] = {f"{prefix}.{which}_proj.weight": (count, outs[which], ins[which]) for which in outs}
     if experts.biased:
-        tensors["mlp.router.bias"] = (count,)
-        tensors |= {f"mlp.experts.{which}_proj.bias": (count, outs[which]) for which in outs}
+        tensors |= {f"{prefix}.{which}_proj.bias": (count, outs[which]) for which in outs}
     return tensors
 
 

@@ -1,15 +1,18 @@
-"""Keys of a config whose layers may have experts."""
+"""Keys of a config, or of a GGUF file, whose layers may have experts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field, PositiveInt
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.spec import ExpertSpec
+
+if TYPE_CHECKING:
+    from dspark_export.checkpoints.gguf_file import GgufFile
 
 
 class ExpertConfig(DecoderConfig):
@@ -26,3 +29,14 @@ class ExpertConfig(DecoderConfig):
                 hint="correct the config, or fetch it again",
             )
         return ExpertSpec(count=self.num_experts, per_token=self.num_experts_per_tok, **facts)
+
+
+def gguf_expert_spec(file: GgufFile, name: str, **facts: Any) -> ExpertSpec:
+    """The keys `NAME.expert_…` of a GGUF file, with `facts` that the family knows. Raises `CheckpointError`."""
+    count, used = file.count(f"{name}.expert_count"), file.count(f"{name}.expert_used_count")
+    if used > count:
+        raise CheckpointError(
+            f"{file.path}: {name}.expert_used_count is {used}, and there are {count} experts",
+            hint="convert the model to GGUF again with a current converter",
+        )
+    return ExpertSpec(count=count, per_token=used, **facts)

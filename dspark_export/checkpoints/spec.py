@@ -42,6 +42,10 @@ class ExpertSpec:
 
     Their shares are the softmax over all scores, `renormalised` to a sum of one over those taken (which is the softmax
     over them). `biased`: router and experts have biases. `dspark_plugins.expert_mlp` says what the numbers do.
+
+    Gemma 4: `parallel_width`: the experts are that wide and stand beside the layer's MLP, both with norms of their own;
+    0: they are the layer's MLP. The router of parallel ones sees the layer's states normed without a gain and times
+    scale * H ** -0.5, and the shares of an expert are multiplied by a number that it has.
     """
 
     count: int
@@ -51,6 +55,7 @@ class ExpertSpec:
     alpha: float = 1.0
     limit: float = 0.0
     up_offset: float = 0.0
+    parallel_width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class LayerSpec:
     c * tanh(x / c); 0 does not. `qkv_bias`, `output_bias`: whether these projections have one. `sandwich`: attention
     and MLP are normed again before they are added (Gemma).
     `sinks`: each query head has a score of its own that takes part in the softmax and brings no value (gpt-oss).
-    `experts`: the MLP is a mixture of them, each `intermediate_size` wide.
+    `experts`: the MLP is a mixture of them, each `intermediate_size` wide, or they stand beside it (Gemma 4).
 
     Gemma 4: `value_norm`: value heads are normed too, without a gain. `shared_values`: values are the key projection.
     `keys_from`: keys and values are those of that earlier layer. `per_layer_input`: how wide the input is that each

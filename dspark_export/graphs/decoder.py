@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dspark_export.checkpoints import DecoderShape, LayerSpec, RopeSpec
-from dspark_export.graphs.experts import expert_mlp
+from dspark_export.graphs.experts import expert_mlp, parallel_experts
 from dspark_export.graphs.rope import rope_tables
 from dspark_export.graphs.writer import GraphWriter
 from dspark_plugins.attention import OUTPUTS, AttentionSpec
@@ -48,10 +48,19 @@ class CachedDecoder:
             x = op.Add(x, attended)
             return op.Add(x, self._mlp(i, self._norm(i, "post_attention", x)))
         x = op.Add(x, self._norm(i, "post_attention", attended))
-        inner = self._mlp(i, self._norm(i, "pre_feedforward", x))
+        inner = self._add_experts(i, x, self._mlp(i, self._norm(i, "pre_feedforward", x)))
         x = op.Add(x, self._norm(i, "post_feedforward", inner))
         x = self._add_layer_input(i, x) if layer.per_layer_input else x
         return op.Mul(x, self.writer.weight(f"layers.{i}.layer_scalar")) if layer.layer_scalar else x
+
+    def _add_experts(self, i: int, x: ir.Value, inner: ir.Value) -> ir.Value:
+        """`inner`, what the MLP gives, with what experts beside it make of the layer's states x."""
+        experts = self.shape.layers[i].experts
+        if experts is None or not experts.parallel_width:
+            return inner
+        w, name = self.writer, f"layers.{i}.post_feedforward_layernorm_1.weight"
+        beside = parallel_experts(w, self.shape, i, x)
+        return w.op.Add(w.rms_norm(inner, name, self.shape.rms_norm_eps), beside)
 
     def _add_layer_input(self, i: int, x: ir.Value) -> ir.Value:
         w, op, prefix = self.writer, self.writer.op, f"layers.{i}"
@@ -149,7 +158,8 @@ class CachedDecoder:
 
     def _mlp(self, i: int, x: ir.Value) -> ir.Value:
         w, op, prefix = self.writer, self.writer.op, f"layers.{i}.mlp"
-        if self.shape.layers[i].experts is not None:
+        experts = self.shape.layers[i].experts
+        if experts is not None and not experts.parallel_width:
             return expert_mlp(w, self.shape, i, x)
         both = w.linear(
             x,

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dspark_export.parity.experts import ExpertMlp
+from dspark_export.parity.experts import ExpertMlp, Experts, ScaledRouter
+from dspark_export.parity.norm import RmsNorm
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.spec import Activation, DecoderShape, LayerSpec, RopeSpec
@@ -115,18 +116,6 @@ def softcapped(logits: Tensor, cap: float) -> Tensor:
     return cap * torch.tanh(logits / cap) if cap else logits
 
 
-class RmsNorm(nn.Module):
-    """x / rms(x) * weight over the last axis."""
-
-    def __init__(self, size: int, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
-
-
 class Attention(nn.Module):
     """Projections of one attention layer; who attends to what is the caller's business."""
 
@@ -192,11 +181,18 @@ class DecoderLayer(nn.Module):
         self.self_attn = Attention(shape, layer)
         self.post_attention_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
         self.mlp: nn.Module = GatedMlp(shape.hidden_size, layer.intermediate_size, layer.activation)
-        if layer.experts is not None:
-            self.mlp = ExpertMlp(shape.hidden_size, layer.intermediate_size, layer.experts)
+        self.parallel = layer.experts is not None and layer.experts.parallel_width > 0
+        if layer.experts is not None and not self.parallel:
+            self.mlp = ExpertMlp(shape.hidden_size, layer.intermediate_size, layer.experts, layer.activation)
         if layer.sandwich:
             self.pre_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
             self.post_feedforward_layernorm = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+        if layer.experts is not None and self.parallel:
+            self.router = ScaledRouter(shape.hidden_size, layer.experts, shape.rms_norm_eps)
+            self.experts = Experts(shape.hidden_size, layer.experts.parallel_width, layer.experts, layer.activation)
+            self.post_feedforward_layernorm_1 = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            self.pre_feedforward_layernorm_2 = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
+            self.post_feedforward_layernorm_2 = RmsNorm(shape.hidden_size, shape.rms_norm_eps)
         if layer.per_layer_input:
             self.per_layer_input_gate = nn.Linear(shape.hidden_size, layer.per_layer_input, bias=False)
             self.per_layer_projection = nn.Linear(layer.per_layer_input, shape.hidden_size, bias=False)
@@ -215,8 +211,18 @@ class DecoderLayer(nn.Module):
             y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
             return y
         x = x + self.post_attention_layernorm(attended)
-        z: Tensor = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        z: Tensor = x + self.post_feedforward_layernorm(self._inner(x))
         if layer_input is not None:
             gate = functional.gelu(self.per_layer_input_gate(z), approximate="tanh")
             z = z + self.post_per_layer_input_norm(self.per_layer_projection(gate * layer_input))
         return z * self.layer_scalar if self.self_attn.layer.layer_scalar else z
+
+    def _inner(self, x: Tensor) -> Tensor:
+        """What the MLP makes of x [B, S, H], and the experts beside it where there are some."""
+        inner: Tensor = self.mlp(self.pre_feedforward_layernorm(x))
+        if not self.parallel:
+            return inner
+        tokens = x.flatten(0, 1)
+        chosen = self.experts(self.pre_feedforward_layernorm_2(tokens), *self.router(tokens)).view(x.shape)
+        both: Tensor = self.post_feedforward_layernorm_1(inner) + self.post_feedforward_layernorm_2(chosen)
+        return both

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from dspark_export.parity.decoder import (
     Array,
     DecoderLayer,
-    RmsNorm,
     Weights,
     attend,
     load_weights,
     softcapped,
 )
 from dspark_export.parity.heads import DraftHeads
+from dspark_export.parity.norm import RmsNorm
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.spec import DrafterSpec

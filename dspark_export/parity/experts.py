@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
-    from dspark_export.checkpoints.spec import ExpertSpec
+    from dspark_export.checkpoints.spec import Activation, ExpertSpec
 
 
 class Stack(nn.Module):
@@ -25,34 +26,69 @@ class Stack(nn.Module):
         return y if self.bias is None else y + self.bias[expert]
 
 
-class ExpertMlp(nn.Module):
-    """Router and experts of one layer."""
+class Experts(nn.Module):
+    """The experts of one layer, without their router."""
 
-    def __init__(self, hidden_size: int, inner_size: int, spec: ExpertSpec) -> None:
+    def __init__(self, hidden_size: int, inner_size: int, spec: ExpertSpec, activation: Activation) -> None:
         super().__init__()
-        self.spec, count = spec, spec.count
-        self.router = nn.Linear(hidden_size, count, bias=spec.biased)
-        sizes = {"gate": (inner_size, hidden_size), "up": (inner_size, hidden_size), "down": (hidden_size, inner_size)}
-        stacks = {f"{which}_proj": Stack(count, *size, bias=spec.biased) for which, size in sizes.items()}
-        self.experts = nn.ModuleDict(stacks)
+        self.spec, self.activation = spec, activation
+        self.gate_proj = Stack(spec.count, inner_size, hidden_size, bias=spec.biased)
+        self.up_proj = Stack(spec.count, inner_size, hidden_size, bias=spec.biased)
+        self.down_proj = Stack(spec.count, hidden_size, inner_size, bias=spec.biased)
+
+    def forward(self, x: Tensor, shares: Tensor, chosen: Tensor) -> Tensor:
+        """x [n, H] through the experts `chosen` [n, k], and the sum of what they give times `shares` [n, k], [n, H]."""
+        y = torch.zeros_like(x)
+        for expert in set(chosen.flatten().tolist()):
+            rows, places = (chosen == expert).nonzero(as_tuple=True)
+            y[rows] += shares[rows, places, None] * self._expert(expert, x[rows])
+        return y
+
+    def _expert(self, expert: int, x: Tensor) -> Tensor:
+        gate, up, spec = self.gate_proj.of(expert, x), self.up_proj.of(expert, x), self.spec
+        if spec.limit:
+            gate, up = gate.clamp(max=spec.limit), up.clamp(-spec.limit, spec.limit)
+        bent = gate * torch.sigmoid(spec.alpha * gate)
+        if self.activation == "gelu_tanh":
+            bent = functional.gelu(gate, approximate="tanh")
+        return self.down_proj.of(expert, bent * (up + spec.up_offset))
+
+
+class ExpertMlp(nn.Module):
+    """Router and experts of a layer that has them for an MLP."""
+
+    def __init__(self, hidden_size: int, inner_size: int, spec: ExpertSpec, activation: Activation) -> None:
+        super().__init__()
+        self.spec = spec
+        self.router = nn.Linear(hidden_size, spec.count, bias=spec.biased)
+        self.experts = Experts(hidden_size, inner_size, spec, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, S, H] to [B, S, H]."""
         tokens = x.flatten(0, 1)
-        shares, chosen = self.router(tokens).softmax(dim=-1).topk(self.spec.per_token, dim=-1)
-        if self.spec.renormalised:
-            shares = shares / shares.sum(dim=-1, keepdim=True)
-        y = torch.zeros_like(tokens)
-        for expert in chosen.unique().tolist():
-            rows, places = (chosen == expert).nonzero(as_tuple=True)
-            y[rows] += shares[rows, places, None] * self._expert(expert, tokens[rows])
+        y: Tensor = self.experts(tokens, *best_experts(self.router(tokens), self.spec))
         return y.view(x.shape)
 
-    def _expert(self, expert: int, x: Tensor) -> Tensor:
-        gate, up, down = (self.experts[f"{which}_proj"] for which in ("gate", "up", "down"))
-        assert isinstance(gate, Stack) and isinstance(up, Stack) and isinstance(down, Stack)  # noqa: PT018
-        opened, value, spec = gate.of(expert, x), up.of(expert, x), self.spec
-        if spec.limit:
-            opened, value = opened.clamp(max=spec.limit), value.clamp(-spec.limit, spec.limit)
-        inner: Tensor = opened * torch.sigmoid(spec.alpha * opened) * (value + spec.up_offset)
-        return down.of(expert, inner)
+
+class ScaledRouter(nn.Module):
+    """Gemma 4's router: it norms what it sees without a gain, and experts have scales of their own."""
+
+    def __init__(self, hidden_size: int, spec: ExpertSpec, epsilon: float) -> None:
+        super().__init__()
+        self.spec, self.epsilon = spec, epsilon
+        self.proj = nn.Linear(hidden_size, spec.count, bias=False)
+        self.scale = nn.Parameter(torch.ones(hidden_size))
+        self.per_expert_scale = nn.Parameter(torch.ones(spec.count))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares and numbers of the experts of x [n, H], [n, k] each."""
+        normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon)
+        scores = self.proj(normed * self.scale * x.shape[-1] ** -0.5)
+        shares, chosen = best_experts(scores, self.spec)
+        return shares * self.per_expert_scale[chosen], chosen
+
+
+def best_experts(scores: Tensor, spec: ExpertSpec) -> tuple[Tensor, Tensor]:
+    """Shares and numbers of the experts that a router scores best, [n, k] each, by its scores [n, E]."""
+    shares, chosen = scores.softmax(dim=-1).topk(spec.per_token, dim=-1)
+    return (shares / shares.sum(dim=-1, keepdim=True) if spec.renormalised else shares), chosen

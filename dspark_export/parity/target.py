@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from dspark_export.parity.decoder import (
     DecoderLayer,
-    RmsNorm,
     Weights,
     attend,
     load_weights,
     softcapped,
 )
+from dspark_export.parity.norm import RmsNorm
 
 if TYPE_CHECKING:
     from dspark_export.checkpoints.spec import TargetSpec

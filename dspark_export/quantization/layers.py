@@ -12,8 +12,8 @@ from dspark_export.quantization.weights import check_weight
 
 FLOAT_LAYERS = ("fc.weight",)
 """Its input spikes (target features reach 2e4) and everything drafted follows from it: float32 always."""
-ROUTER = ".mlp.router.weight"
-"""How a router's weight is called: small, and which experts a token takes follows from it. Float32 too."""
+ROUTERS = (".mlp.router.weight", ".router.proj.weight")
+"""How names of routers' weights end: small, and which experts a token takes follows from them. Float32 too."""
 
 
 class LinearLayer(NamedTuple):
@@ -50,7 +50,7 @@ def linear_layers(graph: ir.Graph, keep: Collection[str] = ()) -> Iterator[Linea
         x, weight = inputs
         if not weight.is_initializer() or weight.name in {*FLOAT_LAYERS, *keep}:
             continue
-        if (weight.name or "").endswith(ROUTER):
+        if (weight.name or "").endswith(ROUTERS):
             continue
         assert node.op_type == "MatMul" or node.attributes["transB"].as_int() == 1, "the exporter writes no other"
         yield LinearLayer(node, x, weight, node.op_type == "Gemm")

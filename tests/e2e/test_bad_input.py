@@ -19,6 +19,7 @@ from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gemma4 import GEMMA4
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
+from tests.support.bad_recognition import RECOGNITION
 from tests.support.bad_requests import BUNDLES, MALFORMED, OUTPUTS, REQUESTS
 from tests.support.bad_speculators import SPECULATORS
 from tests.support.bad_vocabulary import VOCABULARY
@@ -27,7 +28,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **GEMMA4,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4,
 }  # fmt: skip
 
 

@@ -106,6 +106,7 @@ def test_a_reduced_vocabulary_there_and_back(target: Path, tmp_path: Path, capsy
 
 
 def test_the_gguf_file_carries_the_target_s_tokenizer(target: Path, tmp_path: Path, capsys) -> None:
+    """But for the mask, which is the drafter's own; its ids of layers count one more than ours."""
     written = convert(capsys, tiny.write_drafter(tmp_path / "d"), target, "gguf", tmp_path / "d.gguf")
     ours, theirs = gguf.GGUFReader(written).fields, gguf.GGUFReader(target).fields
     for key, field in theirs.items():

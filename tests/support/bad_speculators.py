@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dspark_export.checkpoints.expected import drafter_tensors
 from tests.support import tiny
 from tests.support.command_line import Case, Place, edit_json, edit_tensors
@@ -42,7 +44,28 @@ def layers(fragment: str, **keys: Any) -> Case:
     return speculators(fragment, lambda folder: edit_json(folder / "config.json", lambda c: c[path].update(keys)))
 
 
+def mapped(fragment: str, *ids: int) -> Case:
+    """A drafter of so many tokens, which d2t says are these."""
+
+    def prepare(place: Place) -> list[str]:
+        spec = replace(GIVEN, draft_vocabulary=tuple(range(len(ids))))
+        folder = tiny.write_drafter(place.root / "drafter", spec)
+        offsets = np.array(ids) - np.arange(len(ids))
+        edit_tensors(folder, lambda tensors: tensors.update(d2t=offsets))
+        return place.build(drafter=folder)
+
+    return Case(prepare, fragment)
+
+
 SPECULATORS = {
+    "speculators: an MTP head": speculators("speculators_model_type is 'mtp'", speculators_model_type="mtp"),
+    "speculators: P-EAGLE": speculators("speculators_model_type is 'peagle'", speculators_model_type="peagle"),
+    "speculators: no taps": speculators("missing key 'aux_hidden_state_layer_ids'", aux_hidden_state_layer_ids=None),
+    "speculators: d2t beyond the vocabulary": mapped("d2t does not give 3 different ids below 128", 5, 6, tiny.VOCAB),
+    "speculators: d2t below it": mapped("d2t does not give 3 different ids below 128", -1, 6, 7),
+    "speculators: d2t gives one twice": mapped("d2t does not give 3 different ids below 128", 5, 6, 6),
+    "speculators: d2t and t2d contradict": mapped("d2t and t2d name different tokens", 5, 6, 7),
+    "speculators: another target's": layers("drafter has hidden_size 64, the target has 48", hidden_size=64),
     "speculators: another method": speculators("speculators_model_type is 'eagle3'", speculators_model_type="eagle3"),
     "speculators: a later DFlash": speculators("speculators_model_type is 'dflash2'", speculators_model_type="dflash2"),
     "speculators: heads that dflash has not": speculators(

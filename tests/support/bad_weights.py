@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.support import tiny
 from tests.support.bad_checkpoints import CONFIG, Q_PROJ, WEIGHTS, gguf, put, target
-from tests.support.command_line import Case, Place, edit_tensors
+from tests.support.command_line import Case, Place, cut, edit_tensors
 from tests.support.tiny_gguf import write_gguf_target
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98362432\n"
@@ -36,6 +36,18 @@ def two_shards(folder: Path) -> None:
     save_file({name: tensors[name] for name in others} | extra, folder / "b.safetensors")
     owners = {first: "a.safetensors"} | dict.fromkeys(others, "b.safetensors")
     (folder / INDEX).write_text(json.dumps({"weight_map": owners}))
+
+
+def cut_shard(folder: Path) -> None:
+    """The second of two shards, cut short; the first is whole."""
+    tensors = load_file(folder / WEIGHTS)
+    first, *others = tensors
+    (folder / WEIGHTS).unlink()
+    save_file({first: tensors[first]}, folder / "a.safetensors")
+    save_file({name: tensors[name] for name in others}, folder / "b.safetensors")
+    owners = {first: "a.safetensors"} | dict.fromkeys(others, "b.safetensors")
+    (folder / INDEX).write_text(json.dumps({"weight_map": owners}))
+    cut(folder / "b.safetensors", -4)
 
 
 def spoil(folder: Path, name: str, value: float) -> None:
@@ -73,6 +85,7 @@ CASES = {
         lambda t: index(t, {"a": "x-1-of-2.safetensors"}),
         "target/x-1-of-2.safetensors: no such file",
     ),
+    "target: a shard is cut": target(cut_shard, "target/b.safetensors: not a complete safetensors"),
     "target: index without map": target(
         lambda t: index(t, {}) or (t / f"{WEIGHTS}.index.json").write_text("{}"), "no 'weight_map'"
     ),

@@ -52,7 +52,7 @@ def write_gguf_target(
     with `bare` no metadata but `changes`; with `zeros` the embedding is empty blocks of that type.
     """
     spec = spec or tiny.target_spec()
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, changes.pop("general.architecture", "llama"))
     for key, value in (changes if bare else metadata(spec) | changes).items():
         if value is not None:
             add_metadata(writer, key, value)

@@ -100,10 +100,16 @@ def _architecture(path: Path, data: dict[str, Any]) -> str:
     found = data.get("architectures")
     if not isinstance(found, list) or not found or found[0] not in CONFIGS:
         raise CheckpointError(
-            f"{path}: architectures is {found!r:.80}, not a drafter that this version reads",
+            f"{path}: architectures is {found!r:.80}{_model_type(data)}, not a drafter that this version reads",
             hint=f"supported: {', '.join(CONFIGS)} (DeepSpec)",
         )
     return str(found[0])
+
+
+def _model_type(data: dict[str, Any]) -> str:
+    """What else a config without architectures calls itself."""
+    found = data.get("model_type")
+    return f" and model_type {found!r:.40}" if found and not data.get("architectures") else ""
 
 
 def _with_rounded_scale(path: Path, spec: DrafterSpec, weights: Weights, target: TargetSpec) -> DrafterSpec:

@@ -17,7 +17,8 @@ class DeepSpecConfig(UniformConfig):
     """Keys that DeepSpec adds to the copy of the target's config.
 
     It writes `markov_head_type` only with a Markov head (`markov_rank` above 0), and `confidence_head_with_markov` only
-    with a confidence head: its DFlash drafters have neither key.
+    with a confidence head: its DFlash drafters have neither key. What the copy says of windows and of heads that are
+    turned in part describes the target: only `layer_types` tells windows.
     """
 
     num_key_value_heads: PositiveInt
@@ -30,6 +31,8 @@ class DeepSpecConfig(UniformConfig):
     enable_confidence_head: bool
     confidence_head_with_markov: bool | None = None
     layer_types: list[Literal["full_attention"]]
+    use_sliding_window: bool = False  # type: ignore[assignment]  # the target's
+    partial_rotary_factor: float = 1.0
 
     @field_validator("target_layer_ids")
     @classmethod
@@ -78,6 +81,27 @@ class DeepSpecConfig(UniformConfig):
     def facts(self) -> dict[str, Any]:
         """What else of `DrafterSpec` the architecture has; scales are not rounded."""
         return {}
+
+
+class Qwen3DeepSpecConfig(DeepSpecConfig):
+    """`Qwen3DSparkModel`: whole heads are turned."""
+
+    @field_validator("rope_parameters", "rope_scaling", mode="before")
+    @classmethod
+    def _whole_heads(cls, rope: Any) -> Any:
+        """transformers' Qwen3RotaryEmbedding asks for a part of the head where rotation is scaled, and only there."""
+        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
+            return rope
+        return {key: value for key, value in rope.items() if key != "partial_rotary_factor"}
+
+    @model_validator(mode="after")
+    def _turned_whole(self) -> Self:
+        rope = self.rope_scaling or self.rope_parameters
+        if self.partial_rotary_factor != 1 and rope is not None and rope.rope_type != "default":
+            raise ValueError(
+                f"partial_rotary_factor is {self.partial_rotary_factor}, with rope_type '{rope.rope_type}'"
+            )
+        return self
 
 
 class Gemma4DeepSpecConfig(DeepSpecConfig):
@@ -134,7 +158,7 @@ class Gemma4DeepSpecConfig(DeepSpecConfig):
 
 
 CONFIGS: dict[str, type[DeepSpecConfig]] = {
-    "Qwen3DSparkModel": DeepSpecConfig,
+    "Qwen3DSparkModel": Qwen3DeepSpecConfig,
     "Gemma4DSparkModel": Gemma4DeepSpecConfig,
 }
 """By the first of `architectures`; `model_type` is the target's."""

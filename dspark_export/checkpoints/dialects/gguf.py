@@ -78,12 +78,6 @@ def _shape(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> DecoderS
     depth = file.count(f"{name}.block_count")
     check_depth(file.path, file.shapes, depth)
     head_dim = file.count(f"{name}.attention.key_length", hidden // heads)
-    rotary = file.count(f"{name}.rope.dimension_count", head_dim)
-    if rotary != head_dim:
-        raise CheckpointError(
-            f"{file.path}: {name}.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
-            hint="models with partial rotary embedding are not supported",
-        )
     layer = LayerSpec(
         num_heads=heads,
         num_kv_heads=kv_heads,
@@ -108,6 +102,8 @@ def _entries(file: GgufFile, shape: DecoderShape, layout: GgufLayout) -> dict[st
         if match and match[2] in layout.layer:
             change = _unpermute(match[2], shape.layers[0]) if layout.permuted else None
             entries[f"layers.{match[1]}.{layout.layer[match[2]]}.{match[3]}"] = Entry(name, change)
+        elif match and match[3] == "weight" and match[2] in layout.whole:
+            entries[f"layers.{match[1]}.{layout.whole[match[2]]}"] = Entry(name)
         else:
             stem = name.removesuffix(".weight")
             entries[f"{layout.top[stem]}.weight" if stem in layout.top else name] = Entry(name)

@@ -14,6 +14,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects.base import DrafterDialect
+from dspark_export.checkpoints.dialects.gguf_rope import read_gguf_rope
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.reduction import in_rising_order
@@ -24,12 +25,13 @@ from dspark_export.checkpoints.spec import (
     DrafterSpec,
     LayerSpec,
     MarkovSpec,
-    RopeSpec,
     TargetSpec,
 )
 from dspark_export.checkpoints.tensors import Entry, Shape, Weights, check_depth, check_tensors
 
 ARCHITECTURE, D2T, MASK = "dflash", "d2t", "tokenizer.ggml.mask_token_id"
+TOKENS = "tokenizer.ggml.tokens"
+"""Its target's, where a file has them."""
 TOP = {
     "token_embd.weight": "embed_tokens.weight",
     "output.weight": "lm_head.weight",
@@ -118,7 +120,7 @@ def _spec(file: GgufFile, entries: Mapping[str, Entry], target: TargetSpec, voca
     width = file.shapes["conf_proj.weight"][-1] if confidence else 0
     return DrafterSpec(
         shape=shape,
-        vocab_size=w1[0] if w1 else target.vocab_size,
+        vocab_size=w1[0] if w1 else len(file.get(TOKENS, ())) or target.vocab_size,
         block_size=file.count("dflash.block_size"),
         mask_token_id=file.require(MASK, int),
         target_layer_ids=_taps(file, target),
@@ -146,12 +148,13 @@ def _taps(file: GgufFile, target: TargetSpec) -> tuple[int, ...]:
 
 def _shape(file: GgufFile) -> DecoderShape:
     heads, hidden = file.count("dflash.attention.head_count"), file.count("dflash.embedding_length")
+    head_dim = file.count("dflash.attention.key_length", hidden // heads)
     layer = LayerSpec(
         num_heads=heads,
         num_kv_heads=file.count("dflash.attention.head_count_kv", heads),
-        head_dim=file.count("dflash.attention.key_length", hidden // heads),
+        head_dim=head_dim,
         intermediate_size=file.count("dflash.feed_forward_length"),
-        rope=_rope(file),
+        rope=read_gguf_rope(file, ARCHITECTURE, head_dim),
         qk_norm=True,
     )
     if layer.num_heads % layer.num_kv_heads:
@@ -161,17 +164,6 @@ def _shape(file: GgufFile) -> DecoderShape:
         )
     epsilon = file.require("dflash.attention.layer_norm_rms_epsilon", float)
     return DecoderShape(hidden_size=hidden, rms_norm_eps=epsilon, layers=(layer,) * file.count("dflash.block_count"))
-
-
-def _rope(file: GgufFile) -> RopeSpec:
-    theta, kind = file.positive("dflash.rope.freq_base", 10000.0), file.get("dflash.rope.scaling.type", "none")
-    if kind not in ("none", "linear"):
-        raise CheckpointError(
-            f"{file.path}: rope scaling '{kind}' is not supported from GGUF", hint="convert the drafter's directory"
-        )
-    if kind == "none":
-        return RopeSpec(theta)
-    return RopeSpec(theta, "linear", factor=file.require("dflash.rope.scaling.factor", float))
 
 
 def _vocabulary(file: GgufFile, target: TargetSpec) -> Ints:

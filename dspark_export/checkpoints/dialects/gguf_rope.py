@@ -1,4 +1,4 @@
-"""Rotary embedding of GGUF targets, as llama.cpp's loader and its op ggml_rope_ext have it."""
+"""Rotary embedding in GGUF files, as llama.cpp's loader and its op ggml_rope_ext have it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ MOST_APART = 1e-4
 
 
 def read_gguf_rope(file: GgufFile, name: str, head_dim: int) -> RopeSpec:
-    """The keys `NAME.rope.…`. Raises `CheckpointError` for scaling that is not followed or has no factor.
+    """The keys `NAME.rope.…`. Raises `CheckpointError` for heads that are turned in part, and for scaling that is not
+    followed or has no factor.
 
     As llama.cpp's loader (llama-model.cpp, load_hparams): a scaling without a type is linear, one of type "none" scales
     nothing, whatever its factor; a factor of 0 is none; the factor's old name is still read. Cosines and sines of every
     type are multiplied by `attn_factor`. Only a type without a factor, which is no scaling there, is refused.
     """
+    _check_whole(file, name, head_dim)
     kind = file.get(f"{name}.rope.scaling.type", "linear")
     if kind not in ("linear", "none", "yarn"):
         raise CheckpointError(f"{file.path}: rope scaling '{kind}' is not supported from GGUF", hint=DIRECTORY)
@@ -38,6 +40,15 @@ def read_gguf_rope(file: GgufFile, name: str, head_dim: int) -> RopeSpec:
     if not factor:
         return plain
     return _yarn(file, name, plain, factor) if kind == "yarn" else replace(plain, kind="linear", factor=factor)
+
+
+def _check_whole(file: GgufFile, name: str, head_dim: int) -> None:
+    rotary = file.count(f"{name}.rope.dimension_count", head_dim)
+    if rotary != head_dim:
+        raise CheckpointError(
+            f"{file.path}: {name}.rope.dimension_count is {rotary}, only whole heads of {head_dim} can be rotated",
+            hint="models with partial rotary embedding are not supported",
+        )
 
 
 def _factor(file: GgufFile, name: str) -> float:

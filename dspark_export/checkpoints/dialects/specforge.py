@@ -21,6 +21,10 @@ from dspark_export.checkpoints.tensors import Entry, Weights, plain_entries
 NESTED, PROJECTOR = "dflash_config", "dspark"
 OLD_PREFIX = "logit_head."
 """Of the heads' tensors in early files."""
+NAMES = ("DSparkDraftModel", "DFlashDraftModel")
+"""The second in early files."""
+CHANGED = ("causal", "use_swa", "attention_sink_bias")
+"""Of `dflash_config`: what blocks of these drafters are not."""
 EXPERTS = ("n_routed_experts", "moe_intermediate_size", "num_experts")
 
 
@@ -53,6 +57,7 @@ class SpecForgeDialect(DrafterDialect):
 
 def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:
     """DeepSpec's keys. Raises `CheckpointError` for what SpecForge has and DeepSpec has not."""
+    _check_kind(file, data, data[NESTED])
     experts = [key for key in EXPERTS if data.get(key)]
     if experts:
         raise CheckpointError(
@@ -65,6 +70,27 @@ def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:
             hint="save it in the layout of the speculators library, which has d2t",
         )
     return {**data, **data[NESTED], "architectures": [QWEN3]}
+
+
+def _check_kind(file: Path, data: dict[str, Any], nested: dict[str, Any]) -> None:
+    """Raises `CheckpointError` for another's model with this projector, and for what is said twice and differently."""
+    found = data.get("architectures")
+    if not isinstance(found, list) or len(found) != 1 or found[0] not in NAMES:
+        raise CheckpointError(
+            f"{file}: architectures is {found!r:.80}, not a drafter that this version reads",
+            hint=f"supported: {NAMES[0]} (SpecForge)",
+        )
+    for key in CHANGED:
+        if nested.get(key):
+            raise CheckpointError(
+                f"{file}: {NESTED}.{key} is {nested[key]!r:.40}, which is not followed", hint="take another drafter"
+            )
+    twice = next((key for key in nested if data.get(key) not in (None, nested[key])), None)
+    if twice is not None:
+        raise CheckpointError(
+            f"{file}: {twice} is both {data[twice]!r:.40} and, in {NESTED}, {nested[twice]!r:.40}",
+            hint="correct whichever is wrong",
+        )
 
 
 def _entries(path: Path, source: SafetensorsSource) -> dict[str, Entry]:

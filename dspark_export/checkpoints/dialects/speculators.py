@@ -99,6 +99,7 @@ def _vocabulary(path: Path, source: SafetensorsSource, config: DFlashConfig) -> 
     """
     size, drafted = config.transformer_layer_config.vocab_size, config.draft_vocab_size
     if drafted == size:
+        _check_unmoved(path, source)
         return np.zeros(0, np.int64)
     if D2T not in source.shapes:
         raise CheckpointError(f"{path}: draft_vocab_size is {drafted}, but no tensor d2t", hint="save it again")
@@ -111,3 +112,11 @@ def _vocabulary(path: Path, source: SafetensorsSource, config: DFlashConfig) -> 
     if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != np.sort(ids).tolist():
         raise CheckpointError(f"{path}: d2t and t2d name different tokens", hint="save the drafter again")
     return ids
+
+
+def _check_unmoved(path: Path, source: SafetensorsSource) -> None:
+    """Raises `CheckpointError` where d2t gives the tokens of a whole vocabulary other ids."""
+    if D2T in source.shapes and source.load_integers(D2T).any():
+        raise CheckpointError(
+            f"{path}: draft_vocab_size is the whole vocabulary, and d2t moves its tokens", hint="save the drafter again"
+        )

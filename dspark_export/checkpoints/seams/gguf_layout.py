@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LAYER = {
     "attn_norm": "input_layernorm",
@@ -17,6 +17,12 @@ LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 """Canonical names of a pre-norm layer's tensors by those of llama.cpp's gguf-py constants (`LLM_TENSOR`)."""
+EXPERTS = {
+    "ffn_gate_inp": "mlp.router",
+    "ffn_gate_exps": "mlp.experts.gate_proj",
+    "ffn_up_exps": "mlp.experts.up_proj",
+    "ffn_down_exps": "mlp.experts.down_proj",
+}
 HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 
@@ -27,7 +33,8 @@ class GgufLayout:
     `top` and `layer` give the canonical name of a tensor, without `.weight`: `output_norm` -> `norm`, and
     `attn_q` (of `blk.0.attn_q`) -> `self_attn.q_proj`. `permuted`: llama.cpp's converter interleaves the rotary pairs
     of this family's q and k. `qk_norm`: queries and keys have norms; `qkv_bias`: queries, keys and values have biases
-    in every file, otherwise they may.
+    in every file, otherwise they may. `whole`: names of a layer's tensors that are `.weight` in the file and have no
+    such ending here.
     """
 
     architecture: str
@@ -36,3 +43,4 @@ class GgufLayout:
     permuted: bool
     qk_norm: bool = False
     qkv_bias: bool = False
+    whole: Mapping[str, str] = field(default_factory=dict)

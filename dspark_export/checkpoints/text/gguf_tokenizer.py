@@ -21,6 +21,14 @@ LLAMA3_SPLIT = (
 )
 QWEN2_SPLIT = LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 
+# o200k's, of GPT-4o and gpt-oss: a word is capitals, then small letters, either of which may be missing.
+CAPITALS, SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+BEFORE, CONTRACTION = r"[^\r\n\p{L}\p{N}]?", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O_SPLIT = (
+    rf"{BEFORE}{CAPITALS}*{SMALL}+{CONTRACTION}|{BEFORE}{CAPITALS}+{SMALL}*{CONTRACTION}"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
 
 def _gpt2() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -38,6 +46,10 @@ def _qwen2() -> pre_tokenizers.PreTokenizer:
     return _by_pattern(QWEN2_SPLIT)
 
 
+def _gpt4o() -> pre_tokenizers.PreTokenizer:
+    return _by_pattern(GPT4O_SPLIT)
+
+
 def _by_pattern(pattern: str) -> pre_tokenizers.PreTokenizer:
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -51,6 +63,7 @@ PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "llama3": _llama3,
     "falcon3": _llama3,
     "qwen2": _qwen2,
+    "gpt-4o": _gpt4o,
 }
 LLAMA3 = frozenset(name for name, build in PRE_TOKENIZERS.items() if build is _llama3)
 """Names that llama.cpp knows for one pre-tokenizer (src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_LLAMA3)."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints import DecoderShape, LayerSpec
+from dspark_export.checkpoints import DecoderShape, ExpertSpec, LayerSpec
 from dspark_export.checkpoints.config_file import DecoderConfig, LayerType
 from dspark_export.checkpoints.gemma4_rope import FULL, KINDS, SLIDING, Gemma4Rope, entries_by_kind
 
@@ -39,7 +39,10 @@ class Gemma4Config(DecoderConfig):
     attention_k_eq_v: bool
     num_kv_shared_layers: NonNegativeInt
     use_double_wide_mlp: bool
-    enable_moe_block: Literal[False]
+    enable_moe_block: bool
+    num_experts: PositiveInt | None = None
+    top_k_experts: PositiveInt | None = None
+    moe_intermediate_size: PositiveInt | None = None
     hidden_size_per_layer_input: NonNegativeInt | None
     vocab_size_per_layer_input: PositiveInt
     final_logit_softcapping: PositiveFloat | None = None
@@ -57,7 +60,8 @@ class Gemma4Config(DecoderConfig):
             types[-1] = "full_attention"  # as its class has it, whatever the config says
         typed = self.model_copy(update={"layer_types": types, "use_sliding_window": True})
         windows = typed.windows(path)
-        layers = [self._layer(path, i, windows[i]) for i in range(self.num_hidden_layers)]
+        experts = self._experts(path)
+        layers = [replace(self._layer(path, i, window), experts=experts) for i, window in enumerate(windows)]
         shared = self._share(path, layers)
         return DecoderShape(hidden_size=self.hidden_size, rms_norm_eps=self.rms_norm_eps, layers=tuple(shared))
 
@@ -80,6 +84,25 @@ class Gemma4Config(DecoderConfig):
             per_layer_input=self.hidden_size_per_layer_input or 0,
             layer_scalar=True,
         )
+
+    def _experts(self, path: Path) -> ExpertSpec | None:
+        """What stands beside every layer's MLP. Raises `CheckpointError` where a key of it is missing or too large."""
+        if not self.enable_moe_block:
+            return None
+        keys = ("num_experts", "top_k_experts", "moe_intermediate_size")
+        missing = next((key for key in keys if getattr(self, key) is None), None)
+        if missing:
+            raise CheckpointError(
+                f"{path}: enable_moe_block is true, and there is no {missing}",
+                hint="correct the config, or fetch it again",
+            )
+        count, taken, width = (getattr(self, key) for key in keys)
+        if taken > count:
+            raise CheckpointError(
+                f"{path}: top_k_experts is {taken}, and there are {count} experts",
+                hint="correct the config, or fetch it again",
+            )
+        return ExpertSpec(count=count, per_token=taken, renormalised=True, parallel_width=width)
 
     def _heads(self, i: int, *, full: bool) -> tuple[int, int]:
         """Width of a head, and how many of them keys have."""
@@ -111,4 +134,5 @@ class Gemma4Config(DecoderConfig):
 class Gemma4UnifiedConfig(Gemma4Config):
     """`Gemma4UnifiedTextConfig`."""
 
+    enable_moe_block: Literal[False]
     hidden_size_per_layer_input: Literal[0] | None

@@ -14,6 +14,7 @@ from dspark_export.checkpoints import DecoderShape, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.tensors import STORED, Entry, TensorSource
 from dspark_export.families.gemma4.config import Gemma4Config, Gemma4UnifiedConfig
+from dspark_export.families.gemma4.experts import split_experts
 from dspark_export.families.llama import LlamaFamily
 
 TAKEN_OVER = ("k_proj.weight", "v_proj.weight", "k_norm.weight", "k_proj.bias", "v_proj.bias")
@@ -70,7 +71,7 @@ class Gemma4Family(LlamaFamily):
     def hf_entries(
         self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
     ) -> tuple[Mapping[str, Entry], TensorSource]:
-        """Files may hold keys and values of layers that take others', which nobody reads."""
+        """Files may hold keys and values of layers that take others', which nobody reads; experts are split."""
         del path
         unread = {
             f"layers.{i}.self_attn.{name}"
@@ -78,7 +79,11 @@ class Gemma4Family(LlamaFamily):
             if layer.keys_from is not None
             for name in TAKEN_OVER
         }
-        return {name: entry for name, entry in entries.items() if name not in unread}, source
+        named: dict[str, Entry] = {}
+        for name, entry in entries.items():
+            if name not in unread:
+                named |= split_experts(name, entry, source.shapes[entry.source_name])
+        return named, source
 
 
 class Gemma4UnifiedFamily(Gemma4Family):

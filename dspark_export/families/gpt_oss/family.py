@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import PositiveFloat
 
-from dspark_export.checkpoints import DecoderShape, TargetSpec
+from dspark_export.checkpoints import DecoderShape, LayerSpec, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expert_config import ExpertConfig
 from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource
+from dspark_export.families.gpt_oss.gguf import ALPHA, GPT_OSS, LIMIT, gpt_oss_layers
 from dspark_export.families.llama import COMMON_DEFAULTS, LlamaFamily
+
+if TYPE_CHECKING:
+    from dspark_export.checkpoints.gguf_file import GgufFile
 
 YARN = {
     "rope_type": "yarn",
@@ -31,8 +35,8 @@ YARN = {
 class GptOssConfig(ExpertConfig):
     """`GptOssConfig`."""
 
-    swiglu_alpha: PositiveFloat = 1.702
-    swiglu_limit: PositiveFloat = 7.0
+    swiglu_alpha: PositiveFloat = ALPHA
+    swiglu_limit: PositiveFloat = LIMIT
 
     def gpt_oss_shape(self, path: Path) -> DecoderShape:
         """Even layers slide unless `layer_types` says otherwise."""
@@ -55,12 +59,12 @@ class GptOssConfig(ExpertConfig):
 
 
 class GptOssFamily(LlamaFamily):
-    """`GptOssForCausalLM`."""
+    """`GptOssForCausalLM`, and `gpt-oss` in GGUF."""
 
     name = "gpt_oss"
     architectures = ("GptOssForCausalLM",)
     config = GptOssConfig
-    gguf = None
+    gguf = GPT_OSS
     defaults: Mapping[str, Any] = COMMON_DEFAULTS | {
         "max_position_embeddings": 131072,
         "num_key_value_heads": 8,
@@ -86,6 +90,9 @@ class GptOssFamily(LlamaFamily):
         for name, entry in entries.items():
             named |= _experts(name, entry, source.shapes[entry.source_name])
         return named, source
+
+    def gguf_layers(self, file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
+        return gpt_oss_layers(file, layer, depth)
 
 
 def _experts(name: str, entry: Entry, shape: Shape) -> dict[str, Entry]:

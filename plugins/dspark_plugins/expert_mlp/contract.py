@@ -5,14 +5,16 @@ and down_bias [E, H] -> y [N, H]; floating tensors are float32.
 
     y[n] = sum over j of shares[n, j] * down[e](bend(gate) * (up + up_offset)),    e = chosen[n, j]
 
-gate and up are the first and the second I entries of gate_up[e] times x[n]; bend(g) = g * sigmoid(alpha * g). With a
-`limit` c, gate is first cut to at most c and up to -c ... c (gpt-oss). A token's experts differ from each other; of two
-that do not, only the last counts.
+gate and up are the first and the second I entries of gate_up[e] times x[n]. bend(g) is g * sigmoid(alpha * g), or with
+the `activation` "gelu_tanh" (Gemma 4) GELU in its tanh approximation, and no alpha. With a `limit` c, gate is first cut
+to at most c and up to -c ... c (gpt-oss). A token's experts differ from each other; of two that do not, only the last
+counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 EXPERT_MLP = "ExpertMlp"
 
@@ -25,10 +27,11 @@ class ExpertMlpSpec:
     alpha: float = 1.0
     limit: float = 0.0
     up_offset: float = 0.0
+    activation: Literal["silu", "gelu_tanh"] = "silu"
 
-    def attributes(self) -> dict[str, int | float]:
+    def attributes(self) -> dict[str, int | float | str]:
         """The node's attributes, by name."""
-        return {"biased": int(self.biased), "alpha": self.alpha, "limit": self.limit, "up_offset": self.up_offset}
+        return asdict(self) | {"biased": int(self.biased)}
 
     def inputs(self) -> tuple[str, ...]:
         """Names of the op's inputs, in order."""

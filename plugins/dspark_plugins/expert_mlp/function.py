@@ -15,7 +15,7 @@ from dspark_plugins.expert_mlp.contract import EXPERT_MLP, ExpertMlpSpec
 
 def expert_mlp_function(spec: ExpertMlpSpec, overload: str = "") -> ir.Function:
     """The function body for `spec`; a graph with several specs tells them apart by `overload`."""
-    kinds = {int: ir.AttributeType.INT, float: ir.AttributeType.FLOAT}
+    kinds = {int: ir.AttributeType.INT, float: ir.AttributeType.FLOAT, str: ir.AttributeType.STRING}
     attributes = [ir.Attr(name, kinds[type(value)], value) for name, value in spec.attributes().items()]
     function = build_function(
         lambda op, *inputs: _body(op, spec, *inputs),
@@ -40,8 +40,11 @@ def bend(op: OpBuilder, spec: ExpertMlpSpec, both: ir.Value) -> ir.Value:
     gate, up = op.Split(both, axis=-1, num_outputs=2, _outputs=2)
     if spec.limit:
         gate, up = op.Min(gate, spec.limit), op.Clip(up, -spec.limit, spec.limit)
-    inner = op.Mul(gate, op.Sigmoid(gate if spec.alpha == 1 else op.Mul(gate, spec.alpha)))
-    result: ir.Value = op.Mul(inner, op.Add(up, spec.up_offset) if spec.up_offset else up)
+    if spec.activation == "gelu_tanh":
+        bent = op.Gelu(gate, approximate="tanh")
+    else:
+        bent = op.Mul(gate, op.Sigmoid(gate if spec.alpha == 1 else op.Mul(gate, spec.alpha)))
+    result: ir.Value = op.Mul(bent, op.Add(up, spec.up_offset) if spec.up_offset else up)
     return result
 
 

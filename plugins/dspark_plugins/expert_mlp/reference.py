@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,13 @@ def expert_mlp(spec: ExpertMlpSpec, x: Array, shares: Array, chosen: Ints, *weig
             gate, up = np.split(both, 2)
             if spec.limit:
                 gate, up = np.minimum(gate, spec.limit), np.clip(up, -spec.limit, spec.limit)
-            inner = gate / (1 + np.exp(-spec.alpha * gate)) * (up + spec.up_offset)
+            inner = _bend(spec, gate) * (up + spec.up_offset)
             y[n] += shares[n, j] * (down[e] @ inner + (biases[1][e] if biases else 0))
     return y
+
+
+def _bend(spec: ExpertMlpSpec, gate: Array) -> Array:
+    bent: Array = gate / (1 + np.exp(-spec.alpha * gate))
+    if spec.activation == "gelu_tanh":
+        bent = gate * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))) / 2
+    return bent

@@ -178,6 +178,7 @@ CASES += [("vanilla", True, ()), ("gated", True, OWN), ("rnn", False, OWN[:1]), 
     ("kind", "tied", "own"), CASES, ids=lambda v: str(v) if not isinstance(v, tuple) else f"own{len(v)}"
 )
 def test_drafter(kind: str, tied: bool, own: tuple[str, ...], tmp_path: Path) -> None:
+    """The block's positions follow the context's last; a head that the file has not is the target's, tied or not."""
     exported = export(tmp_path, tiny.target_spec(tied=tied), DRAFTERS[kind], own)
     spec = exported.pair.drafter.spec
     assert (spec.own_embedding, spec.own_head) == (OWN[0] in own, OWN[1] in own)

@@ -76,6 +76,7 @@ def test_names_and_shapes_are_those_of_the_unquantised_model(source: QuantisedSo
 def test_the_family_reads_what_it_reads_unquantised(
     tmp_path: Path, source: QuantisedSource, experts: dict[str, dict[str, np.ndarray]]
 ) -> None:
+    """Blocks [E, N, K/32, 16] give what a stack [E, K, N] gives, each number in its place."""
     plain, quantised = tmp_path / "plain", tmp_path / "quantised"
     model().save_pretrained(plain)
     tensors = load_file(plain / "model.safetensors")

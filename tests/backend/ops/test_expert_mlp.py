@@ -20,6 +20,7 @@ EXPERTS, CHOSEN, HIDDEN, INNER = 6, 2, 16, 24
 SPECS = {
     "plain": ExpertMlpSpec(),
     "biased": ExpertMlpSpec(biased=True),
+    "as Gemma 4": ExpertMlpSpec(activation="gelu_tanh"),
     "as gpt-oss": ExpertMlpSpec(biased=True, alpha=1.702, limit=0.5, up_offset=1.0),
 }
 

@@ -81,7 +81,8 @@ def test_the_cuda_provider_refuses_masks_by_name(
 
 
 def test_the_last_block_has_room(bundle: Bundle) -> None:
-    """Behind a full context, and the same as behind one that was taken in at once."""
+    """Behind a full context, and the same as behind one that was taken in at once: a block of B positions that drafts
+    B - 1 tokens asks for B queries and B cells of the cache."""
     features = np.random.default_rng(0).standard_normal((96, bundle.manifest.drafter.feature_size), np.float32)
     zeros = np.zeros(1, np.float32), np.zeros((1, DRAFTED), np.float32)
     with get_backend("onnxruntime").open(bundle, EngineOptions(1)) as engines:

@@ -15,7 +15,8 @@ from tests.support.bad_dflash import SPEC, write_dflash
 
 
 def test_it_is_a_backbone_of_given_anchors(tmp_path: Path) -> None:
-    """Taps are counted as DeepSpec's: transformers' hidden_states[id + 1] is what leaves layer id."""
+    """Taps are counted as DeepSpec's: transformers' hidden_states[id + 1] is what leaves layer id. A block of 16 drafts
+    15 tokens, with the embedding and the head of its target."""
     folder = write_dflash(tmp_path / "drafter")
     assert drafter_dialect(folder).name == "DFlash"
     drafter = open_drafter(folder, tiny.target_spec())

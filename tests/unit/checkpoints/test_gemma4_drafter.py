@@ -51,6 +51,7 @@ def test_flat_rope_keys_beside_those_of_the_kinds_mean_nothing() -> None:
     rope = {"full_attention": TINY["rope_parameters"]["full_attention"]}
     flat = {"rope_theta": 5.0, "rope_type": "linear", "factor": 8.0, "partial_rotary_factor": 0.5}
     assert read() == read(rope_parameters=rope) == read(rope_parameters=rope | flat) == read(rope_parameters=None)
+    assert read() == read(partial_rotary_factor=0.5, use_sliding_window=True)
 
 
 def test_heads_are_those_of_full_layers() -> None:

@@ -11,8 +11,10 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints import RopeSpec, TargetSpec, open_target
+from dspark_export.checkpoints import LayerSpec, RopeSpec, TargetSpec, open_target
 from dspark_export.checkpoints.expected import target_tensors
+from dspark_export.checkpoints.gguf_file import GgufFile
+from dspark_export.families.gemma3.gguf import gemma3_layers
 from dspark_export.graphs.rope import inverse_frequencies
 from dspark_export.parity.decoder import inverse_frequencies as torch_frequencies
 from tests.support import tiny
@@ -58,6 +60,17 @@ def test_rope_divisors_are_read_and_used(tmp_path: Path) -> None:
     np.testing.assert_allclose(inverse_frequencies(rope, head_dim), inverse_frequencies(llama3, head_dim), rtol=1e-6)
     ours, theirs = inverse_frequencies(rope, head_dim), torch_frequencies(head_dim, rope).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "scale"), [(34, 128**-0.5), (62, 168**-0.5)])
+def test_gemma_3_27b_scales_attention_by_hidden_size_over_heads(tmp_path: Path, depth: int, scale: float) -> None:
+    """Not by the width of a head, as the smaller ones do; 27B is told by its depth, as llama.cpp tells it."""
+    keys = {"gemma3.attention.sliding_window": 1024, "gemma3.embedding_length": 5376}
+    file = GgufFile(write_gguf_target(tmp_path / "model.gguf", **keys))
+    layer = LayerSpec(num_heads=32, num_kv_heads=16, head_dim=128, intermediate_size=8, rope=PLAIN_ROPE)
+    layers = gemma3_layers(file, layer, depth)
+    assert len(layers) == depth
+    assert {layer.scale for layer in layers} == {scale}
 
 
 def split(folder: Path, count: int) -> list[Path]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType, GGUFWriter
 from safetensors.numpy import load_file, save_file
 
 from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.gguf_file import GgufFile
 from dspark_export.checkpoints.quantised import QuantisedSource, read_scheme
 from dspark_export.checkpoints.quantised.mxfp4 import Mxfp4
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
@@ -70,6 +72,25 @@ def test_experts_have_their_unquantised_name_and_orientation(tmp_path: Path) -> 
         byte = int(tensors[f"{STEM}_blocks"][expert, row, k // 32, k % 32 // 2])
         code, scale = byte >> 4 if k % 2 else byte & 15, int(tensors[f"{STEM}_scales"][expert, row, k // 32])
         assert weight[expert, k, row] == number(code, scale)
+
+
+def test_gguf_s_blocks_are_the_same_numbers(tmp_path: Path) -> None:
+    """ggml's block_mxfp4 is a scale and 16 bytes, of which byte j holds numbers j and j + 16, low half first."""
+    tensors = written(tmp_path)
+    blocks, scales = tensors[f"{STEM}_blocks"], tensors[f"{STEM}_scales"]
+    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(EXPERTS, ROWS, GROUPS, 32)
+    data = np.concatenate([scales[..., None], codes[..., :16] | codes[..., 16:] << 4], axis=-1)
+    writer = GGUFWriter(tmp_path / "model.gguf", "gpt-oss")
+    kind = GGMLQuantizationType.MXFP4
+    writer.add_tensor("blk.0.ffn_down_exps.weight", data.reshape(EXPERTS, ROWS, -1), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = GgufFile(tmp_path / "model.gguf")
+    assert file.quantization == "MXFP4"
+    stack = file.load("blk.0.ffn_down_exps.weight")
+    np.testing.assert_array_equal(stack, opened(tmp_path).load(STEM).swapaxes(1, 2))
 
 
 def change(**parts: np.ndarray | None) -> Callable[[Path], None]:

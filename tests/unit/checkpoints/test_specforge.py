@@ -16,6 +16,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import open_drafter
 from dspark_export.checkpoints.dialects import drafter_dialect
 from tests.support import tiny
+from tests.support.command_line import edit_json
 
 HEADS = (
     "mask_token_id", "target_layer_ids", "markov_rank", "markov_head_type", "enable_confidence_head",
@@ -36,6 +37,11 @@ def moved(folder: Path, prefix: str = "", **nested: Any) -> Path:
     return folder
 
 
+def inside(folder: Path, **keys: Any) -> None:
+    """More keys in `dflash_config`."""
+    edit_json(folder / "config.json", lambda config: config["dflash_config"].update(keys))
+
+
 @pytest.mark.parametrize("prefix", ["", "logit_head."])
 @pytest.mark.parametrize("kind", ["vanilla", "gated", "rnn"])
 def test_it_is_deepspec_s(kind: str, prefix: str, tmp_path: Path) -> None:
@@ -49,7 +55,15 @@ def test_it_is_deepspec_s(kind: str, prefix: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(drafter.weights[name], array)
 
 
+def test_early_files_are_labelled_as_dflash(tmp_path: Path) -> None:
+    folder = moved(tiny.write_drafter(tmp_path / "drafter"))
+    tiny.edit_config(folder, architectures=["DFlashDraftModel"])
+    with pytest.warns(UserWarning, match="SpecForge"):
+        assert open_drafter(folder, tiny.target_spec()).spec == tiny.drafter_spec()
+
+
 def test_yarn_is_followed(tmp_path: Path) -> None:
+    """SpecForge trains with it; it is nothing that came along from the target."""
     folder = moved(tiny.write_drafter(tmp_path / "drafter"))
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 32.0, "original_max_position_embeddings": 128}
     tiny.edit_config(folder, rope_parameters=rope)
@@ -61,7 +75,18 @@ def test_yarn_is_followed(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "experts": (lambda f: tiny.edit_config(f, n_routed_experts=8), "n_routed_experts is 8: a drafter with experts"),
     "a draft vocabulary": (lambda f: tiny.edit_config(f, draft_vocab_size=64), "draft_vocab_size is 64, and this"),
-    "sliding layers": (lambda f: tiny.edit_config(f, use_sliding_window=True), "use_sliding_window: Input should be"),
+    "sliding layers": (
+        lambda f: tiny.edit_config(f, layer_types=["sliding_attention"] * 2), "layer_types.0: Input should be 'full"
+    ),
+    "another's model": (
+        lambda f: tiny.edit_config(f, architectures=["Lfm2DSparkDraftModel"]), "architectures is ['Lfm2DSparkDraftM"
+    ),
+    "pairs that are neighbours": (
+        lambda f: tiny.edit_config(f, rope_is_neox_style=False), "rope_is_neox_style: Input should be True (found False"
+    ),
+    "causal blocks": (lambda f: inside(f, causal=True), "dflash_config.causal is True, which is not followed"),
+    "windows by another key": (lambda f: inside(f, use_swa=True), "dflash_config.use_swa is True, which is not foll"),
+    "two block sizes": (lambda f: inside(f, block_size=7), "block_size is both 5 and, in dflash_config, 7"),
     "a head of another kind": (
         lambda f: moved(tiny.write_drafter(f), markov_head_type="conv"), "markov_head_type: Input should be 'vanilla'"
     ),

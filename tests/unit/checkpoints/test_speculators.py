@@ -44,6 +44,7 @@ ANCHORS += [(kind, "given") for kind in ("none", "vanilla", "gated")]
 @pytest.mark.parametrize(("kind", "anchor"), ANCHORS)
 @pytest.mark.parametrize("kept", [(), KEPT], ids=["whole", "reduced"])
 def test_what_is_written_is_read_back(tmp_path: Path, kind: str, kept: tuple[int, ...], anchor: AnchorMode) -> None:
+    """Their ids of layers count one more; W1 has a row for each target token, W2 and head for each that is drafted."""
     spec = replace(tiny.drafter_spec(kind), draft_vocabulary=kept, own_head=True, anchor=anchor)
     drafter = open_drafter(written(tmp_path / "drafter", spec), tiny.target_spec())
     assert drafter.spec == spec
@@ -100,6 +101,7 @@ def test_dflash_says_which_anchor_it_has(tmp_path: Path, flag: bool | None, toke
     ],
 )
 def test_the_anchor_rule(tmp_path: Path, flag: bool | None, tokens: int | None, anchor: str) -> None:
+    """A key that is absent means nothing by itself, as programs differ on it: the number of tokens proposed decides."""
     folder = written(tmp_path / "drafter", replace(tiny.drafter_spec(), own_head=True))
     methods = {"proposal_methods": [{"speculative_tokens": tokens}]}
     tiny.edit_config(folder, sample_from_anchor=flag, speculators_config=methods)
@@ -151,6 +153,7 @@ WINDOWS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, int], str]] 
 
 @pytest.mark.parametrize("case", WINDOWS)
 def test_windows(tmp_path: Path, case: str) -> None:
+    """Layers that slide are causal inside the block unless flagged; the flag says nothing of layers that do not."""
     inner, outer, windows, mask = WINDOWS[case]
     folder = written(tmp_path / "drafter", replace(tiny.drafter_spec(), own_head=True))
     layers(**inner)(folder)
@@ -187,6 +190,7 @@ def rnn(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["vanilla", "rnn"])
 def test_a_map_that_does_not_rise_is_the_same_drafter(tmp_path: Path, kind: str) -> None:
+    """Here d2t holds what is added to a row's number; in GGUF it holds the ids themselves."""
     spec = replace(tiny.drafter_spec(kind), draft_vocabulary=KEPT, own_head=True)
     rising = open_drafter(written(tmp_path / "rising", spec), tiny.target_spec())
     folder = written(tmp_path / "mixed", spec)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dspark_export.checkpoints import DrafterSpec, LayerSpec, RopeSpec
-from dspark_export.checkpoints.expected import drafter_tensors
+from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
 from tests.support import tiny
 
 torch = pytest.importorskip("torch")
@@ -31,6 +31,11 @@ SPECS = {
     "causal": tiny.with_windows(BASE, 0, 3, mask="causal"),
     "sliding, given": dataclasses.replace(tiny.with_windows(BASE, 3, 0), anchor="given"),
     "given, no heads": dataclasses.replace(tiny.drafter_spec("none", confidence=False), anchor="given"),
+}
+KEPT = tuple(range(1, tiny.VOCAB, 3))
+SPECS |= {  # rows of W1 and of the embedding are the target's ids, rows of W2 and of the head are places among the kept
+    "reduced": dataclasses.replace(BASE, draft_vocabulary=KEPT),
+    "reduced, given, gated": dataclasses.replace(SPECS["given, gated"], draft_vocabulary=KEPT),
 }
 Array = np.ndarray
 
@@ -85,7 +90,9 @@ class Loop:
         if self.spec.confidence.enabled:
             seen = np.concatenate([h, e]) if self.spec.confidence.with_markov else h
             confidence = float((w["confidence_head.proj.weight"] @ seen + w["confidence_head.proj.bias"])[0])
-        return int(logits.argmax()), logits, confidence
+        wide = np.full(self.spec.vocab_size, -np.inf)
+        wide[list(self.spec.draft_vocabulary) or slice(None)] = logits
+        return int(wide.argmax()), wide, confidence
 
     def layer(self, name: str, layer: LayerSpec, x: Array, context: Array) -> Array:
         w, epsilon = self.weights, self.spec.shape.rms_norm_eps
@@ -127,9 +134,10 @@ class Loop:
 
 @pytest.mark.parametrize("case", SPECS)
 def test_the_oracle_is_the_loop(case: str) -> None:
+    """The block begins where the context ends, its masks see one another unless a layer slides, and a bias goes by the
+    target's id of the token before, also where few can be drafted."""
     spec = dataclasses.replace(SPECS[case], own_embedding=True, own_head=True)
-    table = (spec.vocab_size, tiny.HIDDEN)
-    shapes = drafter_tensors(spec) | {"embed_tokens.weight": table, "lm_head.weight": table}
+    shapes = drafter_tensors(spec) | drafter_optional_tensors(spec)
     weights = tiny.random_tensors(shapes, seed=3)
     taps = np.random.default_rng(1).standard_normal((CONTEXT, spec.feature_size), np.float32)
     ids, logits, confidences = Loop(spec, weights).block(taps.astype(np.float64), ANCHOR)

@@ -90,6 +90,7 @@ def assert_close(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize("rope", ROPES, ids=lambda rope: rope.kind)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_target_matches_transformers(architecture: str, rope: RopeSpec, tied: bool) -> None:
+    """Tap k is what leaves layer k, hidden_states[k + 1]; the last of these is normed, which is why it is no tap."""
     layer = dataclasses.replace(LAYER, rope=rope, qk_norm=architecture == "Qwen3")
     shape = dataclasses.replace(SHAPE, layers=(layer,) * 3)
     spec = dataclasses.replace(TARGET, shape=shape, tied_embeddings=tied)
@@ -152,6 +153,7 @@ def expected_draft(w: dict[str, Any], markov: str, base: Any, hidden: Any, token
 
 @pytest.mark.parametrize("markov", get_args(MarkovKind))
 def test_heads_match_formulas(markov: MarkovKind) -> None:
+    """An rnn head carries its state through the block; a confidence head may be there without a Markov head."""
     drafter, weights = drafter_and_weights(markov, ConfidenceSpec(True, markov != "none"))
     base, hidden = drafter(torch.randn(6, 2 * HIDDEN, generator=torch.Generator().manual_seed(1)), 7)
     drafted = parity.draft_greedy(drafter, base, hidden, 7)

@@ -177,6 +177,7 @@ def test_async_is_its_loop_while_requests_come_and_go(data: st.DataObject, cost:
 @given(steps(), st.floats(0.01, 1.0), st.none() | st.integers(0, 7))
 @settings(deadline=None)
 def test_threshold_and_fixed_are_their_loops(step: tuple[Doubles, Ints], minimum: float, length: int | None) -> None:
+    """A length above the block's is the block's: what no position predicts is never asked for."""
     survival, caps = step
     order, rows = candidates(survival, caps), len(survival)
     ids = np.arange(rows)
