@@ -43,6 +43,7 @@ def convert_drafter(drafter: Path, target: Path, layout: str, output: Path, step
     """
     opened = open_target(target)
     checkpoint = open_drafter(drafter, opened.spec)
+    _check_kind(checkpoint)
     if layout != "gguf":
         check_destination(output, overwrite=False)
         with atomic_directory(output) as folder:
@@ -60,6 +61,16 @@ def convert_drafter(drafter: Path, target: Path, layout: str, output: Path, step
     except OSError as error:
         raise output_error(error, output) from error
     return count
+
+
+def _check_kind(checkpoint: DrafterCheckpoint) -> None:
+    """Raises `CheckpointError` for a drafter that no layout which is written can say."""
+    spec = checkpoint.spec
+    if spec.embedding_scale != 1 or spec.logit_softcap or any(layer.value_norm for layer in spec.shape.layers):
+        raise CheckpointError(
+            f"{checkpoint.path}: a drafter with Gemma 4's layers, which is written in no layout",
+            hint="pass it to build as it is",
+        )
 
 
 def _single(spec: DrafterSpec) -> DrafterSpec:

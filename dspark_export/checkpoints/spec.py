@@ -189,6 +189,10 @@ class DrafterSpec:
     draft_vocabulary: tuple[int, ...] = ()
     """The target's ids that can be drafted, rising; empty: all. Head and W2 have a line for each, W1 and the embedding
     are whole. Keys: `draft_vocab_size`, `d2t`."""
+    embedding_scale: float = 1.0
+    """What rows of the embedding are multiplied by, the anchor's and the masks' alike."""
+    logit_softcap: float = 0.0
+    """c of c * tanh(logit / c), which is done to the head's logits before the Markov head adds to them; 0 is none."""
 
     def causal(self, layer: LayerSpec) -> bool:
         """Whether a position of the block sees nothing of it behind itself."""

@@ -59,7 +59,7 @@ def build_drafter_graph(
     temperature, uniforms = w.input("temperature", ["R"]), w.input("uniforms", ["R", spec.draft_length])
     decoder = CachedDecoder(w, spec.shape, lengths, used, positions, spec.block_size, spec.causal)
     context = w.rms_norm(w.linear(features, "fc.weight"), "hidden_norm.weight", spec.shape.rms_norm_eps)
-    x = w.op.Gather(w.weight("embed_tokens.weight"), _block_ids(w, anchors, spec))
+    x = w.scaled(w.op.Gather(w.weight("embed_tokens.weight"), _block_ids(w, anchors, spec)), spec.embedding_scale)
     for i in range(spec.shape.num_layers):
         x = decoder.layer(i, x, lambda i, normed: _project(decoder, i, normed, context))
     hidden = w.rms_norm(_predicting(w, x, spec), "norm.weight", spec.shape.rms_norm_eps)
@@ -88,9 +88,14 @@ def _project(decoder: CachedDecoder, i: int, x: ir.Value, context: ir.Value) -> 
     """Queries of the block only; keys and values of [context features; block states]."""
     layer = decoder.shape.layers[i]
     query = decoder.linear(i, x, "q", bias=layer.qkv_bias)
-    both = decoder.linear(i, decoder.writer.op.Concat(context, x, axis=0), "kv", bias=layer.qkv_bias)
-    key, value = decoder.split(both, layer.kv_size, layer.kv_size)
-    return decoder.heads_norm(i, "q", query), decoder.heads_norm(i, "k", key), value
+    rows = decoder.writer.op.Concat(context, x, axis=0)
+    if layer.shared_values:
+        key = value = decoder.linear(i, rows, "k", bias=layer.qkv_bias)
+    else:
+        both = decoder.linear(i, rows, "kv", bias=layer.qkv_bias)
+        key, value = decoder.split(both, layer.kv_size, layer.kv_size)
+    key, value = decoder.heads_norm(i, "k", key), decoder.values_norm(i, value)
+    return decoder.heads_norm(i, "q", query), key, value
 
 
 def _heads(
@@ -102,7 +107,8 @@ def _heads(
     uniforms: ir.Value,
 ) -> None:
     op, head, g = w.op, head_spec(spec), spec.draft_length
-    base = op.Reshape(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), [-1, g, spec.draft_vocab_size])
+    logits = w.softcap(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), spec.logit_softcap)
+    base = op.Reshape(logits, [-1, g, spec.draft_vocab_size])
     by_row = op.Reshape(hidden, [-1, g, spec.shape.hidden_size])
     names = dict(HEAD_WEIGHTS)
     if spec.markov.kind in MIX:

@@ -24,8 +24,7 @@ def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...]
     token_ids, lengths = w.input("token_ids", ["N"], INT64), w.input("row_lengths", ["R"], INT64)
     used, logit_rows = w.input("used", ["R"], INT64), w.input("logit_rows", ["K"], INT64)
     decoder = CachedDecoder(w, spec.shape, lengths, used, positions)
-    x = w.op.Gather(w.weight("embed_tokens.weight"), token_ids)
-    x = w.op.Mul(x, spec.embedding_scale) if spec.embedding_scale != 1 else x
+    x = w.scaled(w.op.Gather(w.weight("embed_tokens.weight"), token_ids), spec.embedding_scale)
     states, kept = {-1: x}, dict[int, tuple[ir.Value, ir.Value]]()
     if spec.shape.layers[0].per_layer_input:
         decoder.per_layer_inputs = per_layer_inputs(w, spec, token_ids, x)
@@ -34,17 +33,11 @@ def build_target_graph(spec: TargetSpec, weights: Weights, taps: tuple[int, ...]
         states[i] = x
     normed = w.rms_norm(w.op.Gather(x, logit_rows), "norm.weight", spec.shape.rms_norm_eps)
     head = "embed_tokens.weight" if spec.tied_embeddings else "lm_head.weight"
-    w.output(_capped(w, w.op.Gemm(normed, w.weight(head), transB=1), spec), "logits", ["K", spec.vocab_size])
+    logits = w.softcap(w.op.Gemm(normed, w.weight(head), transB=1), spec.logit_softcap)
+    w.output(logits, "logits", ["K", spec.vocab_size])
     features = w.op.Concat(*(states[tap] for tap in taps), axis=-1) if taps else w.op.Slice(x, [0], [0], [1])
     w.output(features, "features", ["N", len(taps) * spec.shape.hidden_size])
     return w.model()
-
-
-def _capped(w: GraphWriter, logits: ir.Value, spec: TargetSpec) -> ir.Value:
-    if not spec.logit_softcap:
-        return logits
-    capped: ir.Value = w.op.Mul(w.op.Tanh(w.op.Div(logits, spec.logit_softcap)), spec.logit_softcap)
-    return capped
 
 
 def _project(

@@ -91,6 +91,14 @@ class GraphWriter:
         """RMS norm over the last axis, computed in float32."""
         return self.op.RMSNormalization(x, self.weight(name), axis=-1, epsilon=epsilon)
 
+    def scaled(self, x: ir.Value, factor: float) -> ir.Value:
+        """x times `factor`."""
+        return x if factor == 1 else self.op.Mul(x, factor)
+
+    def softcap(self, logits: ir.Value, cap: float) -> ir.Value:
+        """cap * tanh(logits / cap); the logits themselves where `cap` is 0."""
+        return self.op.Mul(self.op.Tanh(self.op.Div(logits, cap)), cap) if cap else logits
+
     def model(self) -> ir.Model:
         """The finished model with the local functions it called."""
         functions = list(self.builder.functions.values())

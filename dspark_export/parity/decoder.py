@@ -103,13 +103,17 @@ def attend(
     group = queries.shape[1] // keys.shape[1]
     keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
     scores = queries @ keys.transpose(-1, -2) * (layer.head_dim**-0.5 if layer.scale is None else layer.scale)
-    scores = layer.softcap * torch.tanh(scores / layer.softcap) if layer.softcap else scores
-    scores = scores.masked_fill(~allowed, -math.inf)
+    scores = softcapped(scores, layer.softcap).masked_fill(~allowed, -math.inf)
     if sinks is not None:
         sink = sinks[None, :, None, None].expand(*scores.shape[:3], 1)
         scores = torch.cat([scores, sink], dim=-1)
     weights = scores.softmax(dim=-1)[..., : keys.shape[2]]
     return (weights @ values).transpose(1, 2).flatten(2)
+
+
+def softcapped(logits: Tensor, cap: float) -> Tensor:
+    """Logits of any shape bounded by `cap`, c * tanh(x / c); 0 leaves them alone."""
+    return cap * torch.tanh(logits / cap) if cap else logits
 
 
 class Attention(nn.Module):

@@ -13,6 +13,7 @@ from dspark_export.parity.decoder import (
     Weights,
     attend,
     load_weights,
+    softcapped,
 )
 from dspark_export.parity.heads import DraftHeads
 from dspark_export.parity.norm import RmsNorm
@@ -51,18 +52,19 @@ class DrafterModule(DraftHeads):
         sits at positions p ... p+B-1, and its position j predicts token p+1+j, gamma = B; behind a given anchor
         its position j > 0 predicts token p+j, gamma = B-1. Every block position attends to the whole context, in a
         layer with a window W to its positions p-W ... p-1, and to the whole block or its part up to the position
-        (spec.block_mask). Returns base logits U [gamma, V] and the hidden states they are made of, h [gamma, H]
-        (after the final norm).
+        (spec.block_mask). Returns base logits U [gamma, V], bounded where the spec has a softcap, and the hidden
+        states they are made of, h [gamma, H] (after the final norm).
         """
         block_ids = torch.full((1, self.spec.block_size), self.spec.mask_token_id)
         block_ids[0, 0] = anchor_id
-        context, block = self.hidden_norm(self.fc(features))[None], self.embed_tokens(block_ids)
+        context = self.hidden_norm(self.fc(features))[None]
+        block = self.embed_tokens(block_ids) * self.spec.embedding_scale
         positions = torch.arange(features.shape[0] + self.spec.block_size)
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
             block = _layer(layer, context, block, positions, self.spec.causal(layer.self_attn.layer))
         hidden: Tensor = self.norm(block)[0, self.spec.block_size - self.spec.draft_length :]
-        return self.lm_head(hidden), hidden
+        return softcapped(self.lm_head(hidden), self.spec.logit_softcap), hidden
 
 
 def _layer(layer: DecoderLayer, context: Tensor, block: Tensor, positions: Tensor, causal: bool) -> Tensor:

@@ -15,6 +15,7 @@ from dspark_export.parity.decoder import (
     Weights,
     attend,
     load_weights,
+    softcapped,
 )
 from dspark_export.parity.norm import RmsNorm
 
@@ -118,8 +119,7 @@ class TargetModule(nn.Module):
 
     def _logits(self, last: Tensor) -> Tensor:
         head = self.embed_tokens if self.spec.tied_embeddings else self.lm_head
-        logits, cap = functional.linear(self.norm(last), head.weight), self.spec.logit_softcap
-        return cap * torch.tanh(logits / cap) if cap else logits
+        return softcapped(functional.linear(self.norm(last), head.weight), self.spec.logit_softcap)
 
     def features(self, hidden_states: Sequence[Tensor], taps: Sequence[int]) -> Tensor:
         """The drafter's view of the target: outputs of the tapped layers side by side, [B, S, L*H].

@@ -11,7 +11,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.dialects.deepspec import ARCHITECTURES, read_deepspec_spec
+from dspark_export.checkpoints.dialects.deepspec import QWEN3, read_deepspec_spec
 from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
@@ -69,7 +69,7 @@ def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:
             f"{file}: draft_vocab_size is {data['draft_vocab_size']}, and this layout does not say of which tokens",
             hint="save it in the layout of the speculators library, which has d2t",
         )
-    return {**data, **data[NESTED], "architectures": list(ARCHITECTURES)}
+    return {**data, **data[NESTED], "architectures": [QWEN3]}
 
 
 def _check_kind(file: Path, data: dict[str, Any], nested: dict[str, Any]) -> None:

@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DecoderShape, ExpertSpec, LayerSpec
 from dspark_export.checkpoints.config_file import DecoderConfig, LayerType
-from dspark_export.families.gemma4.rope import FULL, SLIDING, Gemma4Rope
+from dspark_export.checkpoints.gemma4_rope import FULL, KINDS, SLIDING, Gemma4Rope, entries_by_kind
 
-KINDS: tuple[LayerType, LayerType] = ("sliding_attention", "full_attention")
 PATTERN = 6
 """One layer in so many sees everything where the config does not say."""
 
@@ -52,8 +51,7 @@ class Gemma4Config(DecoderConfig):
     @field_validator("rope_parameters", mode="before")
     @classmethod
     def _by_kind(cls, value: Any) -> Any:
-        """Releases have flat keys of no meaning beside the kinds'."""
-        return {kind: value[kind] for kind in KINDS if value.get(kind)} if isinstance(value, dict) else value
+        return entries_by_kind(value)
 
     def gemma4_shape(self, path: Path) -> DecoderShape:
         """Raises `CheckpointError` where layers take over keys of a kind that no earlier layer has."""

@@ -1,13 +1,16 @@
-"""How Gemma 4 rotates: "proportional" on full layers, where slow pairs of channels do not turn at all."""
+"""How Gemma 4 rotates, target or drafter: "proportional" on full layers, whose slow pairs of channels do not turn."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-from dspark_export.checkpoints import RopeSpec
+from dspark_export.checkpoints.config_file import LayerType
+from dspark_export.checkpoints.spec import RopeSpec
+
+KINDS: tuple[LayerType, LayerType] = ("sliding_attention", "full_attention")
 
 
 class Gemma4Rope(BaseModel):
@@ -32,3 +35,8 @@ class Gemma4Rope(BaseModel):
 FULL = Gemma4Rope(rope_type="proportional", rope_theta=1e6, partial_rotary_factor=0.25)
 SLIDING = Gemma4Rope(rope_type="default", rope_theta=1e4)
 """What a config means that has no `rope_parameters`."""
+
+
+def entries_by_kind(value: Any) -> Any:
+    """`rope_parameters` of a config without the flat keys of no meaning that releases have beside the kinds'."""
+    return {kind: value[kind] for kind in KINDS if value.get(kind)} if isinstance(value, dict) else value
