@@ -15,8 +15,8 @@ from dspark_engines.profiling.measure import ProfilePlan, measure
 from dspark_engines.progress import Reporter
 from dspark_engines.runtime import GenerationRequest, Generator
 
-CONTEXTS = (64, 512)
-SECONDS = 1.0
+CONTEXTS = (64, 256)
+SECONDS = 0.6
 """For each number of requests and context."""
 TOKENS, FEWEST = 32, 8
 """That each prompt gets, at most and at least."""
