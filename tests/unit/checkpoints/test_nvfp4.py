@@ -10,15 +10,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import open_target
 from dspark_export.checkpoints.quantised.fp4 import unpack_fp4
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from tests.support import tiny
+from tests.support.quantised_target import Packed, Tensors, assert_read, write_quantised
 
-Tensors = dict[str, np.ndarray]
 RANDOM = np.random.default_rng(0)
 VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 MODELOPT = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}
@@ -54,36 +54,22 @@ CASES = {
 
 def write(folder: Path, case: str) -> Tensors:
     """The tiny target with its linear layers packed; the weights that they stand for, number by number."""
-    config, pack, _ = CASES[case]
-    tiny.write_target(folder)
-    tiny.edit_config(folder, quantization_config=config)
-    tensors, expected = load_file(folder / "model.safetensors"), {}
-    for name, array in list(tensors.items()):
-        if not name.endswith("_proj.weight"):
-            continue
-        out, inner = array.shape
+    config, parts_of, _ = CASES[case]
+
+    def pack(out: int, inner: int) -> Packed:
         codes = RANDOM.integers(0, 16, (out, inner))
         packed = (codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8)
         scale = RANDOM.uniform(0.01, 400, (out, inner // 16)).astype(ml_dtypes.float8_e4m3fn)
-        parts, scaled = pack(packed, scale, np.float32(RANDOM.uniform(1e-5, 1e-4)))
-        del tensors[name]
-        tensors |= {f"{name.removesuffix('weight')}{part}": value for part, value in parts.items()}
+        parts, scaled = parts_of(packed, scale, np.float32(RANDOM.uniform(1e-5, 1e-4)))
         values = np.array([[number(code) for code in row] for row in codes], np.float32)
-        expected[name.removeprefix("model.")] = values * scaled[:, np.arange(inner) // 16]
-    save_file(tensors, folder / "model.safetensors")
-    return expected
+        return parts, values * scaled[:, np.arange(inner) // 16]
+
+    return write_quantised(folder, config, pack)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_weight_is_its_formula(case: str, tmp_path: Path) -> None:
-    expected = write(tmp_path, case)
-    target = open_target(tmp_path)
-    assert target.quantization == CASES[case][2]
-    assert len(expected) == 7 * tiny.LAYERS
-    for name, weight in expected.items():
-        assert target.weights.shapes[name] == weight.shape
-        np.testing.assert_array_equal(target.weights[name], weight, err_msg=name)
-        assert target.weights[name].dtype == np.float32
+    assert_read(tmp_path, CASES[case][2], write(tmp_path, case))
 
 
 def test_every_byte_is_two_numbers_the_low_half_first() -> None:

@@ -16,10 +16,8 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import open_target
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from tests.support import tiny
+from tests.support.quantised_target import Packed, Tensors, assert_read, write_quantised
 
-Tensors = dict[str, np.ndarray]
-Packed = tuple[Tensors, np.ndarray]
-"""Parts by suffix, and the weight [out, in] that they stand for."""
 RANDOM = np.random.default_rng(0)
 GROUP = 16
 EVERYTHING = (
@@ -149,31 +147,15 @@ SCHEMES: dict[str, tuple[dict[str, Any], Callable[[int, int], Packed], str]] = {
 }  # fmt: skip
 
 
-def write(folder: Path, case: str) -> dict[str, np.ndarray]:
+def write(folder: Path, case: str) -> Tensors:
     """The tiny target with its linear layers packed; the weights that they stand for."""
     config, pack, _ = SCHEMES[case]
-    tiny.write_target(folder, tiny.target_spec())
-    tiny.edit_config(folder, quantization_config=config)
-    tensors, expected = load(folder / "model.safetensors"), {}
-    for name, array in list(tensors.items()):
-        if name.endswith("_proj.weight"):
-            del tensors[name]
-            parts, weight = pack(*array.shape)
-            tensors |= {f"{name.removesuffix('weight')}{part}": value for part, value in parts.items()}
-            expected[name.removeprefix("model.")] = weight
-    save_file(tensors, folder / "model.safetensors")
-    return expected
+    return write_quantised(folder, config, pack)
 
 
 @pytest.mark.parametrize("case", SCHEMES)
 def test_a_scheme_is_its_formula(case: str, tmp_path: Path) -> None:
-    expected = write(tmp_path, case)
-    target = open_target(tmp_path)
-    assert target.quantization == SCHEMES[case][2]
-    assert len(expected) == 7 * tiny.LAYERS
-    for name, weight in expected.items():
-        np.testing.assert_array_equal(target.weights[name], weight, err_msg=name)
-        assert target.weights[name].dtype == np.float32
+    assert_read(tmp_path, SCHEMES[case][2], write(tmp_path, case))
 
 
 def change(folder: Path, edit: Callable[[Tensors], Any]) -> None:
