@@ -68,7 +68,7 @@ def test_gemma_3_27b_scales_attention_by_hidden_size_over_heads(tmp_path: Path, 
     keys = {"gemma3.attention.sliding_window": 1024, "gemma3.embedding_length": 5376}
     file = GgufFile(write_gguf_target(tmp_path / "model.gguf", **keys))
     layer = LayerSpec(num_heads=32, num_kv_heads=16, head_dim=128, intermediate_size=8, rope=PLAIN_ROPE)
-    layers = gemma3_layers(file, layer, depth)
+    layers = gemma3_layers(file, (layer,) * depth)
     assert len(layers) == depth
     assert {layer.scale for layer in layers} == {scale}
 
