@@ -5,7 +5,7 @@ Names come from the gguf library's own table, and keys from its writer: neither 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ ARCHITECTURE = "gemma4"
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
 TURNS = {"<|tool_response>": USER_DEFINED, "<|channel>": USER_DEFINED, "<|turn>": CONTROL, "<turn|>": CONTROL}
-PIECES = ["\n\n", "\n\n\n", "▁▁", "▁a", "th", "▁th", "▁the", "</s>", "<s>", "ab", "éa"]
+PIECES = ["\n\n", "\n\n\n", "▁▁", "▁a", "th", "▁t", "▁th", "▁the", "</", "</s", "</s>", "<s", "<s>", "ab", "éa"]
 LETTERS = ["\n", "▁", *"<>/|abcehrst", "é", "1", "2"]
 MERGES = [
     "\n\n \n", "\n \n\n", "\n \n", "▁ ▁", "▁ a", "t h", "▁ th", "▁t h", "▁th e", "▁ t", "a b", "é a",
@@ -32,15 +32,26 @@ TEMPLATE = (
 STANDING = 1e30
 
 
-def write_gemma4_gguf(path: Path, model: Any, **changes: Any) -> Path:
-    """`model` in float32; `changes` sets metadata keys (None removes one)."""
-    config, writer = model.config.to_dict(), GGUFWriter(path, ARCHITECTURE)
+def write_gemma4_gguf(
+    path: Path,
+    config: Mapping[str, Any],
+    state: Mapping[str, np.ndarray],
+    *,
+    lost: Collection[str] = (),
+    **changes: Any,
+) -> Path:
+    """A model in float32 by its config.json and its tensors' names in transformers.
+
+    `lost` names tensors of the file that are left out, `changes` sets metadata keys (None removes one).
+    """
+    writer = GGUFWriter(path, ARCHITECTURE)
     given = {f"{ARCHITECTURE}.{key}": value for key, value in keys(config).items()}
     for key, value in (given | tokenizer(config["vocab_size"]) | changes).items():
         if value is not None:
             add_metadata(writer, key, value)
-    for name, array in tensors(model, config):
-        writer.add_tensor(name, array)
+    for name, array in tensors(config, state):
+        if name not in lost:
+            writer.add_tensor(name, array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -48,7 +59,12 @@ def write_gemma4_gguf(path: Path, model: Any, **changes: Any) -> Path:
     return path
 
 
-def keys(config: dict[str, Any]) -> dict[str, Any]:
+def of_model(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Config and tensors of a model of transformers."""
+    return model.config.to_dict(), {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """`Gemma4Model.set_gguf_parameters`, and what it inherits."""
     depth, shared = config["num_hidden_layers"], config["num_kv_shared_layers"]
     slides = [kind == "sliding_attention" for kind in config["layer_types"]]
@@ -81,32 +97,38 @@ def keys(config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def of_full_layers(config: dict[str, Any], key: str) -> int:
+def of_full_layers(config: Mapping[str, Any], key: str) -> int:
     """What `per_layer_config` of transformers 5.23 and later says of the first full layer."""
     first = config["layer_types"].index("full_attention")
     by_layer = {int(layer): own for layer, own in config["per_layer_config"].items()}
     return int(by_layer.get(first, {}).get(key, config[key]))
 
 
-def tensors(model: Any, config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """`filter_tensors`, `modify_tensors` and `generate_extra_tensors`: nothing is added to a norm."""
+def tensors(config: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """`filter_tensors`, `modify_tensors` and `generate_extra_tensors`: nothing is added to a norm.
+
+    A name of llama.cpp stays as it is.
+    """
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA4, config["num_hidden_layers"])
     moved = {".router.scale": "ffn_gate_inp.scale", ".router.per_expert_scale": "ffn_down_exps.scale"}
-    for name, tensor in model.state_dict().items():
+    for name, array in state.items():
         if name == "lm_head.weight" and config["tie_word_embeddings"]:
+            continue
+        if name.startswith("blk."):
+            yield name, array
             continue
         ending = next((ending for ending in moved if name.endswith(ending)), None)
         if ending is not None:
-            yield f"blk.{name.split('.')[2]}.{moved[ending]}", tensor.numpy()
+            yield f"blk.{name.split('.')[2]}.{moved[ending]}", array
             continue
         bare = name.endswith("layer_scalar") or (".experts." in name and not name.endswith(".weight"))
         found = names.get_name(f"{name}.weight" if bare else name, try_suffixes=(".weight", ".bias"))
         assert found is not None, name
-        yield found, tensor.numpy()
+        yield found, array
     yield "rope_freqs.weight", divisors(config)
 
 
-def divisors(config: dict[str, Any]) -> np.ndarray:
+def divisors(config: Mapping[str, Any]) -> np.ndarray:
     """[D/2]: pairs that turn, then those that do not."""
     width = of_full_layers(config, "head_dim")
     turning = int(width * config["rope_parameters"]["full_attention"]["partial_rotary_factor"] / 2)

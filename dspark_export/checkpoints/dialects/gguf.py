@@ -22,6 +22,9 @@ from dspark_export.checkpoints.spec import DecoderShape, LayerSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Array, Entry, Weights, check_depth, check_tensors
 from dspark_export.checkpoints.text import read_gguf_text
 
+FUSED = {"attn_qkv": "--fuse-qkv", "ffn_gate_up_exps": "--fuse-gate-up-exps"}
+"""Tensors of several projections, and the option of llama.cpp's converter that writes them."""
+
 
 class GgufDialect(TargetDialect):
     """A GGUF file, or the first part of a split one."""
@@ -49,11 +52,24 @@ def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
             hint=f"supported: {', '.join(gguf_architectures())}",
         )
     layout = family.gguf
+    _check_fused(file, layout)
     spec = _spec(file, family, layout)
     entries = family.gguf_entries(spec, _entries(file, spec.shape, layout), file)
     weights = Weights(file.path, file, entries)
     check_tensors(file.path, weights.shapes, family.tensors(spec))
     return spec, weights
+
+
+def _check_fused(file: GgufFile, layout: GgufLayout) -> None:
+    """Raises `CheckpointError` for projections that the converter was asked to put into one tensor."""
+    for name in file.shapes:
+        kind = name.split(".")[2] if name.startswith("blk.") and name.count(".") > 2 else ""
+        if kind in FUSED and f"{kind}.weight" not in layout.whole:
+            raise CheckpointError(
+                f"{file.path}: tensor {name} holds several projections, which is not supported for "
+                f"'{layout.architecture}'",
+                hint=f"convert the model to GGUF again without {FUSED[kind]}",
+            )
 
 
 def _spec(file: GgufFile, family: TargetFamily, layout: GgufLayout) -> TargetSpec:

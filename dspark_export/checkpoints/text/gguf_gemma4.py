@@ -1,8 +1,8 @@
 """Gemma 4's vocabulary inside a GGUF file (model `gemma4`), rebuilt for the `tokenizers` library.
 
 As llama.cpp's src/llama-vocab.cpp (LLAMA_VOCAB_PRE_TYPE_GEMMA4): spaces become marks, text is cut where line breaks
-begin and end, and what is between is merged by the file's merges over characters. What is left over is spelled in bytes.
-A run of line breaks that is a token is taken whole.
+begin and end, and what is between is merged by the file's merges over characters. What is left over is spelled in
+bytes. A run of line breaks that is a token is taken whole.
 """
 
 from __future__ import annotations
