@@ -151,7 +151,7 @@ CASES = {
     "gemma4 in GGUF: a token takes more than there are": refused(
         "gemma4.expert_used_count is 4, and there are 3 experts", ROUTER, **EXPERTS
     ),
-    "gemma4 in GGUF: a router alone": refused(
+    "gemma4 in GGUF: a router without experts": refused(
         "missing tensor 'layers.0.experts.down_proj.weight'", ROUTER, **EXPERTS | {"gemma4.expert_used_count": 2}
     ),
     "gemma4 in GGUF: no merges": refused("missing key 'tokenizer.ggml.merges'", **{"tokenizer.ggml.merges": None}),

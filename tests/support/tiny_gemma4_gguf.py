@@ -86,15 +86,20 @@ def keys(config: Mapping[str, Any]) -> dict[str, Any]:
         "rope.freq_base_swa": float(config["rope_parameters"]["sliding_attention"]["rope_theta"]),
         "final_logit_softcapping": config["final_logit_softcapping"],
     }
-    for ending, size in (("", of_full_layers(config, "head_dim")), ("_swa", config["head_dim"])):
-        names = ("attention.key_length", "attention.value_length", "rope.dimension_count")
-        found |= {f"{name}{ending}": size for name in names}
+    found |= head_widths(config)
     if (others := of_full_layers(config, "num_key_value_heads")) != heads:
         found["attention.head_count_kv"] = [heads if one else others for one in slides]
     if config.get("num_experts") is not None:
         found |= {"expert_count": config["num_experts"], "expert_used_count": config["top_k_experts"]}
         found["expert_feed_forward_length"] = config["moe_intermediate_size"]
     return found
+
+
+def head_widths(config: Mapping[str, Any]) -> dict[str, int]:
+    """Of full layers without an ending, of sliding ones with `_swa`."""
+    names = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+    widths = {"": of_full_layers(config, "head_dim"), "_swa": config["head_dim"]}
+    return {f"{name}{ending}": width for ending, width in widths.items() for name in names}
 
 
 def of_full_layers(config: Mapping[str, Any], key: str) -> int:
@@ -136,7 +141,7 @@ def divisors(config: Mapping[str, Any]) -> np.ndarray:
 
 
 def tokenizer(size: int) -> dict[str, Any]:
-    """Keys of a vocabulary of `size`: pieces and letters, bytes while there is room."""
+    """Keys of a vocabulary of `size`: pieces and letters, bytes as far as they fit."""
     kinds = dict.fromkeys(SPECIAL, CONTROL) | TURNS | dict.fromkeys([*PIECES, *LETTERS], NORMAL)
     kinds |= {f"<0x{byte:02X}>": BYTE for byte in range(256)}
     tokens = [*kinds][:size]

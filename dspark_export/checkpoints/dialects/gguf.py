@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -100,12 +100,7 @@ def _layers(file: GgufFile, layout: GgufLayout, hidden: int, depth: int) -> tupl
     heads = layer_counts(file, f"{name}.attention.head_count", depth)
     kv_heads = layer_counts(file, f"{name}.attention.head_count_kv", depth, heads)
     widths = layer_counts(file, f"{name}.feed_forward_length", depth)
-    for count, kv_count in zip(heads, kv_heads, strict=True):
-        if count % kv_count:
-            raise CheckpointError(
-                f"{file.path}: {name}.attention.head_count {count} is not a multiple of head_count_kv {kv_count}",
-                hint=CONVERT_AGAIN,
-            )
+    _check_groups(file, name, heads, kv_heads)
     head_dim = file.count(f"{name}.attention.key_length", hidden // heads[0])
     common = LayerSpec(
         num_heads=heads[0],
@@ -121,6 +116,16 @@ def _layers(file: GgufFile, layout: GgufLayout, hidden: int, depth: int) -> tupl
         replace(common, num_heads=count, num_kv_heads=kv_count, intermediate_size=width)
         for count, kv_count, width in zip(heads, kv_heads, widths, strict=True)
     )
+
+
+def _check_groups(file: GgufFile, name: str, heads: Sequence[int], kv_heads: Sequence[int]) -> None:
+    """Raises `CheckpointError` where heads cannot share those of the keys evenly."""
+    for count, kv_count in zip(heads, kv_heads, strict=True):
+        if count % kv_count:
+            raise CheckpointError(
+                f"{file.path}: {name}.attention.head_count {count} is not a multiple of head_count_kv {kv_count}",
+                hint=CONVERT_AGAIN,
+            )
 
 
 def _entries(file: GgufFile, shape: DecoderShape, layout: GgufLayout) -> dict[str, Entry]:

@@ -115,7 +115,7 @@ def _sliding(file: GgufFile) -> dict[str, Any]:
 
 
 def _experts(file: GgufFile, depth: int) -> ExpertSpec | None:
-    """What stands beside the MLP of every layer, where routers are there."""
+    """The experts of every layer, parallel to its MLP, where the file has routers."""
     if not any(f"blk.{i}.ffn_gate_inp.weight" in file.shapes for i in range(depth)):
         return None
     width = file.count(f"{NAME}.expert_feed_forward_length")

@@ -43,7 +43,7 @@ def check_head(file: GgufFile, name: str, ending: str, width: int) -> None:
 
 
 def still_pairs(file: GgufFile, name: str, rope: RopeSpec) -> RopeSpec:
-    """The rotation of full layers, some pairs of which stand still. Raises `CheckpointError` for scaling beside it."""
+    """The rotation of full layers, some pairs of which stand still. Raises `CheckpointError` for scaling as well."""
     if rope.kind != "default" or rope.attention_factor != 1:
         raise CheckpointError(
             f"{file.path}: {name}.rope.scaling is set, and Gemma 4 is read from GGUF without it",
