@@ -17,6 +17,7 @@ from tests.support.bad_cuda import CUDA
 from tests.support.bad_dflash import DFLASH
 from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gemma4 import GEMMA4
+from tests.support.bad_gemma4_gguf import CASES as GEMMA4_GGUF
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_recognition import RECOGNITION
@@ -28,7 +29,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4, **GEMMA4_GGUF,
 }  # fmt: skip
 
 
