@@ -179,6 +179,7 @@ def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
         draft_vocabulary=_vocabulary(spec, plan),
         source=str(checkpoint.path.resolve()),
         hub=checkpoint.origin or None,
+        trained_for=checkpoint.trained_for.name or None,
     )
 
 

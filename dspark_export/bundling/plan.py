@@ -90,7 +90,7 @@ def open_pair(plan: BuildPlan) -> Pair:
     check_destination(plan.output, overwrite=plan.overwrite)
     _check_apart(plan)
     target = open_target(plan.target)
-    drafter = None if plan.drafter is None else open_drafter(plan.drafter, target.spec)
+    drafter = None if plan.drafter is None else open_drafter(plan.drafter, target.spec, target.names)
     if plan.draft_vocabulary and drafter is not None:
         check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)
         drafter = reduce_drafter(drafter, plan.draft_vocabulary)

@@ -34,7 +34,15 @@ class GgufDialect(TargetDialect):
         spec, weights = read_gguf_target(file)
         check_control_tokens(path, spec)
         text = read_gguf_text(file, spec)
-        return TargetCheckpoint(path=path, spec=spec, weights=weights, text=text, files=file.paths)
+        names = (str(file.get("general.name", "")), *file.base_models())
+        return TargetCheckpoint(
+            path=path,
+            spec=spec,
+            weights=weights,
+            text=text,
+            files=file.paths,
+            recorded_names=names,
+        )
 
 
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
