@@ -12,12 +12,13 @@ import numpy as np
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DecoderShape, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
+from dspark_export.checkpoints.fused_experts import FusedExperts
 from dspark_export.checkpoints.tensors import STORED, Entry, TensorSource
 from dspark_export.families.gemma4.config import Gemma4Config, Gemma4UnifiedConfig
-from dspark_export.families.gemma4.experts import split_experts
 from dspark_export.families.llama import LlamaFamily
 
 TAKEN_OVER = ("k_proj.weight", "v_proj.weight", "k_norm.weight", "k_proj.bias", "v_proj.bias")
+EXPERTS = FusedExperts()
 
 
 class Gemma4Family(LlamaFamily):
@@ -79,11 +80,7 @@ class Gemma4Family(LlamaFamily):
             if layer.keys_from is not None
             for name in TAKEN_OVER
         }
-        named: dict[str, Entry] = {}
-        for name, entry in entries.items():
-            if name not in unread:
-                named |= split_experts(name, entry, source.shapes[entry.source_name])
-        return named, source
+        return EXPERTS.split({name: entry for name, entry in entries.items() if name not in unread}, source)
 
 
 class Gemma4UnifiedFamily(Gemma4Family):
