@@ -190,6 +190,7 @@ def describe_drafter(pair: Pair, number: int, plan: BuildPlan) -> DrafterInfo:
         draft_vocabulary=_vocabulary(spec, plan, graph_suffix(pair, number)),
         source=str(checkpoint.path.resolve()),
         hub=checkpoint.origin or None,
+        trained_for=checkpoint.trained_for.name or None,
     )
 
 

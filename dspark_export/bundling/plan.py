@@ -78,7 +78,7 @@ def _sources(plan: BuildPlan) -> list[NamedPath]:
 
 def _open(named: NamedPath, target: TargetCheckpoint, plan: BuildPlan) -> tuple[str, DrafterCheckpoint]:
     """A drafter, cut down to the plan's vocabulary; further ones that come with their own keep it."""
-    drafter = open_drafter(named.path, target.spec)
+    drafter = open_drafter(named.path, target.spec, target.names)
     own = bool(drafter.spec.draft_vocabulary)
     if plan.draft_vocabulary and not (own and named.path != plan.drafter):
         check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)

@@ -8,6 +8,7 @@ from pathlib import Path
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights
 from dspark_export.checkpoints.text import TargetText
+from dspark_export.checkpoints.trained_for import NOT_RECORDED, TrainedFor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,13 @@ class TargetCheckpoint:
     files: list[Path]
     origin: str = ""
     """REPOSITORY@COMMIT of one from the Hub."""
+    recorded_names: tuple[str, ...] = ()
+    """What its own files call it, or the model that it was made from."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is called, its path included."""
+        return tuple(filter(None, (self.origin, *self.recorded_names, str(self.path.resolve()))))
 
     @property
     def quantization(self) -> str:
@@ -41,6 +49,8 @@ class DrafterCheckpoint:
     files: list[Path]
     origin: str = ""
     """REPOSITORY@COMMIT of one from the Hub."""
+    trained_for: TrainedFor = NOT_RECORDED
+    """The target that its files say it was trained for."""
 
 
 def identity_files(path: Path) -> list[Path]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dspark_engines.errors import CheckpointError
+from dspark_export.checkpoints.seams import get_family
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
+from dspark_export.checkpoints.trained_for import NOT_RECORDED, TrainedFor
 
 
 def check_control_tokens(path: Path, spec: TargetSpec) -> None:
@@ -20,9 +22,11 @@ def check_control_tokens(path: Path, spec: TargetSpec) -> None:
             )
 
 
-def check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:
-    """Raises `CheckpointError` where the sizes of the drafter at `path` are not its target's, or its mask token is none
-    of the target's."""
+def check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec, trained_for: TrainedFor = NOT_RECORDED) -> None:
+    """Raises `CheckpointError` where the drafter at `path` was trained for a target of another class, where its sizes
+    are not its target's, or where its mask token is none of the target's."""
+    _check_class(path, target, trained_for)
+    hint = f"this drafter was trained for {trained_for or 'another target'}"
     for what, mine, theirs in (
         ("hidden_size", drafter.shape.hidden_size, target.shape.hidden_size),
         ("vocab_size", drafter.vocab_size, target.vocab_size),
@@ -31,10 +35,21 @@ def check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:
         if mine != theirs:
             raise CheckpointError(
                 f"{path}: drafter has {what} {mine}, the target has {theirs}",
-                hint="this drafter was trained for another target",
+                hint=hint,
             )
     if not 0 <= drafter.mask_token_id < target.vocab_size:
         raise CheckpointError(
             f"{path}: mask_token_id {drafter.mask_token_id} lies outside the vocabulary of {target.vocab_size}",
-            hint="this drafter was trained for another target",
+            hint=hint,
+        )
+
+
+def _check_class(path: Path, target: TargetSpec, trained_for: TrainedFor) -> None:
+    family = get_family(target.architecture)
+    names = (*family.architectures, *family.composites)
+    if not trained_for.fits(family.name, names):
+        raise CheckpointError(
+            f"{path}: trained for {trained_for}, and this target is a {names[0]}",
+            hint="pass the target that it was trained for; if this is that model saved as another class, correct what "
+            "the drafter's config records of its target",
         )

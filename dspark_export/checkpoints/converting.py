@@ -42,7 +42,7 @@ def convert_drafter(drafter: Path, target: Path, layout: str, output: Path, step
     something is there already; nothing is left behind then.
     """
     opened = open_target(target)
-    checkpoint = open_drafter(drafter, opened.spec)
+    checkpoint = open_drafter(drafter, opened.spec, opened.names)
     _check_kind(checkpoint)
     if layout != "gguf":
         check_destination(output, overwrite=False)

@@ -23,6 +23,7 @@ T = TypeVar("T")
 CONVERT_AGAIN = "convert the model to GGUF again with a current converter"
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 """How llama-gguf-split names the parts of a file."""
+BASE_MODEL = "general.base_model"
 INTEGERS = {"I32", "I64"}
 SWAPPED = "S"
 """gguf's `byte_order` of a file whose numbers are the other way round than this machine's."""
@@ -130,6 +131,13 @@ class GgufFile(TensorSource):
             return kind(value)
         except (TypeError, ValueError):
             raise CheckpointError(f"{self.path}: {key} is {value!r:.60}", hint=CONVERT_AGAIN) from None
+
+    def base_models(self) -> tuple[str, ...]:
+        """Of which models the file says that it was made, from the model card: each one's address, else its name."""
+        names: list[str] = []
+        while found := self.get(f"{BASE_MODEL}.{len(names)}.repo_url") or self.get(f"{BASE_MODEL}.{len(names)}.name"):
+            names.append(str(found))
+        return tuple(names)
 
     def count(self, key: str, default: int | None = None) -> int:
         """A metadata value that must be positive. Raises `CheckpointError` when it is not."""

@@ -16,7 +16,7 @@ from dspark_engines.arrays import Ints
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.recognition import check_weights_file
-from dspark_export.checkpoints.safetensors_file import FP8, read_floats, read_fp8
+from dspark_export.checkpoints.safetensors_file import TYPES, StoredTensor, read_floats, read_header, read_raw
 from dspark_export.checkpoints.tensors import Array, Shape, TensorSource
 
 FLOATS = {"F32", "F16", "BF16"}
@@ -30,7 +30,7 @@ class SafetensorsSource(TensorSource):
     """`model.safetensors`; without one, the shards that `model.safetensors.index.json` names.
 
     The index decides which shard a tensor is read from: a shard may hold copies of tensors that belong elsewhere.
-    Tensors called `integers` may be int64 or bool, and those whose names end as one of `packed` of any type;
+    Tensors called `integers` may be int64 or bool, and those whose names end as one of `packed` of any of `TYPES`;
     what begins as one of `without` is passed over.
     """
 
@@ -43,7 +43,7 @@ class SafetensorsSource(TensorSource):
         without: tuple[str, ...] = (),
     ) -> None:
         self._integers, self._packed, self._without = integers, packed, without
-        self._files: dict[str, Path] = {}
+        self._tensors: dict[str, StoredTensor] = {}
         self._shapes: dict[str, Shape] = {}
         single, index = directory / SINGLE, directory / INDEX
         if single.exists() or not index.exists():
@@ -60,29 +60,24 @@ class SafetensorsSource(TensorSource):
         return self._shapes
 
     def stored(self, name: str) -> str:
-        with safe_open(self._files[name], "np") as file:
-            return str(file.get_slice(name).get_dtype())
+        return self._tensors[name].dtype
 
     def load(self, name: str) -> Array:
-        return read_floats(self._files[name], name)
+        return read_floats(self._tensors[name])
 
     def load_raw(self, name: str) -> npt.NDArray[Any]:
         """A tensor in the type that it is stored in."""
-        if self.stored(name) == FP8:
-            return read_fp8(self._files[name], name)
-        with safe_open(self._files[name], "np") as file:
-            return np.asarray(file.get_tensor(name))
+        return read_raw(self._tensors[name])
 
     def load_integers(self, name: str) -> Ints:
         """One of the `integers`."""
-        with safe_open(self._files[name], "np") as file:
-            return np.asarray(file.get_tensor(name)).astype(np.int64)
+        return read_raw(self._tensors[name]).astype(np.int64)
 
     def same(self, one: str, other: str) -> bool:
         """Whether two matrices hold the same numbers; read a few rows at a time."""
         if self._shapes[one] != self._shapes[other]:
             return False
-        with safe_open(self._files[one], "np") as first, safe_open(self._files[other], "np") as second:
+        with safe_open(self._tensors[one].path, "np") as first, safe_open(self._tensors[other].path, "np") as second:
             left, right = first.get_slice(one), second.get_slice(other)
             rows = self._shapes[one][0]
             starts = range(0, rows, ROWS_AT_A_TIME)
@@ -92,30 +87,31 @@ class SafetensorsSource(TensorSource):
     def _read_header(self, path: Path, owners: Mapping[str, str] | None) -> None:
         check_weights_file(path)
         with _reading(path), safe_open(path, "np") as file:
+            header = read_header(path)
             for name in file.keys():  # noqa: SIM118  (not a mapping)
                 if name.startswith(self._without):
                     continue
                 if owners is not None and owners.get(name, path.name) != path.name:
                     continue
-                if name in self._files:
+                if name in self._tensors:
+                    other = self._tensors[name].path.name
                     raise CheckpointError(
-                        f"{path}: holds tensor {name}, as {self._files[name].name} does, and the index names neither",
+                        f"{path}: holds tensor {name}, as {other} does, and the index names neither",
                         hint="fetch the index and the shards again: they are not of one checkpoint",
                     )
-                view = file.get_slice(name)
-                self._check_dtype(path, name, view.get_dtype())
-                self._files[name] = path
-                self._shapes[name] = tuple(view.get_shape())
+                self._check_dtype(path, name, header[name].dtype)
+                self._tensors[name] = header[name]
+                self._shapes[name] = header[name].shape
 
     def _check_dtype(self, path: Path, name: str, dtype: str) -> None:
-        expected = (name in self._integers and dtype in INTEGERS) or name.endswith(self._packed)
-        if not expected:
+        packed = name.endswith(self._packed) and dtype in TYPES
+        if not packed and not (name in self._integers and dtype in INTEGERS):
             check_float(path, name, dtype)
 
     def _check_owners(self, index: Path, owners: Mapping[str, str]) -> None:
         """Every tensor of the index must be where it says."""
         for name, shard in owners.items():
-            if name not in self._files and not name.startswith(self._without):
+            if name not in self._tensors and not name.startswith(self._without):
                 raise CheckpointError(
                     f"{index}: says that {shard} holds tensor {name}, and it does not",
                     hint="fetch the index and the shards again: they are not of one checkpoint",

@@ -68,10 +68,11 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _drafter(drafter: DrafterInfo) -> str:
     if not drafter.drafts:
         return "none: it decodes plainly"
+    trained_for = f", trained for {drafter.trained_for}" if drafter.trained_for else ""
     return (
         f"{drafter.name} ({drafter.method}): {drafter.num_layers} layers, block {drafter.block_size}, "
         f"taps {drafter.target_layer_ids}, Markov head {drafter.markov_kind} (rank {drafter.markov_rank}), "
-        f"confidence head {'yes' if drafter.confidence else 'no'}"
+        f"confidence head {'yes' if drafter.confidence else 'no'}{trained_for}"
     )
 
 

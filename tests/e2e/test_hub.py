@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dspark_engines import open_bundle
+from tests.support import tiny
 from tests.support.fake_hub import COMMIT, fake_hub
 
 SIZES = ("--context-length=96", "--slots=1", "--no-measure")
@@ -22,6 +23,9 @@ def hub(tiny_pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
     root = tmp_path_factory.mktemp("hub")
     for name, folder in zip(("target", "drafter"), tiny_pair, strict=True):
         shutil.copytree(folder, root / "acme" / name)
+    for name in ("target", "else"):
+        folder = Path(shutil.copytree(tiny_pair[1], root / "acme" / f"for-{name}"))
+        tiny.edit_config(folder, target_model_name_or_path=f"acme/{name}")
     (root / "acme" / "target" / "pytorch_model.bin").write_bytes(b"not wanted")
     with fake_hub(root) as endpoint:
         yield endpoint
@@ -50,6 +54,21 @@ def test_a_pair_by_name_then_from_the_cache(hub: str, tmp_path: Path) -> None:
     again = build(tmp_path, "http://127.0.0.1:9", "acme/target", "--drafter", "acme/drafter", HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr
     assert open_bundle(tmp_path / "out").manifest.target.hub == f"acme/target@{COMMIT}"
+
+
+def test_a_drafter_for_another_target_is_built_with_a_warning(hub: str, tmp_path: Path) -> None:
+    """Names differ for good reasons too: a fine-tune has another than what its drafter was trained for."""
+    warned = [
+        "warning: acme/for-else: trained for acme/else, and the target is called acme/target: unless these are the "
+        "same model, few drafts will be accepted"
+    ]
+    for name, expected in (("else", warned), ("target", [])):
+        options = ("--drafter", f"acme/for-{name}", "--output", name, *SIZES[:2])
+        done = run(tmp_path, hub, "export", "--target", "acme/target", *options)
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stderr.splitlines() if line.startswith("warning")] == expected
+        assert open_bundle(tmp_path / name).manifest.drafter.trained_for == f"acme/{name}"
+        assert f"trained for acme/{name}" in run(tmp_path, hub, "inspect", name).stdout
 
 
 REFUSED = {

@@ -46,6 +46,14 @@ def unknown(name: str, *shape: int) -> Case:
 
 
 GEMMA4 = {
+    "gemma4 drafter: a target of another class": drafter(
+        "drafter: trained for gemma4_unified, gemma4_unified_text, and this target is a LlamaForCausalLM",
+        target_model_type="gemma4_unified",
+        target_text_model_type="gemma4_unified_text",
+    ),
+    "gemma4 drafter: a model type that is no name": config(
+        "target_model_type: Input should be a valid string", target_model_type=4
+    ),
     "gemma4 drafter: experts": config("enable_moe_block: Input should be False", enable_moe_block=True),
     "gemma4 drafter: inputs for every layer": config(
         "hidden_size_per_layer_input: Input should be 0", hidden_size_per_layer_input=8

@@ -57,7 +57,26 @@ def mapped(fragment: str, *ids: int) -> Case:
     return Case(prepare, fragment)
 
 
+def verified(fragment: str, **verifier: Any) -> Case:
+    """One that records this target."""
+    return speculators(fragment, lambda folder: edit_json(
+        folder / "config.json", lambda config: config["speculators_config"].update(verifier=verifier)
+    ))  # fmt: skip
+
+
 SPECULATORS = {
+    "speculators: a target of another class": verified(
+        "drafter: trained for Qwen/Qwen3-8B (Qwen3ForCausalLM), and this target is a LlamaForCausalLM",
+        name_or_path="Qwen/Qwen3-8B",
+        architectures=["Qwen3ForCausalLM"],
+    ),
+    "speculators: a target of a class that is not read": verified(
+        "drafter: trained for MuseGlimmerForConditionalGeneration, and this target is a LlamaForCausalLM",
+        architectures=["MuseGlimmerForConditionalGeneration"],
+    ),
+    "speculators: a target that is no name": verified(
+        "speculators_config.verifier.name_or_path: Input should be a valid string", name_or_path=7
+    ),
     "speculators: an MTP head": speculators("speculators_model_type is 'mtp'", speculators_model_type="mtp"),
     "speculators: P-EAGLE": speculators("speculators_model_type is 'peagle'", speculators_model_type="peagle"),
     "speculators: no taps": speculators("missing key 'aux_hidden_state_layer_ids'", aux_hidden_state_layer_ids=None),

@@ -40,7 +40,8 @@ SMALL: dict[str, Any] = {
     "global_head_dim": 32, "head_dim": 16, "hidden_size": tiny.HIDDEN, "intermediate_size": 64,
     "layer_types": ["full_attention"] * 2, "markov_rank": tiny.RANK, "mask_token_id": 3, "num_attention_heads": 4,
     "num_hidden_layers": 2, "num_key_value_heads": 2, "num_target_layers": tiny.LAYERS,
-    "target_layer_ids": list(tiny.TAPS), "vocab_size": tiny.VOCAB, "vocab_size_per_layer_input": tiny.VOCAB,
+    "target_layer_ids": list(tiny.TAPS), "target_model_type": "llama", "target_text_model_type": "llama",
+    "vocab_size": tiny.VOCAB, "vocab_size_per_layer_input": tiny.VOCAB,
 }  # fmt: skip
 TINY = RELEASED | SMALL
 WITHOUT_HEADS = {"markov_rank": 0, "enable_confidence_head": False}

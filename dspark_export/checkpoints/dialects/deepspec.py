@@ -14,11 +14,12 @@ from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import decoder_keys, parse_config, read_json, write_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.deepspec_config import CONFIGS
-from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, recorded_target
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import STORED, Weights, plain_entries
+from dspark_export.checkpoints.trained_for import TrainedFor
 
 QWEN3 = "Qwen3DSparkModel"
 EMBEDDING = "embed_tokens.weight"
@@ -36,12 +37,14 @@ class DeepSpecDialect(DrafterDialect):
 
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)
-        data = read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
+        file = path / "config.json"
+        data = read_json(file)  # a missing config is the clearer complaint, so it comes first
         source = SafetensorsSource(path)
         entries = plain_entries(path, source.shapes)
-        spec = read_deepspec_spec(path / "config.json", data, frozenset(entries))
+        spec = read_deepspec_spec(file, data, frozenset(entries))
         weights = Weights(path, source, entries)
-        return checked_drafter(path, _with_rounded_scale(path, spec, weights, target), weights, target)
+        scaled = _with_rounded_scale(path, spec, weights, target)
+        return checked_drafter(path, scaled, weights, target, recorded_target(file, data))
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec, weights = checkpoint.spec, checkpoint.weights
@@ -51,7 +54,7 @@ class DeepSpecDialect(DrafterDialect):
                 "themselves",
                 hint="choose another layout: --to speculators or --to gguf",
             )
-        write_json(folder / "config.json", deepspec_config(spec))
+        write_json(folder / "config.json", deepspec_config(spec) | _target_keys(checkpoint.trained_for))
         tensors = {name: weights.as_stored(name) for name in weights}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -76,6 +79,13 @@ def deepspec_config(spec: DrafterSpec) -> dict[str, Any]:
     if spec.confidence.enabled:
         config["confidence_head_with_markov"] = spec.confidence.with_markov
     return config
+
+
+def _target_keys(trained_for: TrainedFor) -> dict[str, str]:
+    """Keys of `TargetRecord` for what is known; classes have none."""
+    keys = {"target_model_name_or_path": trained_for.name} if trained_for.name else {}
+    types = zip(("target_model_type", "target_text_model_type"), trained_for.model_types, strict=False)
+    return keys | dict(types)
 
 
 def read_deepspec_spec(path: Path, data: dict[str, Any], tensor_names: frozenset[str]) -> DrafterSpec:

@@ -11,7 +11,12 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import UniformConfig, parse_config, read_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.dialects.drafter_directory import check_last_tap, checked_drafter, peek_config
+from dspark_export.checkpoints.dialects.drafter_directory import (
+    check_last_tap,
+    checked_drafter,
+    peek_config,
+    recorded_target,
+)
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import ConfidenceSpec, DrafterSpec, MarkovSpec, TargetSpec
@@ -89,11 +94,12 @@ class DFlashDialect(DrafterDialect):
                 hint="take a drafter that uses the target's",
             )
         file = path / "config.json"
-        config = parse_config(DFlashConfig, file, read_json(file))
+        data = read_json(file)
+        config = parse_config(DFlashConfig, file, data)
         source = SafetensorsSource(path)
         entries = plain_entries(path, source.shapes)
         spec = _spec(file, config, target, frozenset(entries))
-        return checked_drafter(path, spec, Weights(path, source, entries), target)
+        return checked_drafter(path, spec, Weights(path, source, entries), target, recorded_target(file, data))
 
 
 def _spec(file: Path, config: DFlashConfig, target: TargetSpec, tensors: frozenset[str]) -> DrafterSpec:

@@ -39,7 +39,15 @@ class GgufDialect(TargetDialect):
         spec, weights = read_gguf_target(file)
         check_control_tokens(path, spec)
         text = read_gguf_text(file, spec)
-        return TargetCheckpoint(path=path, spec=spec, weights=weights, text=text, files=file.paths)
+        names = (str(file.get("general.name", "")), *file.base_models())
+        return TargetCheckpoint(
+            path=path,
+            spec=spec,
+            weights=weights,
+            text=text,
+            files=file.paths,
+            recorded_names=names,
+        )
 
 
 def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
@@ -54,8 +62,8 @@ def read_gguf_target(file: GgufFile) -> tuple[TargetSpec, Weights]:
     layout = family.gguf
     _check_fused(file, layout)
     spec = _spec(file, family, layout)
-    entries = family.gguf_entries(spec, _entries(file, spec.shape, layout), file)
-    weights = Weights(file.path, file, entries)
+    entries, source = family.gguf_entries(spec, _entries(file, spec.shape, layout), file)
+    weights = Weights(file.path, source, entries)
     check_tensors(file.path, weights.shapes, family.tensors(spec))
     return spec, weights
 

@@ -28,6 +28,7 @@ from dspark_export.checkpoints.spec import (
     TargetSpec,
 )
 from dspark_export.checkpoints.tensors import Entry, Shape, Weights, check_depth, check_tensors
+from dspark_export.checkpoints.trained_for import TrainedFor, base_name
 
 ARCHITECTURE, D2T, MASK = "dflash", "d2t", "tokenizer.ggml.mask_token_id"
 TOKENS = "tokenizer.ggml.tokens"
@@ -45,6 +46,8 @@ TOP = {
 }
 LAYER = decoder.LAYER | decoder.HEAD_NORMS
 FOREIGN = {"dflash-draft": "a fork's layout", "dspark": "a fork's layout", "eagle3": "an Eagle3 drafter"}
+DRAFTER_NAME = re.compile(r"d(flash|spark|raft)|speculat|eagle")
+"""In the name of a model: it is a drafter itself."""
 PLAIN: Mapping[str, object] = {
     "logit_scale": 1.0,
     "final_logit_softcapping": 0.0,
@@ -73,9 +76,10 @@ class GgufDrafterDialect(DrafterDialect):
         ids = _vocabulary(file, target)
         spec = _spec(file, entries, target, tuple(np.sort(ids).tolist()))
         weights = Weights(path, file, in_rising_order(entries, ids))
-        check_pair(path, spec, target)
+        trained_for = TrainedFor(_base_model(file))
+        check_pair(path, spec, target, trained_for)
         check_tensors(path, weights.shapes, drafter_tensors(spec), drafter_optional_tensors(spec))
-        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=file.paths)
+        return DrafterCheckpoint(path=path, spec=spec, weights=weights, files=file.paths, trained_for=trained_for)
 
 
 def _check_architecture(file: GgufFile) -> None:
@@ -92,6 +96,12 @@ def _check_architecture(file: GgufFile) -> None:
             raise CheckpointError(f"{file.path}: dflash.{key} is {value}, which is not followed", hint=CONVERT_AGAIN)
     if any(file.get("dflash.attention.sliding_window_pattern") or ()):
         raise CheckpointError(f"{file.path}: its layers slide, which is not followed", hint="take another drafter")
+
+
+def _base_model(file: GgufFile) -> str:
+    """The target, which the model card of a drafter names as its base; a re-upload's card names the drafter instead."""
+    names = [name for name in file.base_models() if not DRAFTER_NAME.search(base_name(name))]
+    return names[0] if names else ""
 
 
 def _entries(file: GgufFile) -> dict[str, Entry]:

@@ -15,6 +15,7 @@ from dspark_export.checkpoints.config_file import decoder_keys
 from dspark_export.checkpoints.dialects.gguf_drafter import ARCHITECTURE, D2T, LAYER, MASK, TOP
 from dspark_export.checkpoints.gguf_file import GgufFile
 from dspark_export.checkpoints.spec import DrafterSpec
+from dspark_export.checkpoints.trained_for import TrainedFor, repository
 
 HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
 TOKENIZER = "tokenizer."
@@ -41,7 +42,7 @@ def write_gguf_drafter(checkpoint: DrafterCheckpoint, target: TargetCheckpoint, 
             hint="pass the target's .gguf file as --target",
         )
     writer = GGUFWriter(folder / FILE_NAME, ARCHITECTURE)
-    for key, value in _metadata(checkpoint.spec).items():
+    for key, value in (_base_model(checkpoint.trained_for) | _metadata(checkpoint.spec)).items():
         add_metadata(writer, key, value)
     _copy_tokenizer(writer, source)
     for name, array in _tensors(checkpoint):
@@ -92,6 +93,16 @@ def _metadata(spec: DrafterSpec) -> dict[str, Any]:
     if layer.rope.kind == "linear":
         facts |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(layer.rope.factor)}
     return {f"{ARCHITECTURE}.{key}": value for key, value in facts.items()} | {MASK: spec.mask_token_id}
+
+
+def _base_model(trained_for: TrainedFor) -> dict[str, Any]:
+    """The target where a repository is recorded: keys of a model's card, as llama.cpp's converter copies them."""
+    found = repository(trained_for.name)
+    if not found:
+        return {}
+    owner, _, name = found.partition("/")
+    about = {"name": name, "organization": owner, "repo_url": f"https://huggingface.co/{found}"}
+    return {"general.base_model.count": 1} | {f"general.base_model.0.{key}": value for key, value in about.items()}
 
 
 def _tensors(checkpoint: DrafterCheckpoint) -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,14 @@ class HuggingFaceDialect(TargetDialect):
         spec, weights = read_hf_target(path)
         check_control_tokens(path / "config.json", spec)
         text = read_hf_text(path, spec)
-        return TargetCheckpoint(path=path, spec=spec, weights=weights, text=text, files=identity_files(path))
+        return TargetCheckpoint(
+            path=path,
+            spec=spec,
+            weights=weights,
+            text=text,
+            files=identity_files(path),
+            recorded_names=_recorded_names(path),
+        )
 
 
 def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
@@ -64,6 +71,12 @@ def read_hf_target(directory: Path) -> tuple[TargetSpec, Weights]:
     entries = plain_entries(directory, source.shapes)
     spec = _spec(config, path, family, _stored(source, entries), tied=_ties(config, directory, source, entries))
     return spec, _weights(directory, source, entries, spec, family)
+
+
+def _recorded_names(directory: Path) -> tuple[str, ...]:
+    """What transformers wrote until its version 5: where the model was loaded from before it was saved."""
+    found = read_json(directory / "config.json").get("_name_or_path")
+    return (found,) if isinstance(found, str) else ()
 
 
 def _source(directory: Path, scheme: Scheme | None, *, composite: bool) -> Source:

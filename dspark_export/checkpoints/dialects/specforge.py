@@ -12,7 +12,7 @@ from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
 from dspark_export.checkpoints.dialects.deepspec import QWEN3, read_deepspec_spec
-from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config
+from dspark_export.checkpoints.dialects.drafter_directory import checked_drafter, peek_config, recorded_target
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import TargetSpec
@@ -52,7 +52,7 @@ class SpecForgeDialect(DrafterDialect):
         source = SafetensorsSource(path)
         entries = _entries(path, source)
         spec = read_deepspec_spec(file, data, frozenset(entries))
-        checkpoint = checked_drafter(path, spec, Weights(path, source, entries), target)
+        checkpoint = checked_drafter(path, spec, Weights(path, source, entries), target, recorded_target(file, data))
         message = f"{path}: SpecForge's files do not say whether the anchor's position predicts: its trainer has it so"
         warnings.warn(message, UserWarning, stacklevel=4)
         return checkpoint

@@ -43,7 +43,8 @@ class SpeculatorsDialect(DrafterDialect):
         entries = plain_entries(path, [name for name in source.shapes if name not in (D2T, T2D)])
         ids = _vocabulary(path, source, config)
         spec = _spec(file, config, target, frozenset(entries), tuple(np.sort(ids).tolist()))
-        return checked_drafter(path, spec, Weights(path, source, in_rising_order(entries, ids)), target)
+        weights = Weights(path, source, in_rising_order(entries, ids))
+        return checked_drafter(path, spec, weights, target, config.trained_for)
 
     def write(self, checkpoint: DrafterCheckpoint, folder: Path) -> None:
         spec = checkpoint.spec
@@ -53,7 +54,7 @@ class SpeculatorsDialect(DrafterDialect):
             flags = np.zeros(spec.vocab_size, bool)
             flags[ids] = True
             tensors |= {D2T: ids - np.arange(len(ids)), T2D: flags}
-        write_json(folder / "config.json", speculators_config(spec))
+        write_json(folder / "config.json", speculators_config(spec, checkpoint.trained_for))
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.config_file import DecoderConfig, decoder_keys
 from dspark_export.checkpoints.spec import AnchorMode, BlockMask, ConfidenceSpec, DrafterSpec, MarkovSpec
+from dspark_export.checkpoints.trained_for import TrainedFor
 
 KEY = "speculators_model_type"
 UNUSED_POSITIONS = 32768
@@ -27,12 +28,22 @@ class ProposalConfig(BaseModel):
     speculative_tokens: PositiveInt | None = None
 
 
+class VerifierConfig(BaseModel):
+    """`speculators_config.verifier`, the target."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name_or_path: str | None = None
+    architectures: list[str] | None = None
+
+
 class AlgorithmConfig(BaseModel):
     """`speculators_config`."""
 
     model_config = ConfigDict(extra="ignore")
 
     proposal_methods: list[ProposalConfig] = []
+    verifier: VerifierConfig | None = None
 
 
 class LayerConfig(DecoderConfig):
@@ -76,6 +87,12 @@ class DFlashConfig(BaseModel):
     def proposed(self) -> int | None:
         """Tokens that the config says a block proposes."""
         return next((method.speculative_tokens for method in self.speculators_config.proposal_methods), None)
+
+    @property
+    def trained_for(self) -> TrainedFor:
+        """The target that it records."""
+        verifier = self.speculators_config.verifier or VerifierConfig()
+        return TrainedFor(verifier.name_or_path or "", tuple(verifier.architectures or ()))
 
     @property
     def markov(self) -> MarkovSpec:
@@ -132,14 +149,18 @@ CONFIGS: dict[str, type[DFlashConfig]] = {"dspark": DSparkConfig, "dflash": DFla
 """By `speculators_model_type`."""
 
 
-def speculators_config(spec: DrafterSpec) -> dict[str, Any]:
-    """The config.json that reads back to `spec`. Raises `CheckpointError` for what it cannot say."""
+def speculators_config(spec: DrafterSpec, trained_for: TrainedFor) -> dict[str, Any]:
+    """The config.json that reads back to both. Raises `CheckpointError` for what it cannot say."""
     predicts, heads = spec.anchor == "predicts", _head_keys(spec)
     proposal = {"proposal_type": "greedy", "speculative_tokens": spec.draft_length}
+    algorithm: dict[str, Any] = {"algorithm": "dspark" if heads else "dflash", "proposal_methods": [proposal]}
+    if trained_for:
+        verifier = {"name_or_path": trained_for.name or None, "architectures": list(trained_for.architectures)}
+        algorithm["verifier"] = verifier
     return {
         KEY: "dspark" if heads else "dflash",
         "architectures": ["DSparkDraftModel" if heads else "DFlashDraftModel"],
-        "speculators_config": {"algorithm": "dspark" if heads else "dflash", "proposal_methods": [proposal]},
+        "speculators_config": algorithm,
         "transformer_layer_config": _layer_keys(spec),
         "block_size": spec.block_size,
         "aux_hidden_state_layer_ids": [tap + 1 for tap in spec.target_layer_ids],

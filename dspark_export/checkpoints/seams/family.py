@@ -83,10 +83,15 @@ class TargetFamily(ABC):
         del file
         return {}
 
-    def gguf_entries(self, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource) -> Mapping[str, Entry]:
-        """The tensors of a GGUF file by canonical name; `entries` of `source` have the names of `gguf`'s layout."""
-        del spec, source
-        return entries
+    def gguf_entries(
+        self, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
+    ) -> tuple[Mapping[str, Entry], TensorSource]:
+        """The tensors of a GGUF file by canonical name, and where they come from.
+
+        `entries` of `source` have the names of `gguf`'s layout.
+        """
+        del spec
+        return entries, source
 
     def tensors(self, spec: TargetSpec) -> dict[str, Shape]:
         """Canonical name to shape of every tensor that a target of this family has."""

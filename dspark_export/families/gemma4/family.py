@@ -12,10 +12,10 @@ import numpy as np
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DecoderShape, LayerSpec, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
+from dspark_export.checkpoints.fused_experts import FusedExperts
 from dspark_export.checkpoints.seams import GgufLayout
 from dspark_export.checkpoints.tensors import STORED, Entry, TensorSource
 from dspark_export.families.gemma4.config import Gemma4Config, Gemma4UnifiedConfig
-from dspark_export.families.gemma4.experts import split_experts
 from dspark_export.families.gemma4.gguf import GEMMA4, gemma4_facts, gemma4_layers
 from dspark_export.families.llama import LlamaFamily
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dspark_export.checkpoints.gguf_file import GgufFile
 
 TAKEN_OVER = ("k_proj.weight", "v_proj.weight", "k_norm.weight", "k_proj.bias", "v_proj.bias")
+EXPERTS = FusedExperts()
 
 
 class Gemma4Family(LlamaFamily):
@@ -77,7 +78,7 @@ class Gemma4Family(LlamaFamily):
         self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
     ) -> tuple[Mapping[str, Entry], TensorSource]:
         del path
-        return _named(spec, entries, source), source
+        return _named(spec, entries, source)
 
     def gguf_layers(self, file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
         return gemma4_layers(file, layers)
@@ -85,11 +86,15 @@ class Gemma4Family(LlamaFamily):
     def gguf_facts(self, file: GgufFile) -> dict[str, Any]:
         return gemma4_facts(file)
 
-    def gguf_entries(self, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource) -> Mapping[str, Entry]:
+    def gguf_entries(
+        self, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
+    ) -> tuple[Mapping[str, Entry], TensorSource]:
         return _named(spec, entries, source)
 
 
-def _named(spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource) -> dict[str, Entry]:
+def _named(
+    spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
+) -> tuple[Mapping[str, Entry], TensorSource]:
     """Files may hold keys and values of layers that take others', which nobody reads; experts are split."""
     unread = {
         f"layers.{i}.self_attn.{name}"
@@ -97,11 +102,7 @@ def _named(spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource)
         if layer.keys_from is not None
         for name in TAKEN_OVER
     }
-    named: dict[str, Entry] = {}
-    for name, entry in entries.items():
-        if name not in unread:
-            named |= split_experts(name, entry, source.shapes[entry.source_name])
-    return named
+    return EXPERTS.split({name: entry for name, entry in entries.items() if name not in unread}, source)
 
 
 class Gemma4UnifiedFamily(Gemma4Family):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import PositiveFloat
 
 from dspark_export.checkpoints import DecoderShape, LayerSpec, TargetSpec
 from dspark_export.checkpoints.config_file import DecoderConfig
 from dspark_export.checkpoints.expert_config import ExpertConfig
-from dspark_export.checkpoints.tensors import Array, Entry, Shape, TensorSource
+from dspark_export.checkpoints.fused_experts import FusedExperts
+from dspark_export.checkpoints.tensors import Entry, TensorSource
 from dspark_export.families.gpt_oss.gguf import ALPHA, GPT_OSS, LIMIT, gpt_oss_layers
 from dspark_export.families.llama import COMMON_DEFAULTS, LlamaFamily
 
@@ -30,6 +29,7 @@ YARN = {
     "original_max_position_embeddings": 4096,
 }
 """How its class rotates where a config says nothing."""
+EXPERTS = FusedExperts(turned=True, interleaved=True, biased=True)
 
 
 class GptOssConfig(ExpertConfig):
@@ -86,39 +86,7 @@ class GptOssFamily(LlamaFamily):
         self, path: Path, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource
     ) -> tuple[Mapping[str, Entry], TensorSource]:
         del path, spec
-        named: dict[str, Entry] = {}
-        for name, entry in entries.items():
-            named |= _experts(name, entry, source.shapes[entry.source_name])
-        return named, source
+        return EXPERTS.split(entries, source)
 
     def gguf_layers(self, file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
         return gpt_oss_layers(file, layers)
-
-
-def _experts(name: str, entry: Entry, shape: Shape) -> dict[str, Entry]:
-    """Stacks lie as [E, in, out], gate and up in turn along their outputs; ours are [E, out, in], one a projection."""
-    stem, _, which = name.rpartition(".mlp.experts.")
-    if which in ("down_proj", "down_proj_bias"):
-        return {_canonical(stem, "down", which): replace(entry, **_changes(which, shape, slice(None)))}
-    if which in ("gate_up_proj", "gate_up_proj_bias"):
-        return {
-            _canonical(stem, one, which): replace(entry, **_changes(which, shape, slice(start, None, 2)))
-            for start, one in enumerate(("gate", "up"))
-        }
-    return {name: entry}
-
-
-def _canonical(stem: str, projection: str, which: str) -> str:
-    return f"{stem}.mlp.experts.{projection}_proj.{'bias' if which.endswith('bias') else 'weight'}"
-
-
-def _changes(which: str, shape: Shape, columns: slice) -> dict[str, Any]:
-    """Transform and shape of an `Entry` that takes these `columns` of a stack."""
-    turned = not which.endswith("bias")
-    out = len(range(*columns.indices(shape[-1])))
-
-    def change(array: Array) -> Array:
-        part = array[..., columns]
-        return np.ascontiguousarray(part.swapaxes(1, 2) if turned else part)
-
-    return {"transform": change, "shape": (shape[0], out, shape[1]) if turned else (shape[0], out)}

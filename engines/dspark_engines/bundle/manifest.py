@@ -129,6 +129,8 @@ class DrafterInfo(_Record):
     """Where it was read from, an absolute path on the machine that built the bundle."""
     hub: str | None = None
     """Where it came from on the Hugging Face Hub, REPOSITORY@COMMIT."""
+    trained_for: str | None = None
+    """The target that its checkpoint says it was trained for, a repository or a path; None where it does not say."""
 
     @property
     def called(self) -> str:

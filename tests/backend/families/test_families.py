@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import pytest
 
 from dspark_export.checkpoints import TargetSpec, Weights
 from dspark_export.checkpoints.dialects.hugging_face import read_hf_target
+from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.seams import get_family
 from dspark_export.graphs import save_graph
+from dspark_export.graphs.save import SMALL
 from dspark_export.reference_graph import ReferenceGraph
 
 torch = pytest.importorskip("torch")
@@ -166,6 +169,23 @@ def test_a_family_is_transformers_own(family: Family, context: int, tmp_path: Pa
         parts.append(reference.step(token_ids=part, **{k: np.array(v, np.int64) for k, v in feeds.items()}))
     assert_close(np.concatenate([part["logits"] for part in parts]), logits)
     assert_close(np.concatenate([part["features"] for part in parts]), np.concatenate(states, -1))
+
+
+@pytest.mark.parametrize("family", ["qwen3", "qwen3 moe", "gpt-oss", "gemma4, experts"], indirect=True)
+def test_an_export_reads_every_tensor_once(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those inside the graph's own file, which are tiny, may be asked for again."""
+    spec, reads, load = family.spec, Counter[str](), SafetensorsSource.load
+
+    def counted(source: SafetensorsSource, name: str) -> np.ndarray:
+        reads[name] += 1
+        return load(source, name)
+
+    monkeypatch.setattr(SafetensorsSource, "load", counted)
+    save_graph(get_family(spec.architecture).build_graph(spec, family.weights, (0,), LONGEST), tmp_path / "target.onnx")
+    large = {
+        name for name, shape in SafetensorsSource(family.weights.path).shapes.items() if 4 * np.prod(shape) > SMALL
+    }
+    assert {name: reads[name] for name in large} == dict.fromkeys(large, 1)
 
 
 @pytest.mark.parametrize("context", [17, 101])

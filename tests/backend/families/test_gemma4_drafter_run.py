@@ -55,7 +55,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=[(kind, precision) for kind in DRAFTERS for precision in ("fp32", "int8")])
 def bundle(request: pytest.FixtureRequest, target: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     (kind, precision), root = request.param, tmp_path_factory.mktemp("bundle")
-    drafter = write_gemma4_drafter(root / "drafter", **DRAFTERS[kind])
+    keys = {"target_model_type": "gemma4", "target_text_model_type": "gemma4_text"} | DRAFTERS[kind]
+    drafter = write_gemma4_drafter(root / "drafter", **keys)
     build_bundle(BuildPlan(target, drafter, root / "b", "onnxruntime", LIMITS, precision=precision), Silent())
     return open_bundle(root / "b")
 
