@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, TargetCheckpoint
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects import drafter_dialect, target_dialect
 from dspark_export.checkpoints.hub import fetch
 from dspark_export.checkpoints.seams import get_method
-from dspark_export.checkpoints.spec import TargetSpec
+from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.trained_for import TrainedFor, other_name
 
 
@@ -22,15 +23,20 @@ def open_target(path: Path) -> TargetCheckpoint:
     return replace(target_dialect(found.path).read(found.path), origin=found.origin)
 
 
-def open_drafter(path: Path, target: TargetSpec, names: Sequence[str] = ()) -> DrafterCheckpoint:
+def open_drafter(
+    path: Path, target: TargetSpec, names: Sequence[str] = (), draft_length: int | None = None
+) -> DrafterCheckpoint:
     """Read a drafter likewise, and hold it against `target`. Raises `CheckpointError`.
 
     `names`: what the target is called (`TargetCheckpoint.names`). Warns where the drafter records another model's:
-    fine-tunes have names of their own, so it is no error.
+    fine-tunes have names of their own, so it is no error. `draft_length`: how many tokens a chain drafts a round;
+    None: as its layout has it, or its reader. Blocks are as long as they were trained.
     """
     found = fetch(path)
     drafter = drafter_dialect(found.path).read(found.path, target)
     check_pair(path, drafter.spec, target, drafter.trained_for)
+    if draft_length is not None:
+        drafter = replace(drafter, spec=_with_length(path, drafter.spec, draft_length))
     get_method(drafter.spec.method).check(path, drafter.spec)
     _mention_other_name(path, drafter.trained_for, names)
     return replace(drafter, origin=found.origin)
@@ -44,3 +50,15 @@ def _mention_other_name(path: Path, trained_for: TrainedFor, names: Sequence[str
             "model, few drafts will be accepted"
         )
         warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _with_length(path: Path, spec: DrafterSpec, length: int) -> DrafterSpec:
+    """`spec` that drafts `length` tokens a round. Raises `CheckpointError` where it is a block of another length."""
+    if length == spec.draft_length:
+        return spec
+    if spec.chain is None:
+        raise CheckpointError(
+            f"{path}: drafts blocks of {spec.draft_length} tokens, not {length}",
+            hint="leave --draft-length out: it is for drafters that draft one token after the other",
+        )
+    return replace(spec, block_size=length)

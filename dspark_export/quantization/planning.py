@@ -9,7 +9,7 @@ show both kinds, since they are properties of the weights: no text is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dspark_engines.arrays import Floats
+from dspark_engines.backends.exported import NEXT_IDS
 from dspark_export.graphs import save_graph
 from dspark_export.quantization.layers import LinearLayer, linear_layers
 from dspark_export.quantization.rotation import block_size, rotated
@@ -34,6 +35,7 @@ costs time in every round."""
 
 ROWS, TOKENS = 8, 16
 SMALL, TINY = 1e-5, 1e-30
+NORM = "RMSNormalization"
 Arrays = dict[str, npt.NDArray[Any]]
 Progress = Callable[[int, int], None]
 
@@ -75,7 +77,7 @@ def plan_drafter(
 
     `shared`: plans of weights that are written already, because the target's graph has them too.
     """
-    feeds = drafter_feeds(vocab_size, block_size, features)
+    feeds = drafter_feeds(vocab_size, block_size, features, text=_reads_text(model))
     return _measure(model, feeds, TOKENS + block_size, progress, shared, limit=LARGEST_DRAFTER_ERROR)[0]
 
 
@@ -90,9 +92,10 @@ def target_feeds(vocab_size: int) -> Arrays:
     }
 
 
-def drafter_feeds(vocab_size: int, block_size: int, features: Floats) -> Arrays:
-    """Inputs of a drafter graph behind the `features` of `target_feeds`."""
-    return {
+def drafter_feeds(vocab_size: int, block_size: int, features: Floats, *, text: bool = False) -> Arrays:
+    """Inputs of a drafter graph behind the `features` of `target_feeds`; `text`: it reads the tokens behind, too."""
+    tokens = target_feeds(vocab_size)["token_ids"]
+    return ({NEXT_IDS: np.roll(tokens, -1)} if text else {}) | {
         "features": features,
         "feature_lengths": np.full(ROWS, TOKENS),
         "used": np.zeros(ROWS, np.int64),
@@ -100,6 +103,15 @@ def drafter_feeds(vocab_size: int, block_size: int, features: Floats) -> Arrays:
         "temperature": np.zeros(ROWS, np.float32),
         "uniforms": np.zeros((ROWS, block_size), np.float32),
     }
+
+
+def reads_text(path: Path) -> bool:
+    """Whether the drafter graph at `path` reads the tokens behind its features too."""
+    return _reads_text(ir.load(path))
+
+
+def _reads_text(model: ir.Model) -> bool:
+    return any(value.name == NEXT_IDS for value in model.graph.inputs)
 
 
 def _measure(
@@ -115,28 +127,42 @@ def _measure(
 
     Needs the disk space of the float32 graph for a while. Its weights must not have been written before.
     """
-    readers: dict[ir.Value, list[LinearLayer]] = {}
-    for layer in linear_layers(model.graph):
-        readers.setdefault(layer.x, []).append(layer)
+    groups = _groups(linear_layers(model.graph))
+    readers = {layer.x: layer for group in groups for layer in group}
     inputs = [x for x in readers if not x.is_graph_output()]
     for x in inputs:
-        x.shape, x.dtype = ir.Shape([None, readers[x][0].shape[0]]), ir.DataType.FLOAT
+        x.shape, x.dtype = ir.Shape([None, readers[x].shape[0]]), ir.DataType.FLOAT
         model.graph.outputs.append(x)
     with TemporaryDirectory() as folder:
         save_graph(model, Path(folder) / "trace.onnx", progress)
-        for layers in readers.values():
-            for layer in layers:
-                layer.load()  # checked: a damaged weight is to be named, not what follows from it
+        for layer in {layer.name: layer for group in groups for layer in group}.values():
+            layer.load()  # checked: a damaged weight is to be named, not what follows from it
         results = ReferenceGraph(Path(folder) / "trace.onnx", ROWS, capacity).step(**feeds)
         plans = {
             layer.name: plan
-            for x, layers in readers.items()
-            for plan in [_plan(layers, results[x.name or ""], shared or {}, limit)]
-            for layer in layers
+            for group in groups
+            for rows in [np.concatenate([results[x.name or ""] for x in _inputs(group)])]
+            for plan in [_plan(group, rows, shared or {}, limit)]
+            for layer in group
         }
     for x in inputs:
         del results[x.name or ""]
     return plans, results
+
+
+def _groups(layers: Iterable[LinearLayer]) -> list[list[LinearLayer]]:
+    """Those with the same inputs together. A chain runs a layer at every step: it has the inputs of all."""
+    by_name: dict[str, list[LinearLayer]] = {}
+    for layer in layers:
+        by_name.setdefault(layer.name, []).append(layer)
+    groups: dict[tuple[ir.Value, ...], list[LinearLayer]] = {}
+    for steps in by_name.values():
+        groups.setdefault(tuple(_inputs(steps)), []).extend(steps)
+    return list(groups.values())
+
+
+def _inputs(layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    return list(dict.fromkeys(layer.x for layer in layers))
 
 
 def _plan(layers: list[LinearLayer], inputs: Floats, shared: Plans, limit: float) -> LayerPlan:
@@ -158,11 +184,14 @@ def _error(x: Floats) -> float:
 
 
 def _smoothing(layers: list[LinearLayer], inputs: Floats) -> Floats | None:
-    """Factors [K], where the input is a norm's output that nobody else reads."""
-    x = layers[0].x
-    producer = x.producer()
-    if producer is None or producer.op_type != "RMSNormalization" or len(x.uses()) > len(layers):
+    """Factors [K], where the inputs are outputs of one norm that nobody else reads."""
+    xs = _inputs(layers)
+    norms = [x.producer() for x in xs]
+    if len({norm.inputs[1] for norm in norms if norm is not None and norm.op_type == NORM}) != 1:
         return None
-    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in layers], axis=0)
+    if any(norm is None or norm.op_type != NORM for norm in norms) or sum(len(x.uses()) for x in xs) > len(layers):
+        return None
+    loaded = {layer.name: layer for layer in layers}.values()
+    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in loaded], axis=0)
     factors = np.sqrt(np.maximum(np.abs(inputs).max(axis=0), SMALL) / np.maximum(weights, SMALL))
     return np.asarray(factors / factors.mean(), np.float32)

@@ -93,7 +93,7 @@ def more(name: str, *shape: int) -> Case:
 
 RECOGNITION: dict[str, Case] = {
     "eagle3: DeepSpec's": named("Qwen3Eagle3Model", target_layer_ids=[0, 1, 2], ttt_length=7),
-    "eagle3: SpecForge's": named("LlamaForCausalLMEagle3", draft_vocab_size=64, model_type="llama"),
+    "eagle: its first version": named("LlamaForCausalLMEagle", num_hidden_layers=1, model_type="llama"),
     "eagle3: without a name of its own": named("LlamaForCausalLM", draft_vocab_size=64, truncated_vocab_size=64),
     "eagle3: in GGUF": gguf("eagle3", "an Eagle3 drafter"),
     "mtp: SpecForge's": named("Qwen3_5MTPDraftModel", model_type="qwen3_5_text"),

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from dspark_engines.arrays import Ints
-from dspark_engines.bundle.vocabulary import is_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import parse_config, read_json, write_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
+from dspark_export.checkpoints.dialects.draft_ids import D2T, T2D, read_draft_ids
 from dspark_export.checkpoints.dialects.drafter_directory import check_last_tap, checked_drafter, peek_config
 from dspark_export.checkpoints.dialects.speculators_config import CONFIGS, KEY, DFlashConfig, speculators_config
 from dspark_export.checkpoints.recognition import check_directory
@@ -21,9 +20,6 @@ from dspark_export.checkpoints.reduction import in_rising_order
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights, plain_entries
-
-D2T, T2D = "d2t", "t2d"
-"""[Vd] int64: what is added to a place to get its id; [V] bool: which ids those are."""
 
 
 class SpeculatorsDialect(DrafterDialect):
@@ -41,7 +37,7 @@ class SpeculatorsDialect(DrafterDialect):
         config = parse_config(CONFIGS[data[KEY]], file, data)
         source = SafetensorsSource(path, integers=frozenset((D2T, T2D)))
         entries = plain_entries(path, [name for name in source.shapes if name not in (D2T, T2D)])
-        ids = _vocabulary(path, source, config)
+        ids = read_draft_ids(path, source, config.transformer_layer_config.vocab_size, config.draft_vocab_size)
         spec = _spec(file, config, target, frozenset(entries), tuple(np.sort(ids).tolist()))
         weights = Weights(path, source, in_rising_order(entries, ids))
         return checked_drafter(path, spec, weights, target, config.trained_for)
@@ -91,33 +87,3 @@ def _spec(
         block_mask=config.block_mask(windows),
         draft_vocabulary=vocabulary,
     )
-
-
-def _vocabulary(path: Path, source: SafetensorsSource, config: DFlashConfig) -> Ints:
-    """The ids [Vd] that can be drafted, in the order of the rows; none where these are all.
-
-    Raises `CheckpointError` where d2t is no choice of them.
-    """
-    size, drafted = config.transformer_layer_config.vocab_size, config.draft_vocab_size
-    if drafted == size:
-        _check_unmoved(path, source)
-        return np.zeros(0, np.int64)
-    if D2T not in source.shapes:
-        raise CheckpointError(f"{path}: draft_vocab_size is {drafted}, but no tensor d2t", hint="save it again")
-    offsets = source.load_integers(D2T)
-    if offsets.shape != (drafted,) or not is_vocabulary(np.sort(offsets + np.arange(drafted)), size):
-        raise CheckpointError(
-            f"{path}: d2t does not give {drafted} different ids below {size}", hint="save the drafter again"
-        )
-    ids = offsets + np.arange(drafted)
-    if T2D in source.shapes and np.flatnonzero(source.load_integers(T2D)).tolist() != np.sort(ids).tolist():
-        raise CheckpointError(f"{path}: d2t and t2d name different tokens", hint="save the drafter again")
-    return ids
-
-
-def _check_unmoved(path: Path, source: SafetensorsSource) -> None:
-    """Raises `CheckpointError` where d2t gives the tokens of a whole vocabulary other ids."""
-    if D2T in source.shapes and source.load_integers(D2T).any():
-        raise CheckpointError(
-            f"{path}: draft_vocab_size is the whole vocabulary, and d2t moves its tokens", hint="save the drafter again"
-        )
