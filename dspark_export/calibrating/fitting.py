@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from dspark_calibration import CalibrationError, Rounds, StsCalibration, TraceStore
+from dspark_calibration.estimator import AcceptanceModel, estimated, fit_acceptance
 from dspark_calibration.metrics import interval, mean_ece, resample_prompts, spread_of_prompts
 from dspark_calibration.sts import Scaling, confidences, fit_scaling, fit_sts, rounds_needed
 from dspark_calibration.sts.file import EceInterval
@@ -36,18 +37,29 @@ class Halves:
     fit: Rounds
     validation: Rounds
     cut: int
+    empty: int = 0
+    """Rounds that are left out because the drafter had nothing to propose."""
+
+    def estimated(self, model: AcceptanceModel | None) -> Halves:
+        """With the model's confidences in place of the drafter's; as they are without a model."""
+        return replace(self, fit=estimated(self.fit, model), validation=estimated(self.validation, model))
 
 
 def load_halves(store: TraceStore, reporter: Reporter) -> Halves:
     """The traces, split by prompt. Raises `DsparkError` when they are incomplete or damaged."""
     split = split_prompts(store.header.prompts)
     rounds = load_rounds(store, reporter.step("reading traces"))
-    return Halves(rounds.of(split.fit), rounds.of(split.validation), rounds.cut)
+    return Halves(rounds.of(split.fit), rounds.of(split.validation), rounds.cut, rounds.empty)
 
 
 def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter: Reporter) -> StsCalibration:
-    """Fit on one half, validate on the other. Raises `DsparkError` for too few rounds in either."""
-    g = store.header.block_size
+    """Fit on one half, validate on the other. Raises `DsparkError` for too few rounds in either.
+
+    Of a drafter without a confidence head what is calibrated is an estimate, which is fitted on the same half.
+    """
+    g, names = store.header.block_size, store.header.scores
+    model = fit_acceptance(halves.fit, names) if names else None
+    halves = halves.estimated(model)
     alone = fit_sts(halves.fit, g, plan.bins)
     scaling = choose_scaling(halves.fit, alone, plan)
     _check_validation(halves.validation, plan.bins)
@@ -70,6 +82,7 @@ def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter
         expected=_expected(held_out, scaling, plan),
         survival=held_out.survived.mean(axis=0).tolist(),
         spread=spread_of_prompts(held_out),
+        estimator=model,
         prompts_sha256=store.header.prompts_sha256,
         max_new_tokens=store.header.max_new_tokens,
         temperature=store.header.temperature,

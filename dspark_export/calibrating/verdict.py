@@ -51,6 +51,17 @@ def caveats(
     """What limits these figures."""
     how = "greedily" if traces.temperature == 0 else f"at temperature {traces.temperature:g}"
     yield f"Traced {how}: requests drawn in another way accept differently and need their own calibration."
+    if traces.scores:
+        yield (
+            f"The drafter has no confidence head: its confidences are estimated from {' and '.join(traces.scores)} by "
+            "position (logistic regression, fitted on the prompts that the calibration was), and go on learning while "
+            "serving. Figures are those of the estimate as it was fitted."
+        )
+    if traces.empty_rounds:
+        yield (
+            f"{traces.empty_rounds:,} rounds are left out in which the drafter had nothing to propose: acceptance and "
+            "throughput are those of rounds with a draft."
+        )
     if traces.cut_rounds:
         yield (f"{traces.cut_rounds:,} rounds are left out: the end of the text or a length limit cut their block.")
     if ece.after <= 1.5 * ece.noise_floor:
