@@ -54,9 +54,11 @@ def maximise(inputs: Doubles, outcome: Doubles) -> Doubles:
         step, scale = np.linalg.solve(curvature, gradient), 1.0
         while (new := _loss(inputs, outcome, found - scale * step)) > loss and scale > 1e-6:  # halve until it helps
             scale *= 0.5
-        if not loss - new > TOLERANCE * (1.0 + abs(loss)):
+        gained = loss - new
+        if gained >= 0.0:
+            found, loss = found - scale * step, new
+        if not gained > TOLERANCE * (1.0 + abs(loss)):
             break
-        found, loss = found - scale * step, new
     return found
 
 
