@@ -55,20 +55,22 @@ def load_halves(store: TraceStore, reporter: Reporter) -> Halves:
 def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter: Reporter) -> StsCalibration:
     """Fit on one half, validate on the other. Raises `DsparkError` for too few rounds in either.
 
-    Of a drafter without a confidence head what is calibrated is an estimate, which is fitted on the same half.
+    Of a drafter without a confidence head what is calibrated is an estimate, which is fitted on the same half. It is
+    of greatest likelihood already: temperatures go on top only where they help prompts that they were not fitted on.
     """
-    g, names = store.header.block_size, store.header.scores
+    names = store.header.scores
     model = fit_acceptance(halves.fit, names) if names else None
     halves = halves.estimated(model)
-    alone = fit_sts(halves.fit, g, plan.bins)
+    alone = choose_temperatures(halves.fit, plan.bins, sparing=model is not None)
     scaling = choose_scaling(halves.fit, alone, plan)
     _check_validation(halves.validation, plan.bins)
-    low, high = _temperature_intervals(halves.fit, plan, reporter)
+    kept = model is not None and set(alone) == {1.0}
+    low, high = (alone, alone) if kept else _temperature_intervals(halves.fit, plan, reporter)
     held_out = halves.validation
     return StsCalibration(
         bundle=store.header.bundle,
         backend=backend,
-        block_size=g,
+        block_size=store.header.block_size,
         temperatures=list(scaling.temperatures),
         offsets=list(scaling.offsets),
         sts_temperatures=alone,
@@ -90,6 +92,12 @@ def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter
     )
 
 
+def choose_temperatures(rounds: Rounds, bins: int, *, sparing: bool) -> list[float]:
+    """Those of STS; `sparing`: of 1 unless others help prompts that they were not fitted on."""
+    found = fit_sts(rounds, rounds.block_size, bins)
+    return [1.0] * rounds.block_size if sparing and not temperatures_help(rounds, bins) else found
+
+
 def choose_scaling(rounds: Rounds, alone: list[float], plan: FitPlan) -> Scaling:
     """Temperatures alone, or with offsets where those were asked for or are needed."""
     scaling = Scaling.of(alone)
@@ -100,6 +108,19 @@ def choose_scaling(rounds: Rounds, alone: list[float], plan: FitPlan) -> Scaling
         return moved
     error, less = (mean_ece(confidences(rounds.logits, form), rounds, plan.bins) for form in (scaling, moved))
     return moved if error > ENOUGH and less <= BETTER * error else scaling
+
+
+def temperatures_help(rounds: Rounds, bins: int) -> bool:
+    """Whether temperatures of half of these prompts make the error of the other half smaller, both ways together."""
+    names = np.unique(rounds.prompt)
+    halves = [rounds.of(names[start::2].tolist()) for start in (0, 1)]
+    if min(map(len, halves)) < rounds_needed(bins):
+        return False
+    gained = 0.0
+    for fitted, other in (halves, halves[::-1]):
+        scaled = confidences(other.logits, Scaling.of(fit_sts(fitted, rounds.block_size, bins)))
+        gained += mean_ece(confidences(other.logits), other, bins) - mean_ece(scaled, other, bins)
+    return gained > 0.0
 
 
 def _check_validation(rounds: Rounds, bins: int) -> None:

@@ -17,8 +17,11 @@ GAIN = 1.02
 def verdict(loads: Sequence[Load], ece: Ece, traces: Traces) -> str:
     """What speculation gains, until when, and whether its confidences can be believed."""
     calibrated = "calibrated" if ece.after <= GOOD_ECE else "not well calibrated"
+    drafted = traces.rounds / max(1, traces.rounds + traces.empty_rounds)
+    where = f" (in the {drafted:.0%} of rounds that had a draft)" if traces.empty_rounds and loads else ""
     return (
-        f"{_gain(loads)}; {calibrated}: expected calibration error {ece.before:.1%} before, {ece.after:.1%} after, "
+        f"{_gain(loads)}{where}; {calibrated}: "
+        f"expected calibration error {ece.before:.1%} before, {ece.after:.1%} after, "
         f"on {traces.validation_rounds:,} rounds of {traces.validation_prompts} prompts that were not fitted."
     )
 

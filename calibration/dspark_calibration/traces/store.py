@@ -61,7 +61,7 @@ class PromptTrace:
         return ""
 
     @property
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """What is stored, by name."""
         return {name: array for name, array in vars(self).items() if array is not None}
 
