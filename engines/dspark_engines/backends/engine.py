@@ -109,6 +109,11 @@ class DraftEngine(Engine):
         """Whether it drafts at temperatures other than 0."""
         return True
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether it looks at features; where not, they are not kept for it: those of a step are [M, 0]."""
+        return True
+
     @abstractmethod
     def step(
         self,

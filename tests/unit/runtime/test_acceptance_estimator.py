@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,16 @@ from hypothesis import strategies as st
 from dspark_calibration.estimator import AcceptanceModel, estimated, fit_acceptance
 from dspark_calibration.metrics import log_loss
 from dspark_calibration.sts import Scaling, confidences, sigmoid
+from dspark_engines import GenerationRequest, GenerationResult
 from dspark_engines.measured import StepCost
 from dspark_engines.runtime.round.draft_step import prefix_survival
 from dspark_engines.runtime.round.estimator import FARTHEST, OPTIMISTIC, AcceptanceEstimator, AcceptancePrior
+from dspark_engines.runtime.round.runner import RoundRunner
+from dspark_engines.runtime.round.state import RequestState
+from dspark_engines.runtime.round.verify_step import Outcome
 from dspark_engines.scheduler import Algorithm1Spec, AsyncSpec, FixedSpec, Scheduler, ThresholdSpec, get_scheduler
+from dspark_plugins.accept import BROKEN
+from tests.support.fake_engines import Language, fake_engines, fake_manifest
 from tests.support.laws import Row, joint_law, plan_once, product_of_truths, random_cost, random_row
 from tests.support.scored_rounds import NAMES, Truth, scored_rounds
 
@@ -191,3 +199,33 @@ def test_schedulers_read_estimates_as_confidences(model: AcceptanceModel) -> Non
     by_model = confidences(estimated(scored_rounds(BEFORE, 3), model).logits)
     now = sigmoid(estimator.logits(scored_rounds(BEFORE, 3).scores).astype(float))
     assert now == pytest.approx(by_model, abs=1e-6)
+
+
+# In the rounds.
+
+
+def test_a_target_that_broke_shows_only_what_it_had_accepted() -> None:
+    seen: list[tuple[list[int], list[int]]] = []
+    estimator: Any = SimpleNamespace(
+        learn=lambda scores, verified, kept: seen.append((verified.tolist(), kept.tolist()))
+    )
+    engines = fake_engines(Language(), block=4, context=40, pattern=(2,))
+    runner = RoundRunner(
+        engines, fake_manifest(block=4, context=40, chunk=8), get_scheduler("fixed"), estimator=estimator
+    )
+    drafts: Any = SimpleNamespace(scores=np.zeros((2, 4, 1)))
+    row: Any = None
+    runner._learn(drafts, np.array([4, 4]), [Outcome(row, 2, BROKEN), Outcome(row, 1, 7)])
+    assert seen == [([2, 4], [2, 1])]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_features_are_kept_for_those_who_read_them(reads: bool) -> None:
+    request = GenerationRequest([5, 6, 7], 4)
+    state = RequestState(request, GenerationResult(4), None, None, True, reads_features=reads)
+    features = np.ones((3, 6), np.float32)
+    state.keep_features(features)
+    features.fill(np.nan)
+    assert state.join_pending().tolist() == ([[1.0] * 6] * 3 if reads else [[]] * 3)
+    state.mark_drafted()
+    assert state.drafted == 3

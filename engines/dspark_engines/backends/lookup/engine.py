@@ -30,6 +30,10 @@ class LookupEngine(DraftEngine):
     def max_rows(self) -> int:
         return self._max_rows
 
+    @property
+    def reads_features(self) -> bool:
+        return False
+
     def new_slot(self) -> TextIndex:
         return TextIndex(self._spec)
 

@@ -80,7 +80,8 @@ class RoundRunner:
         verify_slot, draft_slot = self._engines.verify.new_slot(), None
         if request.speculate and self._rules.block_size:
             draft_slot = self._draft_slot()
-        return RequestState(request, result or self.new_result(), verify_slot, draft_slot, draft_slot is not None)
+        speculating, reads = draft_slot is not None, self._engines.draft.reads_features
+        return RequestState(request, result or self.new_result(), verify_slot, draft_slot, speculating, reads)
 
     def _draft_slot(self) -> Slot | None:
         """None where the draft engine has no memory for one more: the request can do without."""
