@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dspark_calibration import StsCalibration
+from dspark_calibration.estimator import estimated
 from dspark_calibration.metrics import mean_ece
 from dspark_calibration.sts import confidences, rounds_needed
 from dspark_calibration.traces import load_rounds
@@ -55,7 +56,7 @@ def check_drift(
     plan = replace(plan, max_new_tokens=sts.max_new_tokens, temperature=sts.temperature, backend=sts.backend)
     with tempfile.TemporaryDirectory() as scratch:
         store = trace_prompts(bundle, prompts, plan, folder or Path(scratch) / "traces", reporter)
-        rounds = load_rounds(store, reporter.step("reading traces"))
+        rounds = estimated(load_rounds(store, reporter.step("reading traces")), sts.estimator)
     if len(rounds) < rounds_needed(sts.bins):
         raise DsparkError(
             f"{len(rounds)} rounds that verified the whole block, at least {rounds_needed(sts.bins)} are needed",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from dspark_calibration import CalibrationError, Rounds, StsCalibration, TraceStore
+from dspark_calibration.estimator import AcceptanceModel, estimated, fit_acceptance
 from dspark_calibration.metrics import interval, mean_ece, resample_prompts, spread_of_prompts
 from dspark_calibration.sts import Scaling, confidences, fit_scaling, fit_sts, rounds_needed
 from dspark_calibration.sts.file import EceInterval
@@ -36,27 +37,40 @@ class Halves:
     fit: Rounds
     validation: Rounds
     cut: int
+    empty: int = 0
+    """Rounds that are left out because the drafter had nothing to propose."""
+
+    def estimated(self, model: AcceptanceModel | None) -> Halves:
+        """With the model's confidences in place of the drafter's; as they are without a model."""
+        return replace(self, fit=estimated(self.fit, model), validation=estimated(self.validation, model))
 
 
 def load_halves(store: TraceStore, reporter: Reporter) -> Halves:
     """The traces, split by prompt. Raises `DsparkError` when they are incomplete or damaged."""
     split = split_prompts(store.header.prompts)
     rounds = load_rounds(store, reporter.step("reading traces"))
-    return Halves(rounds.of(split.fit), rounds.of(split.validation), rounds.cut)
+    return Halves(rounds.of(split.fit), rounds.of(split.validation), rounds.cut, rounds.empty)
 
 
 def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter: Reporter) -> StsCalibration:
-    """Fit on one half, validate on the other. Raises `DsparkError` for too few rounds in either."""
-    g = store.header.block_size
-    alone = fit_sts(halves.fit, g, plan.bins)
+    """Fit on one half, validate on the other. Raises `DsparkError` for too few rounds in either.
+
+    Of a drafter without a confidence head what is calibrated is an estimate, which is fitted on the same half. It is
+    of greatest likelihood already: temperatures go on top only where they help prompts that they were not fitted on.
+    """
+    names = store.header.scores
+    model = fit_acceptance(halves.fit, names) if names else None
+    halves = halves.estimated(model)
+    alone = choose_temperatures(halves.fit, plan.bins, sparing=model is not None)
     scaling = choose_scaling(halves.fit, alone, plan)
     _check_validation(halves.validation, plan.bins)
-    low, high = _temperature_intervals(halves.fit, plan, reporter)
+    kept = model is not None and set(alone) == {1.0}
+    low, high = (alone, alone) if kept else _temperature_intervals(halves.fit, plan, reporter)
     held_out = halves.validation
     return StsCalibration(
         bundle=store.header.bundle,
         backend=backend,
-        block_size=g,
+        block_size=store.header.block_size,
         temperatures=list(scaling.temperatures),
         offsets=list(scaling.offsets),
         sts_temperatures=alone,
@@ -70,11 +84,18 @@ def fit(store: TraceStore, halves: Halves, backend: str, plan: FitPlan, reporter
         expected=_expected(held_out, scaling, plan),
         survival=held_out.survived.mean(axis=0).tolist(),
         spread=spread_of_prompts(held_out),
+        estimator=model,
         prompts_sha256=store.header.prompts_sha256,
         max_new_tokens=store.header.max_new_tokens,
         temperature=store.header.temperature,
         seed=store.header.seed,
     )
+
+
+def choose_temperatures(rounds: Rounds, bins: int, *, sparing: bool) -> list[float]:
+    """Those of STS; `sparing`: of 1 unless others help prompts that they were not fitted on."""
+    found = fit_sts(rounds, rounds.block_size, bins)
+    return [1.0] * rounds.block_size if sparing and not temperatures_help(rounds, bins) else found
 
 
 def choose_scaling(rounds: Rounds, alone: list[float], plan: FitPlan) -> Scaling:
@@ -87,6 +108,19 @@ def choose_scaling(rounds: Rounds, alone: list[float], plan: FitPlan) -> Scaling
         return moved
     error, less = (mean_ece(confidences(rounds.logits, form), rounds, plan.bins) for form in (scaling, moved))
     return moved if error > ENOUGH and less <= BETTER * error else scaling
+
+
+def temperatures_help(rounds: Rounds, bins: int) -> bool:
+    """Whether temperatures of half of these prompts make the error of the other half smaller, both ways together."""
+    names = np.unique(rounds.prompt)
+    halves = [rounds.of(names[start::2].tolist()) for start in (0, 1)]
+    if min(map(len, halves)) < rounds_needed(bins):
+        return False
+    gained = 0.0
+    for fitted, other in (halves, halves[::-1]):
+        scaled = confidences(other.logits, Scaling.of(fit_sts(fitted, rounds.block_size, bins)))
+        gained += mean_ece(confidences(other.logits), other, bins) - mean_ece(scaled, other, bins)
+    return gained > 0.0
 
 
 def _check_validation(rounds: Rounds, bins: int) -> None:

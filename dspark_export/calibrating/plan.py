@@ -52,10 +52,11 @@ def trace_header(bundle: Bundle, prompts: Sequence[Prompt], plan: TracePlan) -> 
         raise BundleError(
             f"{bundle.path}: has no drafter: there is nothing to calibrate", hint="build it with --drafter"
         )
-    if not bundle.manifest.drafter.confidence:
+    drafter = bundle.manifest.drafter
+    if not drafter.confidence and not drafter.scores:
         raise BundleError(
-            f"{bundle.path}: the drafter has no confidence head: there is nothing to calibrate",
-            hint="calibrate a bundle whose drafter was trained with one; `profile` works without",
+            f"{bundle.path}: the drafter has no confidence head, and its engine gives nothing to estimate one from",
+            hint="build the bundle again with this version; `profile` works without",
         )
     _refuse_repeats(prompts)
     digest = hashlib.sha256()
@@ -68,6 +69,7 @@ def trace_header(bundle: Bundle, prompts: Sequence[Prompt], plan: TracePlan) -> 
         max_new_tokens=plan.max_new_tokens,
         temperature=plan.temperature,
         seed=plan.seed,
+        scores=drafter.scores,
         prompts=[PromptRef(id=prompt.id, source=prompt.source) for prompt in prompts],
     )
 

@@ -35,7 +35,7 @@ def make_report(bundle: Bundle, folder: Path, reporter: Reporter) -> Report:
     sts = read_sts(bundle)
     store = TraceStore.open(folder)
     check_origin(bundle, sts, store.header)
-    halves = load_halves(store, reporter)
+    halves = load_halves(store, reporter).estimated(sts.estimator)
     reporter.step("measuring")
     per_position = fit_positions(halves.fit, sts.block_size, sts.bins)
     validation = Validation(halves.validation, sts, per_position, RESAMPLES)
@@ -155,6 +155,8 @@ def _traces(header: TraceHeader, halves: Halves) -> Traces:
         fit_rounds=len(fit),
         validation_rounds=len(held_out),
         cut_rounds=halves.cut,
+        empty_rounds=halves.empty,
+        scores=header.scores,
         sources=list(dict.fromkeys(ref.source for ref in header.prompts)),
         prompts_sha256=header.prompts_sha256,
         max_new_tokens=header.max_new_tokens,

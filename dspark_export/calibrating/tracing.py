@@ -24,13 +24,14 @@ from dspark_export.prompts import Prompt
 class Recorder:
     """Collects the rounds of one prompt."""
 
-    def __init__(self, block_size: int) -> None:
-        self._block_size = block_size
+    def __init__(self, block_size: int, score_count: int = 0) -> None:
+        self._block_size, self._score_count = block_size, score_count
         self.clear()
 
     def clear(self) -> None:
         """Forget all rounds."""
         self._logits: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
         self._counts: list[tuple[int, int, int]] = []
 
     def __call__(self, drafts: Drafts, lengths: Ints, outcomes: Sequence[Outcome]) -> None:
@@ -39,13 +40,18 @@ class Recorder:
         for state, logits, length, outcome in rows:
             self._logits.append(np.array(logits, np.float32))
             self._counts.append((length, outcome.accepted, state.used))
+        if self._score_count:
+            self._scores += list(np.array(drafts.scores, np.float32))
 
     def trace(self) -> PromptTrace:
         """What was collected."""
         logits = np.array(self._logits, np.float32).reshape(-1, self._block_size)
         counts = np.array(self._counts, np.int64).reshape(-1, 3)
+        scores = None
+        if self._score_count:
+            scores = np.array(self._scores, np.float32).reshape(-1, self._block_size, self._score_count)
         return PromptTrace(
-            logits, counts[:, 0].astype(np.int16), counts[:, 1].astype(np.int16), counts[:, 2].astype(np.int32)
+            logits, counts[:, 0].astype(np.int16), counts[:, 1].astype(np.int16), counts[:, 2].astype(np.int32), scores
         )
 
 
@@ -86,7 +92,7 @@ def _trace(
     total: int,
     reporter: Reporter,
 ) -> None:
-    step, recorder = reporter.step("tracing"), Recorder(store.header.block_size)
+    step, recorder = reporter.step("tracing"), Recorder(store.header.block_size, len(store.header.scores))
     step(total - len(todo), total)
     with get_backend(plan.backend).open(bundle, resolve_engines(bundle, plan.backend, plan.engines)) as engines:
         generator = Generator(engines, bundle.manifest, recorder)

@@ -17,8 +17,11 @@ GAIN = 1.02
 def verdict(loads: Sequence[Load], ece: Ece, traces: Traces) -> str:
     """What speculation gains, until when, and whether its confidences can be believed."""
     calibrated = "calibrated" if ece.after <= GOOD_ECE else "not well calibrated"
+    drafted = traces.rounds / max(1, traces.rounds + traces.empty_rounds)
+    where = f" (in the {drafted:.0%} of rounds that had a draft)" if traces.empty_rounds and loads else ""
     return (
-        f"{_gain(loads)}; {calibrated}: expected calibration error {ece.before:.1%} before, {ece.after:.1%} after, "
+        f"{_gain(loads)}{where}; {calibrated}: "
+        f"expected calibration error {ece.before:.1%} before, {ece.after:.1%} after, "
         f"on {traces.validation_rounds:,} rounds of {traces.validation_prompts} prompts that were not fitted."
     )
 
@@ -51,6 +54,17 @@ def caveats(
     """What limits these figures."""
     how = "greedily" if traces.temperature == 0 else f"at temperature {traces.temperature:g}"
     yield f"Traced {how}: requests drawn in another way accept differently and need their own calibration."
+    if traces.scores:
+        yield (
+            f"The drafter has no confidence head: its confidences are estimated from {' and '.join(traces.scores)} by "
+            "position (logistic regression, fitted on the prompts that the calibration was), and go on learning while "
+            "serving. Figures are those of the estimate as it was fitted."
+        )
+    if traces.empty_rounds:
+        yield (
+            f"{traces.empty_rounds:,} rounds are left out in which the drafter had nothing to propose: acceptance and "
+            "throughput are those of rounds with a draft."
+        )
     if traces.cut_rounds:
         yield (f"{traces.cut_rounds:,} rounds are left out: the end of the text or a length limit cut their block.")
     if ece.after <= 1.5 * ece.noise_floor:

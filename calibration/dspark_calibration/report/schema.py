@@ -56,6 +56,10 @@ class Traces(_Part):
     validation_rounds: int
     cut_rounds: int
     """Left out: the end of the text or a length limit made their block shorter."""
+    empty_rounds: int = 0
+    """Left out: the drafter had nothing to propose."""
+    scores: list[str] = []
+    """What confidences are estimated from, where the drafter has no confidence head."""
     sources: list[str]
     prompts_sha256: str
     max_new_tokens: int

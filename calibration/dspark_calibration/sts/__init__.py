@@ -1,6 +1,7 @@
 """Sequential temperature scaling: confidences whose product along the block means what it says."""
 
-from dspark_calibration.sts.apply import Scaling, confidences, sigmoid
+from dspark_calibration.logistic import sigmoid
+from dspark_calibration.sts.apply import Scaling, confidences
 from dspark_calibration.sts.file import StsCalibration
 from dspark_calibration.sts.fit import fit_positions, fit_sts, rounds_needed
 from dspark_calibration.sts.offset import fit_scaling

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from dspark_calibration.arrays import Doubles
+from dspark_calibration.logistic import sigmoid
 
 
 class Scaling(NamedTuple):
@@ -20,11 +21,6 @@ class Scaling(NamedTuple):
     def of(cls, temperatures: Sequence[float]) -> Self:
         """Temperatures alone."""
         return cls(tuple(temperatures), (0.0,) * len(temperatures))
-
-
-def sigmoid(x: Doubles) -> Doubles:
-    """1 / (1 + exp(−x)), without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
 
 
 def confidences(logits: Doubles, scaling: Scaling | None = None) -> Doubles:

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from dspark_calibration.estimator.model import AcceptanceModel
 from dspark_calibration.sts.apply import Scaling
 
 
@@ -29,7 +30,8 @@ class EceInterval(BaseModel):
 
 
 class StsCalibration(BaseModel):
-    """Confidence at position j is σ(c_j / temperatures[j] + offsets[j]), c_j the drafter's raw logit.
+    """Confidence at position j is σ(c_j / temperatures[j] + offsets[j]), c_j the drafter's raw logit, or that of the
+    `estimator` where the drafter has no confidence head.
 
     `sts_temperatures` are those of sequential temperature scaling, without offsets: the same as `temperatures` when
     all offsets are 0. `bundle` is the identity of the engines that it belongs to, `block_size` its γ. The errors
@@ -59,6 +61,8 @@ class StsCalibration(BaseModel):
     """How often a draft survived up to each position; empty in files of before it was kept."""
     spread: NonNegativeFloat = 0.0
     """Standard deviation, between prompts, of the draft tokens accepted a round."""
+    estimator: AcceptanceModel | None = None
+    """What estimates confidences before anything was seen while serving; None where the drafter gives them."""
     prompts_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     max_new_tokens: PositiveInt
     temperature: NonNegativeFloat
@@ -71,6 +75,8 @@ class StsCalibration(BaseModel):
             raise ValueError(f"not one temperature for each of {self.block_size} positions")
         if self.survival and len(self.survival) != self.block_size:
             raise ValueError(f"not one survival for each of {self.block_size} positions")
+        if self.estimator is not None and len(self.estimator.biases) != self.block_size:
+            raise ValueError(f"not one bias for each of {self.block_size} positions")
         return self
 
     @property

@@ -6,7 +6,7 @@ import numpy as np
 
 from dspark_calibration.arrays import Doubles
 from dspark_calibration.errors import CalibrationError
-from dspark_calibration.sts.apply import sigmoid
+from dspark_calibration.logistic import sigmoid
 from dspark_calibration.sts.search import search
 from dspark_calibration.traces.rounds import Rounds
 

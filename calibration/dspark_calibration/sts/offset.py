@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from dspark_calibration.arrays import Doubles
-from dspark_calibration.sts.apply import Scaling, sigmoid
+from dspark_calibration.logistic import sigmoid
+from dspark_calibration.sts.apply import Scaling
 from dspark_calibration.sts.fit import check_rounds
 from dspark_calibration.traces.rounds import Rounds
 

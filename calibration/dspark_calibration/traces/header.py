@@ -29,6 +29,8 @@ class TraceHeader(BaseModel):
     max_new_tokens: PositiveInt
     temperature: NonNegativeFloat
     seed: NonNegativeInt
+    scores: list[str] = []
+    """What traces hold of each position in place of a confidence; empty for drafters with a confidence head."""
     prompts: list[PromptRef] = Field(min_length=1)
 
     def differences(self, other: TraceHeader) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dspark_calibration.errors import CalibrationError
 from dspark_calibration.traces.rounds import Rounds
-from dspark_calibration.traces.store import TraceStore
+from dspark_calibration.traces.store import PromptTrace, TraceStore
 
 
 def load_rounds(store: TraceStore, advance: Callable[[int, int], None] | None = None) -> Rounds:
@@ -19,17 +19,37 @@ def load_rounds(store: TraceStore, advance: Callable[[int, int], None] | None = 
             f"the first is {store.header.prompts[missing[0]].id}",
             hint="run dspark-export calibrate again: it goes on where it stopped; or merge the missing shard as well",
         )
-    g, cut = store.header.block_size, 0
-    logits, accepted, context, prompt = [np.empty((0, g))], [], [], []
-    for index in range(len(store.header.prompts)):
-        trace = store.read(index)
-        full = trace.proposed == g
-        logits.append(trace.confidence_logits[full].astype(np.float64))
-        accepted.append(trace.accepted[full])
-        context.append(trace.context[full])
-        prompt.append(np.full(int(full.sum()), index))
-        cut += int((~full).sum())
+    count, parts = len(store.header.prompts), []
+    for index in range(count):
+        parts.append(_whole_blocks(store.read(index), index))
         if advance is not None:
-            advance(index + 1, len(store.header.prompts))
-    counts = [np.concatenate(parts).astype(np.int64) for parts in (accepted, context, prompt)]
-    return Rounds(np.concatenate(logits), counts[0], counts[1], counts[2], cut)
+            advance(index + 1, count)
+    return _joined(parts)
+
+
+def _whole_blocks(trace: PromptTrace, prompt: int) -> Rounds:
+    """Of one prompt's rounds those that verified their whole block; how many others there are, and why."""
+    logits = trace.confidence_logits
+    full, nothing = trace.proposed == logits.shape[1], np.isneginf(logits[:, 0])
+    return Rounds(
+        logits[full].astype(np.float64),
+        trace.accepted[full].astype(np.int64),
+        trace.context[full].astype(np.int64),
+        np.full(int(full.sum()), prompt),
+        cut=int((~full & ~nothing).sum()),
+        empty=int(nothing.sum()),
+        scores=None if trace.scores is None else trace.scores[full].astype(np.float64),
+    )
+
+
+def _joined(parts: Sequence[Rounds]) -> Rounds:
+    scores = [part.scores for part in parts if part.scores is not None]
+    return Rounds(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.accepted for part in parts]),
+        np.concatenate([part.context for part in parts]),
+        np.concatenate([part.prompt for part in parts]),
+        cut=sum(part.cut for part in parts),
+        empty=sum(part.empty for part in parts),
+        scores=np.concatenate(scores) if scores else None,
+    )

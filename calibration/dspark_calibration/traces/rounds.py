@@ -20,7 +20,8 @@ class Rounds:
 
     logits float64 [n, g], raw confidence logits; accepted int64 [n]; context int64 [n], the anchor's position;
     prompt int64 [n], index of the prompt; cut, how many rounds were left out because the end of the text or a
-    length limit made their block shorter.
+    length limit made their block shorter; empty, how many because the drafter had nothing to propose. scores float64
+    [n, g, S], where the drafter has no confidence head.
     """
 
     logits: Doubles
@@ -28,6 +29,8 @@ class Rounds:
     context: Ints
     prompt: Ints
     cut: int = 0
+    empty: int = 0
+    scores: Doubles | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -54,4 +57,10 @@ class Rounds:
 
     def take(self, indices: Ints) -> Rounds:
         """These rounds, in this order, repeats included."""
-        return Rounds(self.logits[indices], self.accepted[indices], self.context[indices], self.prompt[indices])
+        return Rounds(
+            self.logits[indices],
+            self.accepted[indices],
+            self.context[indices],
+            self.prompt[indices],
+            scores=None if self.scores is None else self.scores[indices],
+        )

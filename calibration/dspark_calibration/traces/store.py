@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +31,18 @@ class PromptTrace:
 
     confidence_logits float32 [n, g], raw; proposed int16 [n], draft tokens that were verified (g unless the end of
     the text or a length limit cut the block); accepted int16 [n], of which survived; context int32 [n], position
-    of the anchor.
+    of the anchor. scores float32 [n, g, S]: of drafters without a confidence head, whose confidence_logits say no more
+    than whether there is a token at all (-infinity: there is none).
     """
 
     confidence_logits: npt.NDArray[np.float32]
     proposed: npt.NDArray[np.int16]
     accepted: npt.NDArray[np.int16]
     context: npt.NDArray[np.int32]
+    scores: npt.NDArray[np.float32] | None = None
 
-    def problem(self, block_size: int) -> str:
-        """What is wrong with it, in a few words; nothing when it is sound."""
+    def problem(self, block_size: int, scores: int = 0) -> str:
+        """What is wrong with it, in a few words; nothing when it is sound. `scores`: S, 0 where there are none."""
         n = len(self.confidence_logits)
         if self.confidence_logits.shape != (n, block_size):
             return f"has blocks of {self.confidence_logits.shape[-1]} positions, not {block_size}"
@@ -48,11 +50,24 @@ class PromptTrace:
             return "has arrays of different lengths"
         if np.isnan(self.confidence_logits).any():
             return "has confidences that are NaN"
+        if self._found_scores != ((n, block_size, scores) if scores else None):
+            return f"has not {scores} scores for each position"
+        if self.scores is not None and np.isnan(self.scores).any():
+            return "has scores that are NaN"
         if n and not (self.accepted.min() >= 0 and (self.accepted <= self.proposed).all()):
             return "accepts more than it proposed"
         if n and self.proposed.max() > block_size:
             return "proposes more than a block"
         return ""
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What is stored, by name."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+    @property
+    def _found_scores(self) -> tuple[int, ...] | None:
+        return None if self.scores is None else self.scores.shape
 
 
 class TraceStore:
@@ -101,20 +116,20 @@ class TraceStore:
 
     def write(self, index: int, trace: PromptTrace) -> None:
         """Store one prompt's rounds. Raises `CalibrationError` for rounds that are not sound, `OSError`."""
-        if problem := trace.problem(self.header.block_size):
+        if problem := trace.problem(self.header.block_size, len(self.header.scores)):
             raise CalibrationError(
                 f"prompt {self.header.prompts[index].id}: the trace {problem}",
                 hint="check the bundle: dspark-export check",
             )
         with replacing(self.file(index)) as partial, partial.open("wb") as file:
-            np.savez(file, **vars(trace))
+            np.savez(file, **trace.arrays)
 
     def read(self, index: int) -> PromptTrace:
         """One prompt's rounds. Raises `CalibrationError` when they are missing or damaged."""
         file = self.file(index)
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                trace = PromptTrace(**{name: arrays[name] for name in PromptTrace.__dataclass_fields__})
+                trace = PromptTrace(**{field.name: _array(arrays, field) for field in fields(PromptTrace)})
         except FileNotFoundError:
             raise CalibrationError(
                 f"{self.path}: the trace of prompt {self.header.prompts[index].id} is missing",
@@ -122,9 +137,14 @@ class TraceStore:
             ) from None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CalibrationError(f"{file}: not readable as a trace: {error}", hint="delete it and go on") from None
-        if problem := trace.problem(self.header.block_size):
+        if problem := trace.problem(self.header.block_size, len(self.header.scores)):
             raise CalibrationError(f"{file}: {problem}", hint="delete it and go on; if it comes back: check the bundle")
         return trace
+
+
+def _array(arrays: Any, field: Field[Any]) -> Any:
+    """A field's array; traces without scores are without that one. Raises `KeyError`."""
+    return arrays[field.name] if field.default is MISSING or field.name in arrays else field.default
 
 
 @contextlib.contextmanager

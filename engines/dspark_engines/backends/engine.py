@@ -35,6 +35,8 @@ class VerifyOutput(NamedTuple):
 class DraftOutput(NamedTuple):
     """draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V]. Valid until the next step.
 
+    A confidence of -infinity: there is no token there, nor behind it. That must follow from the text before the block.
+
     Where all rows are greedy an engine may keep draft_logits to itself, [R, g, 0]: nobody needs them.
     `seconds` is the time spent inside the backend. `scores` [R, g, S]: what the drafter says of each position in place
     of a confidence, for an estimate of it (`DrafterInfo.scores` names the S); None where it has a confidence head.
@@ -105,6 +107,11 @@ class DraftEngine(Engine):
     @property
     def samples(self) -> bool:
         """Whether it drafts at temperatures other than 0."""
+        return True
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether it looks at features; where not, they are not kept for it: those of a step are [M, 0]."""
         return True
 
     @abstractmethod

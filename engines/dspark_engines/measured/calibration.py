@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dspark_calibration import StsCalibration, first_problem
+from dspark_calibration.estimator import AcceptanceModel
 from dspark_calibration.sts import Scaling
 from dspark_engines.bundle import Bundle, engine_identity, save_model
 from dspark_engines.errors import BundleError, TextError
@@ -23,6 +24,8 @@ class Confidence(NamedTuple):
     scaling: Scaling | None
     trusted: bool
     prior: DraftPrior | None = None
+    estimator: AcceptanceModel | None = None
+    """What estimates confidences at first, for drafters without a confidence head."""
 
 
 def load_confidence(bundle: Bundle, backend: str) -> Confidence:
@@ -40,12 +43,18 @@ def load_confidence(bundle: Bundle, backend: str) -> Confidence:
             problem = f"{path} was made for other engines"
         elif found.block_size != bundle.manifest.drafter.block_size:
             problem = f"{path} is for blocks of {found.block_size}"
+        elif _names(found) != bundle.manifest.drafter.scores:
+            problem = f"{path} is for another kind of confidence"
         else:
             seen = DraftPrior(tuple(found.survival), found.spread) if found.survival else None
-            return Confidence(found.scaling, True, seen)
+            return Confidence(found.scaling, True, seen, found.estimator)
     message = f"{problem}: ignored, whole blocks are verified; run dspark-export calibrate"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
     return Confidence(None, False)
+
+
+def _names(found: StsCalibration) -> list[str]:
+    return [] if found.estimator is None else found.estimator.scores
 
 
 def read_sts(bundle: Bundle) -> StsCalibration:

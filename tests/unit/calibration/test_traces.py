@@ -19,7 +19,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     store = write_traces(tmp_path, header(), range(4))
     for index in range(4):
         expected, found = trace(index, 3, index), TraceStore.open(tmp_path).read(index)
-        for name, array in vars(expected).items():
+        for name, array in expected.arrays.items():
             np.testing.assert_array_equal(getattr(found, name), array)
             assert getattr(found, name).dtype == array.dtype
     assert store.missing() == []
@@ -95,7 +95,7 @@ def test_unsound_rounds_are_neither_written_nor_read(tmp_path: Path, case: str) 
     with pytest.raises(CalibrationError, match=message):
         store.write(1, bad)
     assert store.missing() == [1, 2, 3]
-    np.savez(store.file(1), **vars(bad))
+    np.savez(store.file(1), **bad.arrays)
     with pytest.raises(CalibrationError, match=message):
         store.read(1)
 

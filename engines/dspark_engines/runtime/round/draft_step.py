@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dspark_calibration.sts import Scaling, confidences
 from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends import DraftEngine, DraftOutput
+from dspark_engines.runtime.round.estimator import AcceptanceEstimator
 from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.sampling import draft_uniforms
 from dspark_engines.sampling.contract import DraftLogits, HeldLogits
@@ -23,7 +24,8 @@ class Drafts:
     `survival` [R, g] float64 is the cumulative product of the calibrated confidences, 0 behind a drafted end of
     sequence and from a number on that is not finite (see `broken_positions`); `caps` [R] is how much of its block a row
     may verify at all (length limit, context).
-    `confidence_logits` [R, g] are the drafter's own, as they were before any calibration.
+    `confidence_logits` [R, g] are the drafter's own, or estimated from its `scores` [R, g, S] where it has no
+    confidence head, as they were before any calibration; -infinity where there is no token to verify.
     """
 
     states: Sequence[RequestState]
@@ -34,6 +36,7 @@ class Drafts:
     confidence_logits: Floats
     bad: Sequence[RequestState] = ()
     """Those of `states` whose block has such a number."""
+    scores: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -48,6 +51,8 @@ class DraftRules:
     eos: frozenset[int]
     scaling: Scaling | None = None
     """How confidence logits are calibrated; None leaves them as they are."""
+    estimator: AcceptanceEstimator | None = None
+    """What makes confidence logits of a drafter's scores; None leaves them as they are."""
 
     def cap(self, state: RequestState) -> int:
         """How many draft tokens are worth having: none when plain, no more than may become output."""
@@ -81,23 +86,31 @@ def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: Dra
     for state in chosen:
         state.mark_drafted()
         state.clock.drafted(output.seconds)
-    broken, raw = broken_positions(output, chosen), output.confidence_logits
+    raw = confidence_logits(output, rules.estimator)
+    broken = broken_positions(raw, output.draft_logits, chosen)
     survival = prefix_survival(np.where(broken, np.float32(0), raw), rules.scaling)
     survival[broken] = 0.0
     _end(survival, output.draft_ids, rules.eos)
     bad = [state for state, row in zip(chosen, broken, strict=True) if row[-1]]
-    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, caps, raw, bad)
+    return Drafts(chosen, output.draft_ids, output.draft_logits, survival, caps, raw, bad, output.scores)
 
 
-def broken_positions(output: DraftOutput, chosen: Sequence[RequestState]) -> npt.NDArray[np.bool_]:
+def confidence_logits(output: DraftOutput, estimator: AcceptanceEstimator | None) -> Floats:
+    """The engine's own [R, g], or estimated ones. Where the engine has no token, -infinity: none is verified."""
+    own = output.confidence_logits
+    if estimator is None or output.scores is None:
+        return own
+    return np.where(np.isneginf(own), own, estimator.logits(output.scores))
+
+
+def broken_positions(confidence: Floats, held: DraftLogits, chosen: Sequence[RequestState]) -> npt.NDArray[np.bool_]:
     """[R, g]: the first position of a block whose confidence is NaN, or whose q is no distribution, and all behind it.
 
     What makes x_j unfit for verification is known from the tokens before it, so cutting here costs no losslessness;
     throwing the whole block away would. q (its greatest logit finite) is looked at for sampled requests, and where
     the host has it.
     """
-    broken = np.isnan(output.confidence_logits)
-    held = output.draft_logits
+    broken = np.isnan(confidence)
     logits = held.on_host() if isinstance(held, HeldLogits) else held
     if logits is not None:
         for row, state in enumerate(chosen):

@@ -23,10 +23,12 @@ from dspark_engines.runtime.request import GenerationRequest
 from dspark_engines.runtime.result import GenerationResult
 from dspark_engines.runtime.round.draft_health import LOG, MOST_BAD_BLOCKS, MOST_MISSED, DraftHealth
 from dspark_engines.runtime.round.draft_step import DraftRules, Drafts, draft_blocks
+from dspark_engines.runtime.round.estimator import AcceptanceEstimator
 from dspark_engines.runtime.round.selection import DraftSelection
 from dspark_engines.runtime.round.state import RequestState
 from dspark_engines.runtime.round.verify_step import Outcome, accept, commit, plan_accept, plan_rows, run_rows
 from dspark_engines.scheduler import Scheduler
+from dspark_plugins.accept import BROKEN
 
 Gained = list[tuple[RequestState, list[int]]]
 """Every request that took part in a round, and the tokens that it gained (none while its prompt goes on)."""
@@ -39,8 +41,9 @@ The states still stand at their anchors. Arrays are the engines' own: whoever ke
 class RoundRunner:
     """Advances requests on opened engines. Holds no request itself.
 
-    `costs` is for schedulers that read it; with `selection`, only those draft for whom it pays. `health` decides when
-    a draft engine that failed is asked again.
+    `costs` is for schedulers that read it; with `selection`, only those draft for whom it pays. `estimator` makes
+    confidences of a drafter's scores and learns from every round. `health` decides when a draft engine that failed is
+    asked again.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class RoundRunner:
         selection: DraftSelection | None = None,
         *,
         scaling: Scaling | None = None,
+        estimator: AcceptanceEstimator | None = None,
         observer: RoundObserver | None = None,
         health: DraftHealth | None = None,
     ) -> None:
@@ -64,6 +68,7 @@ class RoundRunner:
             manifest.limits.context_length,
             frozenset(manifest.target.eos_token_ids),
             scaling,
+            estimator,
         )
 
     def new_result(self) -> GenerationResult:
@@ -75,7 +80,8 @@ class RoundRunner:
         verify_slot, draft_slot = self._engines.verify.new_slot(), None
         if request.speculate and self._rules.block_size:
             draft_slot = self._draft_slot()
-        return RequestState(request, result or self.new_result(), verify_slot, draft_slot, draft_slot is not None)
+        speculating, reads = draft_slot is not None, self._engines.draft.reads_features
+        return RequestState(request, result or self.new_result(), verify_slot, draft_slot, speculating, reads)
 
     def _draft_slot(self) -> Slot | None:
         """None where the draft engine has no memory for one more: the request can do without."""
@@ -120,6 +126,7 @@ class RoundRunner:
                 self._selection.record(outcome.row.state, length, outcome.accepted)
         if self._observer is not None and len(drafts):
             self._observer(drafts, lengths, outcomes[: len(drafts)])
+        self._learn(drafts, lengths, outcomes[: len(drafts)])
         pairs = zip(outcomes, features, strict=True)
         return [(outcome.row.state, commit(outcome, part, self._rules.eos)) for outcome, part in pairs]
 
@@ -149,6 +156,15 @@ class RoundRunner:
         return self._scheduler.plan(
             drafts.survival, ids, drafts.caps, plain_rows=plain, other_tokens=prompts, cost=cost
         )
+
+    def _learn(self, drafts: Drafts, lengths: Ints, outcomes: Sequence[Outcome]) -> None:
+        """Let the estimator see what came of the drafts: of a row whose target broke, what was accepted before."""
+        estimator = self._rules.estimator
+        if estimator is None or drafts.scores is None or not outcomes:
+            return
+        accepted = np.array([outcome.accepted for outcome in outcomes])
+        broken = np.array([outcome.following == BROKEN for outcome in outcomes])
+        estimator.learn(drafts.scores, np.where(broken, accepted, lengths), accepted)
 
     def _note_bad_blocks(self, drafts: Drafts) -> None:
         for state in drafts.states:

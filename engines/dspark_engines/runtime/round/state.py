@@ -29,6 +29,8 @@ class RequestState:
     verify_slot: Slot
     draft_slot: Slot
     speculating: bool
+    reads_features: bool = True
+    """Whether its drafter looks at features; where not, only their number is kept."""
     used: int = 0
     drafted: int = 0
     anchor: int = -1
@@ -84,6 +86,11 @@ class RequestState:
         if len(self.pending) > 1:
             self.pending = [np.concatenate(self.pending)]
         return self.pending[0]
+
+    def keep_features(self, features: Floats) -> None:
+        """The target has cached the tokens of these features [n, L*H], of which a copy is kept for the drafter."""
+        if self.speculating:
+            self.pending.append((features if self.reads_features else features[:, :0]).copy())
 
     def mark_drafted(self) -> None:
         """The drafter has taken in what was pending."""

@@ -112,8 +112,7 @@ def commit(outcome: Outcome, features: Floats, eos: frozenset[int]) -> list[int]
     reading = state.reading
     kept = len(row.tokens) if reading else outcome.accepted + 1
     state.used += kept
-    if state.speculating:
-        state.pending.append(features[:kept].copy())  # the engine owns its outputs
+    state.keep_features(features[:kept])
     if outcome.following is None:
         return []
     produced = [*row.tokens[1 : outcome.accepted + 1].tolist(), outcome.following]

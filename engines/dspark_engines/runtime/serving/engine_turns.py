@@ -119,6 +119,10 @@ class _DraftTurns(DraftEngine):
     def max_rows(self) -> int:
         return self._exclusive.max_rows
 
+    @property
+    def reads_features(self) -> bool:
+        return self._exclusive.reads_features
+
     def new_slot(self) -> Slot:
         return self._exclusive.new_slot()
 

@@ -24,13 +24,14 @@ from dspark_engines.runtime.round.draft_health import DraftHealth
 from dspark_engines.runtime.round.runner import RoundRunner
 from dspark_engines.runtime.round.selection import DraftSelection
 from dspark_engines.runtime.serving.cohort import Cohort
+from dspark_engines.runtime.serving.confidence import new_estimator
 from dspark_engines.runtime.serving.costs import CurrentCosts
 from dspark_engines.runtime.serving.engine_turns import EngineTurns
 from dspark_engines.runtime.serving.plan import RuntimeOptions, RuntimePlan, is_speculating, plan_runtime
 from dspark_engines.runtime.serving.pool import EnginePool, open_pool
 from dspark_engines.runtime.serving.queue import AdmissionQueue
 from dspark_engines.runtime.serving.timeline import Timeline
-from dspark_engines.scheduler import get_scheduler
+from dspark_engines.scheduler import get_scheduler, needs_confidence
 
 
 class Runtime:
@@ -111,12 +112,15 @@ class Runtime:
         plan, manifest = self.plan, self.bundle.manifest
         costs = CurrentCosts(plan.costs, partial(self._queue.exclusive, number)) if plan.costs else None
         selection, scaling = None, plan.confidence.scaling
+        estimator = new_estimator(manifest.drafter, plan) if needs_confidence(plan.scheduler) else None
         if costs is not None and plan.selective:
             selection = DraftSelection(costs, manifest.drafter.block_size, plan.prior)
         scheduler = get_scheduler(plan.scheduler, costs.step_cost(1, 0) if costs else None)
         health = DraftHealth()
         self.draft_health.append(health)
-        return RoundRunner(engines, manifest, scheduler, costs, selection, scaling=scaling, health=health)
+        return RoundRunner(
+            engines, manifest, scheduler, costs, selection, scaling=scaling, estimator=estimator, health=health
+        )
 
     def submit(self, request: GenerationRequest) -> RequestStream:
         """Queue a request. Raises `RequestError` when it is not valid, or when the queue is full."""
