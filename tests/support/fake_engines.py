@@ -126,17 +126,21 @@ class FakeDraftEngine(_Fake, DraftEngine):
         anchor_ids: np.ndarray,
         temperature: np.ndarray,
         uniforms: np.ndarray,
+        next_ids: np.ndarray,
     ) -> DraftOutput:
         self.check_rows(slots, feature_lengths, used, anchor_ids, temperature, uniforms)
         assert uniforms.shape == (len(slots), self.block)
         assert not temperature.any()
-        parts = np.split(features.copy(), np.cumsum(feature_lengths)[:-1])
-        drafts = []
-        for slot, start, part, anchor in zip(slots, used.tolist(), parts, anchor_ids.tolist(), strict=True):
+        ends = np.cumsum(feature_lengths)[:-1]
+        parts, texts, drafts = np.split(features.copy(), ends), np.split(next_ids, ends), []
+        rows = zip(slots, used.tolist(), parts, texts, anchor_ids.tolist(), strict=True)
+        for slot, start, part, following, anchor in rows:
             assert start == len(slot.tokens), "features skipped, or handed over twice"
             assert part[:, 0].tolist() == list(range(start, start + len(part))), "features of other positions"
             slot.tokens += part[:, 1].astype(int).tolist()
             assert anchor == self.language.next(slot.tokens), "the anchor does not stand behind these features"
+            assert following[:-1].tolist() == slot.tokens[start + 1 :], "the tokens behind other features"
+            assert following[-1] == anchor, "the last of them is not the anchor"
             drafts.append(self._block([*slot.tokens, anchor], next(self.right)))
         self.steps += 1
         ids = np.array(drafts)

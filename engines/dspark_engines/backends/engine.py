@@ -36,13 +36,15 @@ class DraftOutput(NamedTuple):
     """draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V]. Valid until the next step.
 
     Where all rows are greedy an engine may keep draft_logits to itself, [R, g, 0]: nobody needs them.
-    `seconds` is the time spent inside the backend.
+    `seconds` is the time spent inside the backend. `scores` [R, g, S]: what the drafter says of each position in place
+    of a confidence, for an estimate of it (`DrafterInfo.scores` names the S); None where it has a confidence head.
     """
 
     draft_ids: Ints
     confidence_logits: Floats
     draft_logits: DraftLogits
     seconds: float = 0.0
+    scores: Floats | None = None
 
 
 class Engine(ABC):
@@ -115,11 +117,13 @@ class DraftEngine(Engine):
         anchor_ids: Ints,
         temperature: Floats,
         uniforms: Floats,
+        next_ids: Ints | None = None,
     ) -> DraftOutput:
         """Take in features [M, L*H] of R rows and draft a block behind anchor_ids [R].
 
         Row r's anchor stands at position used[r] + feature_lengths[r]; temperature [R], uniforms [R, g]
-        in [0, 1). Raises `BackendError` when R is more than the engine was built for.
+        in [0, 1). next_ids [M]: the token behind each feature's own, the last of a row being its anchor; drafters that
+        read text need them, others ignore them. Raises `BackendError` when R is more than the engine was built for.
         """
 
 
@@ -133,7 +137,7 @@ class NoDraftEngine(DraftEngine):
     def new_slot(self) -> Slot:
         raise BackendError("this bundle has no drafter", hint="build it with --drafter")
 
-    def step(self, *_: Any) -> DraftOutput:
+    def step(self, *_: Any, **__: Any) -> DraftOutput:
         raise BackendError("this bundle has no drafter", hint="build it with --drafter")
 
 

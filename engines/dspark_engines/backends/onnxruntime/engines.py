@@ -75,6 +75,7 @@ class OrtDraftEngine(BucketedEngine, DraftEngine):
         anchor_ids: Ints,
         temperature: Floats,
         uniforms: Floats,
+        next_ids: Ints | None = None,
     ) -> DraftOutput:
         rows, count = self._buckets.size_for(len(slots)) - len(slots), len(slots)
         feeds: Feeds = {

@@ -158,6 +158,7 @@ class PaddedDraftEngine(_StepEngine, DraftEngine):
         anchor_ids: Ints,
         temperature: Floats,
         uniforms: Floats,
+        next_ids: Ints | None = None,
     ) -> DraftOutput:
         self._begin(slots, used)
         seconds, keep = 0.0, self._shapes.narrow[0].width

@@ -76,6 +76,7 @@ def draft_blocks(engine: DraftEngine, chosen: Sequence[RequestState], rules: Dra
         anchor_ids=np.array([state.anchor for state in chosen]),
         temperature=np.array([state.sampling.temperature for state in chosen], np.float32),
         uniforms=_uniforms(chosen, rules.block_size),
+        next_ids=np.concatenate([state.pending_ids() for state in chosen]),
     )
     for state in chosen:
         state.mark_drafted()

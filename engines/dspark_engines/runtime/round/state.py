@@ -73,6 +73,12 @@ class RequestState:
         """Tokens behind the prompt that the drafter has not seen."""
         return self.used - max(self.drafted, len(self.prompt))
 
+    def pending_ids(self) -> Ints:
+        """The token behind each pending feature's own, [M] int64; the anchor is the last."""
+        start, length = self.drafted + 1, len(self.prompt)
+        said = self.result.token_ids[max(0, start - length) : self.used + 1 - length]
+        return np.concatenate([self.prompt[start:], np.asarray(said, np.int64)])
+
     def join_pending(self) -> Floats:
         """The features that the drafter has not seen, [M, L*H], in order. They stay until `mark_drafted`."""
         if len(self.pending) > 1:

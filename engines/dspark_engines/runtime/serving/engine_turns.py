@@ -131,7 +131,8 @@ class _DraftTurns(DraftEngine):
         anchor_ids: Ints,
         temperature: Floats,
         uniforms: Floats,
+        next_ids: Ints | None = None,
     ) -> DraftOutput:
         with self._turns.turn(*self._engines) as engine:
-            output = engine.step(slots, features, feature_lengths, used, anchor_ids, temperature, uniforms)
+            output = engine.step(slots, features, feature_lengths, used, anchor_ids, temperature, uniforms, next_ids)
             return self._turns.lasting(output)
