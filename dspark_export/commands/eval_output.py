@@ -8,7 +8,8 @@ from rich.table import Table
 
 from dspark_calibration.report import Measured
 from dspark_export.commands.console import print_text, table_console
-from dspark_export.evaluating.schema import Evaluation, Figures, ModeFigures, Pair, WayFigures
+from dspark_export.evaluating.findings import LEAST_PROMPTS
+from dspark_export.evaluating.schema import Evaluation, Figures, ModeFigures, Pair, Ratio, WayFigures
 
 
 def show(evaluation: Evaluation) -> None:
@@ -39,7 +40,7 @@ def _ways(mode: ModeFigures) -> Table:
 def _row(way: WayFigures, mode: ModeFigures) -> list[str]:
     figures, ratio = way.overall, way.overall.ratio
     spread = "–" if ratio is None else f"{ratio.median:.2f} ({ratio.low_quartile:.2f}–{ratio.high_quartile:.2f})"
-    cells = [way.way, _interval(figures.accepted_length), _rate(figures), _interval(ratio.mean if ratio else None)]
+    cells = [way.way, _interval(figures.accepted_length, figures.prompts), _rate(figures), _mean(ratio)]
     cells += [spread, f"{1000 * figures.first_token_seconds:.0f}", _number(figures.wasted)]
     if mode.mode == "greedy":
         cells.append(_identical(way))
@@ -78,9 +79,9 @@ def _pair(pair: Pair) -> list[str]:
     shown = ["yes" if told else "no" for told in (pair.accepted_shown, pair.speed_shown)]
     return [
         f"{pair.first} against {pair.second}",
-        _interval(pair.accepted_length),
+        _interval(pair.accepted_length, pair.prompts),
         shown[0],
-        _interval(pair.speed),
+        _interval(pair.speed, pair.prompts),
         shown[1],
     ]
 
@@ -100,8 +101,16 @@ def _identical(way: WayFigures) -> str:
     return f"{way.identity.identical} of {way.identity.prompts}{ties}"
 
 
-def _interval(measured: Measured | None) -> str:
-    return "–" if measured is None else f"{measured.value:.2f} ({measured.low:.2f}–{measured.high:.2f})"
+def _interval(measured: Measured | None, prompts: int) -> str:
+    """The interval only where there are prompts enough for one."""
+    if measured is None:
+        return "–"
+    bounds = f" ({measured.low:.2f}–{measured.high:.2f})" if prompts >= LEAST_PROMPTS else ""
+    return f"{measured.value:.2f}{bounds}"
+
+
+def _mean(ratio: Ratio | None) -> str:
+    return "–" if ratio is None else _interval(ratio.mean, ratio.prompts)
 
 
 def _rate(figures: Figures) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dspark_calibration.report.page import Picture, load_template
 from dspark_export.evaluating import plots
+from dspark_export.evaluating.findings import LEAST_PROMPTS
 from dspark_export.evaluating.schema import Evaluation, ModeFigures, Pair, WayFigures
 
 PACKAGE = "dspark_export.evaluating"
@@ -12,7 +13,8 @@ PACKAGE = "dspark_export.evaluating"
 def render(evaluation: Evaluation) -> str:
     """The page. Needs matplotlib (the extra [report])."""
     pictures = {mode.mode: _pictures(mode) for mode in evaluation.modes}
-    page: str = load_template("evaluation.html.j2", PACKAGE).render(evaluation=evaluation, pictures=pictures)
+    template = load_template("evaluation.html.j2", PACKAGE)
+    page: str = template.render(evaluation=evaluation, pictures=pictures, least=LEAST_PROMPTS)
     return page
 
 

@@ -60,8 +60,9 @@ def estimate_geometric_mean(ratios: Sequence[float]) -> Measured | None:
 def _shares(top: Doubles, bottom: Doubles) -> Doubles:
     """In every resample; NaN where it has nothing below."""
     counts = resample_counts(len(top))
-    below = counts @ bottom
-    return np.divide(counts @ top, below, out=np.full(len(counts), np.nan), where=below > 0)
+    below, shares = counts @ bottom, np.full(len(counts), np.nan)
+    np.divide(counts @ top, below, out=shares, where=below > 0)
+    return shares
 
 
 def _measured(value: float, found: Doubles) -> Measured:
