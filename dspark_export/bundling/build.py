@@ -10,6 +10,7 @@ from dspark_engines.bundle import (
     MANIFEST,
     BackendInfo,
     Bundle,
+    DrafterSection,
     FileRecord,
     Manifest,
     atomic_directory,
@@ -22,8 +23,17 @@ from dspark_engines.bundle import (
 )
 from dspark_engines.errors import OutputError
 from dspark_engines.progress import Reporter
-from dspark_export.bundling.describe import describe_backend, describe_bundle, describe_graphs, graph_bytes, record_tree
-from dspark_export.bundling.export import export_pair
+from dspark_export.bundling.describe import (
+    describe_backend,
+    describe_bundle,
+    describe_drafter,
+    describe_engines,
+    describe_graphs,
+    graph_bytes,
+    record_tree,
+)
+from dspark_export.bundling.export import export_pair, graph_suffix
+from dspark_export.bundling.pair import Pair
 from dspark_export.bundling.plan import BuildPlan, open_pair
 
 
@@ -34,6 +44,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     remove_leftovers(plan.output)  # before it is asked whether there is room
     pair = open_pair(plan)
     if backend is not None:
+        backend.refuse_several([named.name for named in pair.drafters])
         backend.check_options(plan.options, plan.limits, pair.block_size, plan.precision)
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan, reporter)
@@ -47,9 +58,34 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
             precision=plan.precision,
         )
         backends = [] if backend is None else [_compile(backend, exported, plan, reporter)]
-        manifest = describe_bundle(pair, root, plan, graphs, backends, reporter.step("hashing"))
+        further = [_further(pair, number, exported, backend, plan) for number in range(1, len(pair.drafters))]
+        manifest = describe_bundle(pair, root, plan, graphs, backends, further, reporter.step("hashing"))
         write_manifest(manifest, root)
     return manifest
+
+
+def _further(
+    pair: Pair, number: int, exported: ExportedGraphs, backend: Backend | None, plan: BuildPlan
+) -> DrafterSection:
+    """Engines of a further drafter, and the record of it."""
+    info = describe_drafter(pair, number, plan)
+    section = DrafterSection(
+        drafter=info, graphs=describe_graphs(exported.root, graph_suffix(pair, number)), engines={}
+    )
+    if backend is None:
+        return section
+    folder = exported.root / "engines" / backend.name
+    return _with_engines(section, backend, exported, folder, plan.options)
+
+
+def _with_engines(
+    section: DrafterSection, backend: Backend, exported: ExportedGraphs, folder: Path, options: CompileOptions
+) -> DrafterSection:
+    """`section` of a bundle whose graphs are `exported`, its engines compiled into `folder`."""
+    its_own = replace(exported, graphs=section.graphs, block_size=section.drafter.block_size)
+    compiled = backend.compile_drafter(its_own, folder, options, section.drafter.called)
+    engines = describe_engines(backend, compiled, exported.root)
+    return section.model_copy(update={"engines": {**section.engines, backend.name: engines}})
 
 
 def compile_bundle(
@@ -63,6 +99,7 @@ def compile_bundle(
         )
     options = options or CompileOptions()
     exported = ExportedGraphs.of_bundle(bundle)
+    backend.refuse_several(bundle.drafters)
     backend.check_options(options, exported.limits, exported.block_size, exported.precision)
     folder = path / "engines" / backend.name
     remove_leftovers(folder)
@@ -71,9 +108,13 @@ def compile_bundle(
     step = reporter.step(f"compiling for {backend.name}")
     with atomic_directory(folder) as partial:
         compiled = backend.compile(exported, partial, replace(options, progress=step))
+        sections = [
+            _with_engines(section, backend, exported, partial, options) for section in bundle.manifest.further_drafters
+        ]
         step(1, 1)
         records = record_tree(partial, reporter.step("hashing"))
     manifest = _with_backend(bundle, describe_backend(backend, compiled, path), records)
+    manifest = manifest.model_copy(update={"further_drafters": sections})
     try:
         write_manifest(manifest, path)
     except OSError as error:

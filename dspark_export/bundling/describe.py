@@ -15,6 +15,7 @@ from dspark_engines.bundle import (
     NO_DRAFTER,
     BackendInfo,
     DrafterInfo,
+    DrafterSection,
     DraftVocabulary,
     EngineInfo,
     FileRecord,
@@ -29,9 +30,11 @@ from dspark_engines.bundle import (
     sha256_file,
 )
 from dspark_engines.bundle.caches import read_caches
-from dspark_engines.bundle.vocabulary import VOCABULARY_FILE
+from dspark_engines.bundle.vocabulary import vocabulary_file
 from dspark_engines.progress import Step
-from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.bundling.export import graph_suffix
+from dspark_export.bundling.pair import Pair
+from dspark_export.bundling.plan import BuildPlan
 from dspark_export.checkpoints import DrafterCheckpoint, DrafterSpec, TargetCheckpoint
 from dspark_export.checkpoints.seams import get_method
 
@@ -45,6 +48,7 @@ def describe_bundle(
     plan: BuildPlan,
     graphs: dict[GraphName, GraphInfo],
     backends: list[BackendInfo],
+    further: list[DrafterSection],
     step: Step,
 ) -> Manifest:
     """The manifest of everything under `root`; hashes are taken here."""
@@ -55,7 +59,8 @@ def describe_bundle(
         limits=plan.limits,
         speculation=plan.speculation,
         target=_target(pair),
-        drafter=_drafter(pair, plan),
+        drafter=describe_drafter(pair, 0, plan) if pair.drafters else NO_DRAFTER,
+        further_drafters=further,
         graphs=graphs,
         backends=backends,
         files=record_tree(root, step),
@@ -65,7 +70,12 @@ def describe_bundle(
 
 def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root: Path) -> BackendInfo:
     """The record of freshly compiled engines under `root`/engines/NAME."""
-    engines = [
+    return BackendInfo(name=backend.name, version=backend.version, engines=describe_engines(backend, compiled, root))
+
+
+def describe_engines(backend: Backend, compiled: Sequence[CompiledEngine], root: Path) -> list[EngineInfo]:
+    """The same of engines alone."""
+    return [
         EngineInfo(
             role=engine.role,
             slots=engine.slots,
@@ -80,12 +90,12 @@ def describe_backend(backend: Backend, compiled: Sequence[CompiledEngine], root:
         )
         for engine in compiled
     ]
-    return BackendInfo(name=backend.name, version=backend.version, engines=engines)
 
 
-def describe_graphs(root: Path) -> dict[GraphName, GraphInfo]:
-    """All exported graphs under `root`."""
-    return {name: describe_graph(root, name) for name in GRAPHS if (root / "onnx" / f"{name}.onnx").exists()}
+def describe_graphs(root: Path, suffix: str = "") -> dict[GraphName, GraphInfo]:
+    """All exported graphs under `root`; with a `suffix` those of a further drafter."""
+    files = {name: f"{name}{suffix}" for name in GRAPHS}
+    return {name: describe_graph(root, file) for name, file in files.items() if (root / f"onnx/{file}.onnx").exists()}
 
 
 def describe_graph(root: Path, name: str) -> GraphInfo:
@@ -158,36 +168,38 @@ def _target(pair: Pair) -> TargetInfo:
     )
 
 
-def _drafter(pair: Pair, plan: BuildPlan) -> DrafterInfo:
-    checkpoint = pair.drafter
-    if checkpoint is None:
-        return NO_DRAFTER
-    spec = checkpoint.spec
+def describe_drafter(pair: Pair, number: int, plan: BuildPlan) -> DrafterInfo:
+    """The record of one of its drafters."""
+    label, checkpoint = pair.drafters[number]
+    spec, method = checkpoint.spec, get_method(checkpoint.spec.method)
     return DrafterInfo(
         name=_name(checkpoint),
+        label=label,
         files=_identity(checkpoint.files),
         block_size=spec.draft_length,
         anchor=spec.anchor,
         target_layer_ids=list(spec.target_layer_ids),
-        feature_size=spec.feature_size,
+        feature_size=pair.feature_size,
         num_layers=spec.shape.num_layers,
         method=spec.method,
-        method_facts=get_method(spec.method).describe(spec),
+        method_facts=method.describe(spec),
         markov_kind=spec.markov.kind,
         markov_rank=spec.markov.rank,
         confidence=spec.confidence.enabled,
-        draft_vocabulary=_vocabulary(spec, plan),
+        scores=list(method.scores(spec)),
+        draft_vocabulary=_vocabulary(spec, plan, graph_suffix(pair, number)),
         source=str(checkpoint.path.resolve()),
         hub=checkpoint.origin or None,
     )
 
 
-def _vocabulary(spec: DrafterSpec, plan: BuildPlan) -> DraftVocabulary | None:
+def _vocabulary(spec: DrafterSpec, plan: BuildPlan, suffix: str) -> DraftVocabulary | None:
     size = len(spec.draft_vocabulary)
     if not size:
         return None
-    own = not plan.draft_vocabulary
-    return DraftVocabulary(path=VOCABULARY_FILE, size=size, own=own, coverage=plan.coverage)
+    own = spec.draft_vocabulary != tuple(sorted(plan.draft_vocabulary))
+    coverage = None if own else plan.coverage
+    return DraftVocabulary(path=vocabulary_file(suffix), size=size, own=own, coverage=coverage)
 
 
 def _recipe(path: Path | None) -> RecipeInfo | None:

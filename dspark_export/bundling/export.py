@@ -17,13 +17,15 @@ from dspark_engines.bundle import save_vocabulary
 from dspark_engines.errors import CheckpointError, DsparkError
 from dspark_engines.progress import Reporter
 from dspark_engines.text import TEMPLATE_FILE, TOKENIZER_FILE, TOKENS_FILE
-from dspark_export.bundling.plan import BuildPlan, Pair
+from dspark_export.bundling.pair import NamedDrafter, Pair
+from dspark_export.bundling.plan import BuildPlan
 from dspark_export.checkpoints import DrafterCheckpoint
 from dspark_export.checkpoints.seams import get_family, get_method
 from dspark_export.graphs import (
     build_accept_graph,
     head_spec,
     save_graph,
+    take_features,
 )
 from dspark_export.graphs.drafter import HEAD_WEIGHTS
 from dspark_export.graphs.writer import lazy
@@ -69,8 +71,13 @@ def export_graphs(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter)
     """
     folder.mkdir(parents=True)
     target = _export_target(pair, folder, plan, reporter)
-    if pair.drafter is not None:
-        _export_drafter(pair, pair.drafter, target, folder, plan, reporter)
+    for number, named in enumerate(pair.drafters):
+        _export_drafter(pair, named, graph_suffix(pair, number), target, folder, plan, reporter)
+
+
+def graph_suffix(pair: Pair, number: int) -> str:
+    """What the names of a drafter's files have behind them: nothing for the one that the bundle is known by."""
+    return f".{pair.drafters[number].name}" if number else ""
 
 
 def _positions(pair: Pair, plan: BuildPlan) -> int:
@@ -83,9 +90,8 @@ def _export_target(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter
     target = pair.target.spec
 
     def target_graph() -> ir.Model:
-        taps = () if pair.drafter is None else pair.drafter.spec.target_layer_ids
         family = get_family(target.architecture)
-        graph: ir.Model = family.build_graph(target, pair.target.weights, taps, _positions(pair, plan))
+        graph: ir.Model = family.build_graph(target, pair.target.weights, pair.taps, _positions(pair, plan))
         return graph
 
     graph, measured = target_graph(), None
@@ -99,34 +105,35 @@ def _export_target(pair: Pair, folder: Path, plan: BuildPlan, reporter: Reporter
 
 def _export_drafter(
     pair: Pair,
-    checkpoint: DrafterCheckpoint,
+    named: NamedDrafter,
+    suffix: str,
     exported: ExportedTarget,
     folder: Path,
     plan: BuildPlan,
     reporter: Reporter,
 ) -> None:
     """drafter.onnx and accept.onnx, after the target's graph."""
-    target, drafter = pair.target.spec, checkpoint.spec
+    target, checkpoint, drafter = pair.target.spec, named.checkpoint, named.checkpoint.spec
 
     def drafter_graph(tables: Mapping[str, ir.TensorProtocol]) -> ir.Model:
         method = get_method(drafter.method)
         graph: ir.Model = method.build_graph(drafter, checkpoint.weights, tables, _positions(pair, plan))
-        return graph
+        return take_features(graph, drafter.target_layer_ids, pair.taps, target.shape.hidden_size)
 
     graph = drafter_graph(_tables(pair, checkpoint, exported.written))
     if exported.measured is not None:
         plans, features = exported.measured
         head = _int8_head(pair, checkpoint, exported.written)
         shared = {HEAD: plans[_head_name(pair)]} if head else {}
-        step = reporter.step("measuring the drafter's layers")
+        step = reporter.step(f"measuring the layers of {named.name}")
         trace = drafter_graph(_tables(pair, checkpoint, {}))
         plans = plan_drafter(trace, target.vocab_size, drafter.draft_length, features, shared, step)
         keep = kept(plan, "drafter", plans)
         quantize_graph(graph, plans, head=head_spec(drafter), keep=keep, shared=head)
-    save_graph(graph, folder / "drafter.onnx", reporter.step("exporting the drafter"))
-    save_graph(build_accept_graph(target.vocab_size, drafter.draft_length), folder / "accept.onnx")
+    save_graph(graph, folder / f"drafter{suffix}.onnx", reporter.step(f"exporting {named.name}"))
+    save_graph(build_accept_graph(target.vocab_size, drafter.draft_length), folder / f"accept{suffix}.onnx")
     if drafter.draft_vocabulary:
-        save_vocabulary(np.array(drafter.draft_vocabulary), folder.parent)
+        save_vocabulary(np.array(drafter.draft_vocabulary), folder.parent, suffix)
 
 
 def kept(plan: BuildPlan, graph: str, plans: Plans) -> set[str]:

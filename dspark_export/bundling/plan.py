@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dspark_engines.backends import CompileOptions, get_backend
-from dspark_engines.bundle import Limits, Precision, Role, check_destination, check_room
+from dspark_engines.bundle import Limits, Precision, check_destination, check_room
 from dspark_engines.errors import CheckpointError, OutputError
+from dspark_export.bundling.pair import Pair, name_drafters
 from dspark_export.checkpoints import (
     DrafterCheckpoint,
     TargetCheckpoint,
@@ -17,9 +18,8 @@ from dspark_export.checkpoints import (
     open_target,
     reduce_drafter,
 )
-from dspark_export.checkpoints.tensors import Shape
+from dspark_export.named_path import NamedPath
 
-BYTES_PER_WEIGHT = 4
 HEADROOM = 1.05  # graphs, tokenizer, engines without weights of their own
 
 
@@ -33,6 +33,10 @@ class BuildPlan:
     output: Path
     backend: str | None
     limits: Limits
+    further: tuple[NamedPath, ...] = ()
+    """More drafters over the same target, with what they are called."""
+    label: str = ""
+    """What the drafter is called; empty: as its method."""
     overwrite: bool = False
     speculation: bool = True
     precision: Precision = "fp32"
@@ -47,41 +51,6 @@ class BuildPlan:
     """Where these came from, for the manifest."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A target and the drafter that belongs to it, if there is one, opened and checked."""
-
-    target: TargetCheckpoint
-    drafter: DrafterCheckpoint | None
-
-    @property
-    def block_size(self) -> int:
-        """Draft tokens a round; 0 without a drafter."""
-        return 0 if self.drafter is None else self.drafter.spec.draft_length
-
-    @property
-    def block_width(self) -> int:
-        """Positions that the drafter's backbone runs over a round; 0 without a drafter."""
-        return 0 if self.drafter is None else self.drafter.spec.block_size
-
-    @property
-    def export_bytes(self) -> int:
-        """Size of the exported weights, in float32."""
-        tables = [opened.weights.shapes for opened in (self.target, self.drafter) if opened is not None]
-        return sum(_size(shape) for table in tables for shape in table.values()) * BYTES_PER_WEIGHT
-
-    @property
-    def graph_bytes(self) -> dict[Role, int]:
-        """Size of the weights that each graph computes with, in float32; tables that both share count for both."""
-        weights = sum(map(_size, self.target.weights.shapes.values())) * BYTES_PER_WEIGHT
-        if self.drafter is None:
-            return {"verify": weights}
-        target, drafter = self.target.spec, self.drafter.spec
-        lines = (not drafter.own_embedding) * target.vocab_size + (not drafter.own_head) * drafter.draft_vocab_size
-        drafting = sum(map(_size, self.drafter.weights.shapes.values())) + lines * target.shape.hidden_size
-        return {"verify": weights, "draft": drafting * BYTES_PER_WEIGHT}
-
-
 def open_pair(plan: BuildPlan) -> Pair:
     """Open both checkpoints and check everything that can be checked without loading weights.
 
@@ -90,11 +59,7 @@ def open_pair(plan: BuildPlan) -> Pair:
     check_destination(plan.output, overwrite=plan.overwrite)
     _check_apart(plan)
     target = open_target(plan.target)
-    drafter = None if plan.drafter is None else open_drafter(plan.drafter, target.spec)
-    if plan.draft_vocabulary and drafter is not None:
-        check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)
-        drafter = reduce_drafter(drafter, plan.draft_vocabulary)
-    pair = Pair(target, drafter)
+    pair = Pair(target, name_drafters([_open(named, target, plan) for named in _sources(plan)]))
     if plan.limits.context_length > target.spec.max_positions:
         raise CheckpointError(
             f"--context-length {plan.limits.context_length} is more than the target's {target.spec.max_positions} "
@@ -106,16 +71,24 @@ def open_pair(plan: BuildPlan) -> Pair:
     return pair
 
 
+def _sources(plan: BuildPlan) -> list[NamedPath]:
+    """Its drafters, the one that the bundle is known by first."""
+    return [] if plan.drafter is None else [NamedPath(plan.label, plan.drafter), *plan.further]
+
+
+def _open(named: NamedPath, target: TargetCheckpoint, plan: BuildPlan) -> tuple[str, DrafterCheckpoint]:
+    """A drafter, cut down to the plan's vocabulary; further ones that come with their own keep it."""
+    drafter = open_drafter(named.path, target.spec)
+    own = bool(drafter.spec.draft_vocabulary)
+    if plan.draft_vocabulary and not (own and named.path != plan.drafter):
+        check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)
+        drafter = reduce_drafter(drafter, plan.draft_vocabulary)
+    return named.name, drafter
+
+
 def _check_apart(plan: BuildPlan) -> None:
     """Raises `OutputError` when replacing the output would remove what it is built from."""
-    output = Path(os.path.realpath(plan.output))
-    for source in filter(None, (plan.target, plan.drafter, plan.recipe)):
+    output, further = Path(os.path.realpath(plan.output)), [named.path for named in plan.further]
+    for source in filter(None, (plan.target, plan.drafter, plan.recipe, *further)):
         if Path(os.path.realpath(source)).is_relative_to(output):
             raise OutputError(f"{plan.output}: holds {source}, which it would replace", hint="choose another --output")
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size

@@ -161,10 +161,35 @@ class ConfidenceSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChainSpec:
+    """A drafter that drafts one token after the other, each from the state that the one before left.
+
+    Its first step reads (features of position i, token i+1) for every accepted token, at rotary position i, and its
+    cache keeps their keys and values; each further step reads (its own state, the token just drafted).
+
+    `kind` "eagle3": u = fc(taps), later the state; attention reads [input_layernorm(embedding); hidden_norm(u)]; what
+    is added to is u, or hidden_norm(u) if `residual_normed`. "mtp": x = fc([norm(embedding); norm(state)]), the other
+    way round unless `embedding_first`, then an ordinary layer; there may be `stages` of these, one for each step and
+    the last for all that follow; its tap is the target's state behind its final norm, num_target_layers.
+
+    `tap_norm`: what is normed before fc: nothing, all taps as one, or each. Keys: `norm_before_fc`, `fc_norm`.
+    `state_normed`: whether the state is what the final norm gives, or what it reads. Key: `norm_output`.
+    """
+
+    kind: Literal["eagle3", "mtp"]
+    residual_normed: bool = False
+    state_normed: bool = False
+    tap_norm: Literal["none", "whole", "each"] = "none"
+    embedding_first: bool = True
+    stages: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrafterSpec:
     """A drafter, tap convention normalised: tap k is the output of target layer k, -1 the embedding.
 
-    `block_size`: positions of the block that the backbone runs over, the anchor's and the masks behind it.
+    `block_size`: positions of the block that the backbone runs over, the anchor's and the masks behind it; of a chain
+    how many tokens it drafts.
     `own_embedding`, `own_head`: whether the checkpoint has tables of its own; the target's serve otherwise.
     """
 
@@ -193,6 +218,8 @@ class DrafterSpec:
     """What rows of the embedding are multiplied by, the anchor's and the masks' alike."""
     logit_softcap: float = 0.0
     """c of c * tanh(logit / c), which is done to the head's logits before the Markov head adds to them; 0 is none."""
+    chain: ChainSpec | None = None
+    """How a drafter that drafts one token after the other does; None: it drafts its block in one pass."""
 
     def causal(self, layer: LayerSpec) -> bool:
         """Whether a position of the block sees nothing of it behind itself."""

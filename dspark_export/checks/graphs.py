@@ -40,7 +40,7 @@ def compare_engines(
     """
     random, computes = np.random.default_rng(seed), engine_computes(bundle, backend)
     results = list(_compare(bundle, "target", computes, engines.verify, target_steps(bundle.manifest, random)))
-    if not bundle.manifest.drafter.drafts:
+    if "drafter" not in bundle.manifest.graphs:
         return results
     try:
         steps = drafter_steps(bundle.manifest, random, engines.draft.samples)
@@ -65,7 +65,7 @@ def worst_steps(comparisons: Iterable[Comparison]) -> list[Comparison]:
 def open_reference(bundle: Bundle, graph: Graph) -> ReferenceGraph:
     """An exported graph for one row of the bundle's context length."""
     capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_width
-    return ReferenceGraph(bundle.file(f"onnx/{graph}.onnx"), 1, capacity)
+    return ReferenceGraph(bundle.file(bundle.manifest.graphs[graph].path), 1, capacity)
 
 
 def target_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Feeds]:

@@ -20,6 +20,7 @@ from dspark_export.calibrating.plan import TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate
 from dspark_export.commands.calibrate import show
 from dspark_export.commands.console import print_json, print_text, reporting
+from dspark_export.commands.drafters import first_and_further
 from dspark_export.commands.engine_options import compile_options, take_compile_options
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, checkpoint_options
@@ -41,7 +42,7 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
     output: Path = options["output"]
     plan = BuildPlan(
         target=options["target"],
-        drafter=options["drafter"],
+        **first_and_further(options["drafters"]),
         output=output,
         backend=backend,
         limits=limits,

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from dspark_calibration.report.page import require
-from dspark_engines import Bundle, open_bundle
+from dspark_engines import Bundle
 from dspark_engines.backends import EngineOptions
 from dspark_engines.errors import DsparkError
 from dspark_export.calibrating.check import Drift, check_drift
@@ -18,6 +18,7 @@ from dspark_export.calibrating.plan import Shard, TracePlan
 from dspark_export.calibrating.run import Calibrated, CalibrationPlan, calibrate, merge, prepare
 from dspark_export.calibrating.tracing import trace_prompts
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
+from dspark_export.commands.drafters import drafter_option, open_seen
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
@@ -59,6 +60,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     "--check", "checking", is_flag=True, help="Measure the calibration on new prompts; exit code 1 if it has drifted."
 )
 @click.option("--overwrite", is_flag=True, help="Delete existing traces first.")
+@drafter_option
 @threads_option
 @backend_option
 @json_option
@@ -80,7 +82,7 @@ def command(
     calibration error on new prompts is above the recorded interval; an error below it is said and is no failure.
     """
     _check_modes(prompts, shard, merging, checking, folders)
-    opened = open_bundle(bundle)
+    opened = open_seen(bundle, options["drafter"])
     plan = _plan(options)
     chosen = [] if prompts is None else read_prompt_set(prompts, limit)
     if checking:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions, open_bundle
+from dspark_engines import Bundle, GenerationRequest, GenerationResult, Runtime, RuntimeOptions
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import check_file_place
 from dspark_engines.errors import RequestError
@@ -21,6 +21,7 @@ from dspark_engines.text import TextCodec
 from dspark_engines.text_file import SURROGATE, decode_text, read_text
 from dspark_export.commands.batch import Answer, Defaults, read_requests, results, submit_lines
 from dspark_export.commands.console import USER_ERROR, print_error, print_json, print_text, reporting
+from dspark_export.commands.drafters import drafter_option, open_seen
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, speculation_options, threads_option
 from dspark_export.commands.paths import PATH
@@ -33,6 +34,7 @@ from dspark_export.commands.sampling import sampling_options, scheduler_option, 
 @click.option("--prompt-file", type=PATH, help="Read the prompt from a file.")
 @click.option("--batch-file", type=PATH, help="JSON Lines of requests; prints one JSON result for each.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, help="Stop after this many tokens.")
+@drafter_option
 @speculation_options
 @click.option("--raw", is_flag=True, help="Send the prompt as it is, without the chat template.")
 @sampling_options
@@ -59,6 +61,7 @@ def command(
     trace: Path | None,
     threads: int,
     backend: str,
+    drafter: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -68,7 +71,7 @@ def command(
     input one newline at the end, which editors and `echo` put there, is dropped.
     """
     defaults = Defaults(options["max_new_tokens"], options["raw"], True, take_sampling(options))
-    opened = open_bundle(bundle)
+    opened = open_seen(bundle, drafter)
     if trace is not None:
         check_file_place(trace)
     settings = RuntimeOptions(

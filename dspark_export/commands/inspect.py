@@ -52,6 +52,8 @@ def _fact_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "read from", target.quantization
     yield "stops on", _stops(target)
     yield "drafter", _drafter(drafter)
+    for section in manifest.further_drafters:
+        yield f"drafter '{section.drafter.called}'", _drafter(section.drafter)
     yield "precision", manifest.precision
     if manifest.precision == "int8":
         yield "int8 on this machine", self_check().describe()
@@ -67,8 +69,8 @@ def _drafter(drafter: DrafterInfo) -> str:
     if not drafter.drafts:
         return "none: it decodes plainly"
     return (
-        f"{drafter.name}: {drafter.num_layers} layers, block {drafter.block_size}, taps {drafter.target_layer_ids}, "
-        f"Markov head {drafter.markov_kind} (rank {drafter.markov_rank}), "
+        f"{drafter.name} ({drafter.method}): {drafter.num_layers} layers, block {drafter.block_size}, "
+        f"taps {drafter.target_layer_ids}, Markov head {drafter.markov_kind} (rank {drafter.markov_rank}), "
         f"confidence head {'yes' if drafter.confidence else 'no'}"
     )
 

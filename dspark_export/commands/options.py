@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from dspark_engines.backends import backend_names
+from dspark_export.commands.drafters import NamedPathType
 from dspark_export.commands.paths import PATH
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,8 +63,11 @@ def checkpoint_options(function: F) -> F:
         ),
         click.option(
             "--drafter",
-            type=PATH,
-            help="The drafter: a directory of DeepSpec or speculators (none: plain decoding only).",
+            "drafters",
+            type=NamedPathType(),
+            multiple=True,
+            help="A drafter: a directory of DeepSpec or speculators, or a GGUF file (none: plain decoding only). "
+            "May be given several times; the bundle is known by the first, the others are chosen by name.",
         ),
         click.option(
             "--draft-vocabulary",

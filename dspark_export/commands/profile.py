@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from dspark_engines import open_bundle
 from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import check_folder
 from dspark_engines.measured import (
@@ -23,6 +22,7 @@ from dspark_engines.measured import (
 )
 from dspark_engines.profiling import profile_bundle, profile_plan
 from dspark_export.commands.console import print_json, print_text, reporting, table_console
+from dspark_export.commands.drafters import drafter_option, open_seen
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.placement import placement_line, placement_table
@@ -41,6 +41,7 @@ from dspark_export.commands.placement import placement_line, placement_table
     default=8.0,
     help="Keep timing each configuration for at least this many seconds.",
 )
+@drafter_option
 @threads_option
 @backend_option
 @json_option
@@ -50,6 +51,7 @@ def command(
     rows: tuple[int, ...],
     samples: int,
     seconds: float,
+    drafter: str | None,
     threads: int,
     backend: str,
     as_json: bool,
@@ -61,7 +63,7 @@ def command(
     """
     if not math.isfinite(seconds):
         raise click.UsageError(f"--seconds is {seconds}: it would never end")
-    opened, options = open_bundle(bundle), EngineOptions(threads)
+    opened, options = open_seen(bundle, drafter), EngineOptions(threads)
     check_folder(opened.file(COST_TABLE).parent, bundle)
     plan = profile_plan(opened, backend, rows=rows, contexts=contexts, samples=samples, seconds=seconds)
     pairs = len(plan.rows) * len(plan.contexts)

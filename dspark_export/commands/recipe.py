@@ -36,6 +36,10 @@ class DrafterTable(CheckpointTable):
     vocabulary: PositiveInt | str | None = None
 
 
+class FurtherTable(CheckpointTable):
+    """[drafters.NAME]: a further drafter over the same target."""
+
+
 class LimitsTable(_Table):
     """[limits]."""
 
@@ -59,6 +63,7 @@ class Recipe(_Table):
 
     target: CheckpointTable
     drafter: DrafterTable | None = None
+    drafters: dict[str, FurtherTable] = {}
     backend: str
     precision: Precision
     keep_fp32: list[str] = []
@@ -73,7 +78,7 @@ class Recipe(_Table):
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises `DsparkError` naming the key that is wrong."""
     try:
-        return Recipe.model_validate(tomllib.loads(read_text(path)))
+        recipe = Recipe.model_validate(tomllib.loads(read_text(path)))
     except OSError as error:
         raise DsparkError(f"{path}: {error.strerror}", hint="--recipe takes a TOML file") from None
     except ValidationError as error:
@@ -82,6 +87,9 @@ def read_recipe(path: Path) -> Recipe:
         raise DsparkError(f"{path}: nested too deeply", hint="see engines/recipes/ for examples") from None
     except ValueError as error:  # tomllib's
         raise DsparkError(f"{path}: not TOML: {error}", hint="see engines/recipes/ for examples") from None
+    if recipe.drafters and recipe.drafter is None:
+        raise DsparkError(f"{path}: [drafters] without [drafter]", hint="[drafter] is the one the bundle is known by")
+    return recipe
 
 
 def recipe_option(function: F) -> F:
@@ -95,11 +103,12 @@ def recipe_option(function: F) -> F:
     )(function)
 
 
-def _drafter_defaults(drafter: DrafterTable | None) -> dict[str, Any]:
-    if drafter is None:
+def _drafter_defaults(recipe: Recipe) -> dict[str, Any]:
+    first = recipe.drafter
+    if first is None:
         return {}
-    vocabulary = None if drafter.vocabulary is None else str(drafter.vocabulary)
-    return {"drafter": drafter.path, "draft_vocabulary": vocabulary}
+    named = [first.path, *(f"{name}={table.path}" for name, table in recipe.drafters.items())]
+    return {"drafters": named, "draft_vocabulary": None if first.vocabulary is None else str(first.vocabulary)}
 
 
 def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -108,7 +117,7 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
     recipe = read_recipe(path)
     context.default_map = {
         "target": recipe.target.path,
-        **_drafter_defaults(recipe.drafter),
+        **_drafter_defaults(recipe),
         "backend": recipe.backend,
         "context_length": recipe.limits.context_length,
         "prefill_chunk": recipe.limits.prefill_chunk,

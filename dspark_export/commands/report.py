@@ -9,7 +9,6 @@ import click
 from dspark_calibration import first_problem
 from dspark_calibration.report import Report
 from dspark_calibration.report.page import render_comparison, require
-from dspark_engines import open_bundle
 from dspark_engines.bundle import check_file_place, write_file
 from dspark_engines.errors import BundleError, DsparkError
 from dspark_engines.measured import read_sts
@@ -17,6 +16,7 @@ from dspark_export.calibrating.reporting import TRACES
 from dspark_export.calibrating.run import write_reports
 from dspark_export.calibrating.writing import REPORT_JSON
 from dspark_export.commands.console import print_json, print_text, reporting
+from dspark_export.commands.drafters import drafter_option, open_seen
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import json_option
 from dspark_export.commands.paths import PATH
@@ -26,8 +26,11 @@ from dspark_export.commands.paths import PATH
 @click.argument("bundles", nargs=-1, required=True, type=PATH, metavar="BUNDLE...")
 @click.option("--traces", type=PATH, help="Folder of the traces (default: inside BUNDLE).")
 @click.option("--output", type=PATH, help="Where to write the comparison of several bundles.")
+@drafter_option
 @json_option
-def command(bundles: tuple[Path, ...], traces: Path | None, output: Path | None, as_json: bool) -> None:
+def command(
+    bundles: tuple[Path, ...], traces: Path | None, output: Path | None, drafter: str | None, as_json: bool
+) -> None:
     """Write the report of a calibrated BUNDLE anew, for instance after `profile`; or compare several on one page.
 
     A comparison reads each bundle's report.json and is written to --output (comparison.html without).
@@ -36,13 +39,13 @@ def command(bundles: tuple[Path, ...], traces: Path | None, output: Path | None,
     if len(bundles) == 1:
         if output is not None:
             raise DsparkError("--output is for comparisons", hint="one bundle's report is written into it")
-        _one(bundles[0], traces, as_json)
+        _one(bundles[0], drafter, traces, as_json)
     else:
-        _several(bundles, output or Path("comparison.html"), as_json)
+        _several(bundles, drafter, output or Path("comparison.html"), as_json)
 
 
-def _one(path: Path, traces: Path | None, as_json: bool) -> None:
-    bundle = open_bundle(path)
+def _one(path: Path, drafter: str | None, traces: Path | None, as_json: bool) -> None:
+    bundle = open_seen(path, drafter)
     sts = read_sts(bundle)
     with reporting() as reporter:
         report, files = write_reports(bundle, sts, traces or bundle.file(TRACES), reporter)
@@ -54,9 +57,9 @@ def _one(path: Path, traces: Path | None, as_json: bool) -> None:
         print_text(f"written: {file}")
 
 
-def _several(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def _several(paths: tuple[Path, ...], drafter: str | None, output: Path, as_json: bool) -> None:
     check_file_place(output)
-    reports = [_read(path) for path in paths]
+    reports = [_read(path, drafter) for path in paths]
     write_file(output, render_comparison(reports))
     if as_json:
         verdicts = {str(path): report.verdict for path, report in zip(paths, reports, strict=True)}
@@ -67,8 +70,8 @@ def _several(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
     print_text(f"written: {output}")
 
 
-def _read(path: Path) -> Report:
-    bundle = open_bundle(path)
+def _read(path: Path, drafter: str | None) -> Report:
+    bundle = open_seen(path, drafter)
     file = bundle.file(REPORT_JSON)
     try:
         return Report.model_validate_json(file.read_bytes())

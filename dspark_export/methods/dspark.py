@@ -38,6 +38,9 @@ class DsparkMethod(DraftMethod):
 
         return DrafterModule(spec, weights, embedding, head)
 
+    def name_of(self, spec: DrafterSpec) -> str:
+        return "dflash" if spec.markov.kind == "none" else self.name
+
     def describe(self, spec: DrafterSpec) -> dict[str, Any]:
         return {
             "markov_kind": spec.markov.kind,

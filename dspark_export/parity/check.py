@@ -36,7 +36,7 @@ def compare_with_torch(
 
 
 def _target(bundle: Bundle, tokens: npt.NDArray[np.int64], logits: Floats, features: Floats) -> Iterator[Comparison]:
-    graph, used = ReferenceGraph(bundle.file("onnx/target.onnx"), 1, len(tokens)), 0
+    graph, used = ReferenceGraph(bundle.file(bundle.manifest.graphs["target"].path), 1, len(tokens)), 0
     for part in _steps(tokens):
         rows = slice(used, used + len(part))
         lengths, before = np.array([len(part)]), np.array([used])
@@ -57,7 +57,7 @@ def _drafter(
     head = embedding if target.spec.tied_embeddings else target.weights["lm_head.weight"]
     module = get_method(drafter.spec.method).build_oracle(drafter.spec, drafter.weights, embedding, head)
     block, width = drafter.spec.draft_length, drafter.spec.block_size
-    graph, used = ReferenceGraph(bundle.file("onnx/drafter.onnx"), 1, len(tokens) + width), 0
+    graph, used = ReferenceGraph(bundle.file(bundle.manifest.graphs["drafter"].path), 1, len(tokens) + width), 0
     for part in _steps(features):
         out = graph.step(
             features=part,

@@ -34,6 +34,16 @@ class DraftMethod(ABC):
     def build_oracle(self, spec: DrafterSpec, weights: Weights, embedding: Any, head: Any) -> Any:
         """The same drafter in torch: see `dspark_export.parity.DrafterModule` for its contract."""
 
+    def name_of(self, spec: DrafterSpec) -> str:
+        """What a drafter is called among others of a bundle where nobody names it."""
+        del spec
+        return self.name
+
+    def scores(self, spec: DrafterSpec) -> tuple[str, ...]:
+        """What the graph's output `draft_scores` [R, g, S] says of each position; nothing where there is none."""
+        del spec
+        return ()
+
     def describe(self, spec: DrafterSpec) -> dict[str, Any]:
         """Facts for the manifest's section of this method: JSON values, for people and other tools."""
         del spec

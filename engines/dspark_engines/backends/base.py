@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.engine import Engines, VerifyEngine
 from dspark_engines.backends.exported import ExportedGraphs
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
-from dspark_engines.bundle import BackendInfo, Bundle, Limits, Precision, Role
+from dspark_engines.bundle import NGRAM, BackendInfo, Bundle, Limits, Precision, Role
 from dspark_engines.errors import BackendError
 
 
@@ -44,6 +44,8 @@ class Backend(ABC):
     """What it is, for messages: "runs on the CPU"."""
     supports: frozenset[str] = frozenset()
     """Fields of `CompileOptions`, beside the precision, that it follows. Others are refused where they are given."""
+    several_drafters: bool = False
+    """Whether a bundle can hold engines of several drafters, one of which is opened."""
     own_engines: bool = False
     """Whether each cohort of a runtime should have engines of its own, opened with a share of the cores; they then
     take each other's slots. Without, cohorts take turns on one pair."""
@@ -59,6 +61,30 @@ class Backend(ABC):
 
         Raises `BackendError` when the backend cannot run these graphs.
         """
+
+    def compile_drafter(
+        self, exported: ExportedGraphs, output: Path, options: CompileOptions, name: str
+    ) -> list[CompiledEngine]:
+        """Compile the graphs of a further drafter, called `name`, into the folder that `compile` has filled.
+
+        Asked of backends with `several_drafters` only.
+        """
+        raise NotImplementedError
+
+    def refuse_several(self, names: Sequence[str]) -> None:
+        """Raises `BackendError` for more drafters than its engines can be made for."""
+        if len(names) > 1 and not self.several_drafters:
+            raise BackendError(
+                f"backend '{self.name}' takes one drafter a bundle, and '{names[1]}' is a second",
+                hint="build a bundle for each; --backend onnxruntime takes several",
+            )
+
+    def refuse_engineless(self, bundle: Bundle) -> None:
+        """For backends whose engines are sized for one drafter: raises `BackendError` for drafts of another kind."""
+        if bundle.manifest.drafter.method == NGRAM:
+            raise BackendError(
+                f"backend '{self.name}' has no prompt lookup", hint="--backend onnxruntime has; or leave --drafter out"
+            )
 
     @abstractmethod
     def check_options(self, options: CompileOptions, limits: Limits, block_size: int, exported: Precision) -> None:
@@ -104,8 +130,18 @@ class Backend(ABC):
         return info
 
     @abstractmethod
-    def open(self, bundle: Bundle, options: EngineOptions) -> AbstractContextManager[Engines]:
+    def open(
+        self, bundle: Bundle, options: EngineOptions, *, verify: VerifyEngine | None = None
+    ) -> AbstractContextManager[Engines]:
         """Load the engines of `bundle` for the duration of a `with` block.
 
+        `verify`: the target's engine where it is open already, for another drafter of the same bundle.
         Raises `BackendError` when the bundle has none of this backend.
         """
+
+    def refuse_shared(self, verify: VerifyEngine | None) -> None:
+        """For backends that open engines together only: raises `BackendError` where one is open already."""
+        if verify is not None:
+            raise BackendError(
+                f"backend '{self.name}' opens one drafter at a time", hint="compare on --backend onnxruntime"
+            )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dspark_engines.bundle import Bundle, CacheSpec, GraphInfo, GraphName, Limits, Precision, Role
+from dspark_engines.bundle import Bundle, CacheSpec, GraphInfo, GraphName, Limits, Precision, Role, widest_block
 from dspark_engines.errors import BackendError
 
 ROLE_GRAPHS: dict[Role, GraphName] = {"verify": "target", "draft": "drafter", "accept": "accept"}
@@ -37,7 +37,7 @@ class ExportedGraphs:
             graphs=manifest.graphs,
             limits=manifest.limits,
             block_size=manifest.drafter.block_size,
-            block_width=manifest.drafter.block_width,
+            block_width=widest_block(bundle.stored),
             precision=manifest.precision,
         )
 

@@ -1,6 +1,7 @@
 """The bundle directory: its manifest, opening with checks, writing atomically."""
 
 from dspark_engines.bundle.caches import CacheSpec
+from dspark_engines.bundle.drafters import ENGINELESS, NGRAM, NONE, widest_block
 from dspark_engines.bundle.files import (
     check_file_place,
     check_folder,
@@ -16,6 +17,7 @@ from dspark_engines.bundle.manifest import (
     NO_DRAFTER,
     BackendInfo,
     DrafterInfo,
+    DrafterSection,
     DraftVocabulary,
     EngineInfo,
     FileRecord,
@@ -35,13 +37,17 @@ from dspark_engines.bundle.vocabulary import load_vocabulary, save_vocabulary
 from dspark_engines.bundle.write import atomic_directory, check_destination, check_room
 
 __all__ = [
+    "ENGINELESS",
     "MANIFEST",
+    "NGRAM",
+    "NONE",
     "NO_DRAFTER",
     "BackendInfo",
     "Bundle",
     "CacheSpec",
     "DraftVocabulary",
     "DrafterInfo",
+    "DrafterSection",
     "EngineInfo",
     "FileRecord",
     "GraphInfo",
@@ -70,5 +76,6 @@ __all__ = [
     "save_model",
     "save_vocabulary",
     "sha256_file",
+    "widest_block",
     "write_file",
 ]

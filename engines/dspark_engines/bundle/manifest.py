@@ -103,6 +103,8 @@ class DrafterInfo(_Record):
     """The drafter's identity and what the runtime must know of it; where there is none, `method` "none", sizes of 0."""
 
     name: str
+    label: str = ""
+    """What it is called among the drafters of its bundle; empty: as its method."""
     files: list[FileRecord]
     block_size: NonNegativeInt
     """How many tokens a round drafts."""
@@ -110,6 +112,7 @@ class DrafterInfo(_Record):
     """Whether the anchor's position drafts the first of them, or nothing."""
     target_layer_ids: list[int]
     feature_size: NonNegativeInt
+    """Width of the features that the target's engine gives, of which it takes its own."""
     num_layers: NonNegativeInt
     method: str = "dspark"
     """How it drafts."""
@@ -118,12 +121,19 @@ class DrafterInfo(_Record):
     markov_kind: str
     markov_rank: NonNegativeInt
     confidence: bool
+    scores: list[str] = []
+    """What its engine says of each position in place of a confidence; empty where it has a confidence head."""
     draft_vocabulary: DraftVocabulary | None = None
     """None: every token of the target can be drafted."""
     source: str | None = None
     """Where it was read from, an absolute path on the machine that built the bundle."""
     hub: str | None = None
     """Where it came from on the Hugging Face Hub, REPOSITORY@COMMIT."""
+
+    @property
+    def called(self) -> str:
+        """Its name among the drafters of its bundle."""
+        return self.label or self.method
 
     @property
     def drafts(self) -> bool:
@@ -213,6 +223,14 @@ class BackendInfo(_Record):
     engines: list[EngineInfo]
 
 
+class DrafterSection(_Record):
+    """A further drafter over the same target: its graphs, and its engines by backend."""
+
+    drafter: DrafterInfo
+    graphs: dict[GraphName, GraphInfo]
+    engines: dict[str, list[EngineInfo]]
+
+
 class Manifest(_Record):
     """The whole of manifest.json."""
 
@@ -225,6 +243,7 @@ class Manifest(_Record):
     drafter: DrafterInfo
     graphs: dict[GraphName, GraphInfo]
     backends: list[BackendInfo]
+    further_drafters: list[DrafterSection] = []
     files: list[FileRecord]
     speculation: bool = True
     """Whether runtimes speculate unless they are told; may be changed in place."""

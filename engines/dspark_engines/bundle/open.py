@@ -10,12 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from dspark_calibration import first_problem
+from dspark_engines.bundle.drafters import ENGINELESS, NONE, drafter_names, seen_through
 from dspark_engines.bundle.hashing import sha256_file
 from dspark_engines.bundle.manifest import SCHEMA_VERSION, FileRecord, Manifest
 from dspark_engines.errors import BundleError, TextError
 from dspark_engines.text_file import read_json
 
 MANIFEST = "manifest.json"
+CALIBRATION = "calibration/"
 CHEAP_BYTES = 64 << 20
 """Files up to this size are hashed whenever a bundle is opened; larger ones only by `check`."""
 
@@ -28,9 +30,39 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    """As if the drafter that it is seen through were the only one."""
+    whole: Manifest | None = None
+    """What manifest.json says, where that is more."""
+
+    @property
+    def stored(self) -> Manifest:
+        """What manifest.json says."""
+        return self.whole or self.manifest
+
+    @property
+    def drafters(self) -> tuple[str, ...]:
+        """Names of the drafters in it, the one that it is known by first."""
+        return drafter_names(self.stored)
+
+    def with_drafter(self, name: str) -> Bundle:
+        """The same bundle seen through the drafter called `name`: one of `drafters`, "ngram" (prompt lookup) or "none".
+
+        What is measured through it has a folder of its own, but for the drafter that the bundle is known by.
+        Raises `BundleError` naming those there are.
+        """
+        try:
+            return Bundle(self.path, seen_through(self.stored, name), self.stored)
+        except KeyError:
+            raise BundleError(
+                f"{self.path}: has no drafter called '{name}'",
+                hint=f"it has {', '.join([*self.drafters, *ENGINELESS])}",
+            ) from None
 
     def file(self, relative: str) -> Path:
-        """Absolute path of a file of the bundle."""
+        """Absolute path of a file of the bundle; of calibration/ that of the drafter that it is seen through."""
+        known, seen = self.stored.drafter.called, self.manifest.drafter.called
+        if seen not in (known, NONE) and relative.startswith(CALIBRATION):
+            relative = f"{CALIBRATION}{seen}/{relative.removeprefix(CALIBRATION)}"
         return self.path / relative
 
 

@@ -10,8 +10,6 @@ from dspark_engines.arrays import Ints
 from dspark_engines.bundle.open import Bundle
 from dspark_engines.errors import BundleError
 
-VOCABULARY_FILE = "onnx/draft_vocabulary.npy"
-
 
 def load_vocabulary(bundle: Bundle) -> tuple[Ints | None, int]:
     """The ids [Vd], None where all can be drafted, and how many the target has. Raises `BundleError`."""
@@ -28,9 +26,14 @@ def load_vocabulary(bundle: Bundle) -> tuple[Ints | None, int]:
     return ids, size
 
 
-def save_vocabulary(ids: Ints, root: Path) -> None:
-    """Write them into the bundle under `root`."""
-    np.save(root / VOCABULARY_FILE, ids.astype(np.int64), allow_pickle=False)
+def save_vocabulary(ids: Ints, root: Path, suffix: str = "") -> None:
+    """Write them into the bundle under `root`; a further drafter's file has a `suffix`."""
+    np.save(root / vocabulary_file(suffix), ids.astype(np.int64), allow_pickle=False)
+
+
+def vocabulary_file(suffix: str = "") -> str:
+    """Where they are in a bundle."""
+    return f"onnx/draft_vocabulary{suffix}.npy"
 
 
 def given_vocabulary(bundle: Bundle) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from dspark_engines.backends.tensorrt.flavours import RTX, capabilities
 from dspark_engines.backends.tensorrt.logger import make_logger
 from dspark_engines.bundle import Bundle, Role, open_bundle
 from dspark_engines.errors import BackendError
-from dspark_export.bundling import Pair, Silent, compile_bundle
+from dspark_export.bundling import NamedDrafter, Pair, Silent, compile_bundle
 from dspark_export.bundling.describe import graph_bytes
 from dspark_export.checkpoints import open_drafter, open_target
 from tests.backend.backends.test_engines import build
@@ -62,7 +62,7 @@ def test_the_room_that_is_asked_for_is_enough(compiled: Bundle, tiny_pair: tuple
     """Of the exported graphs and of the checkpoints the same is expected; what engines took is below."""
     exported = graph_bytes(compiled.file("onnx"))
     target = open_target(tiny_pair[0])
-    asked = Pair(target, open_drafter(tiny_pair[1], target.spec)).graph_bytes
+    asked = Pair(target, (NamedDrafter("dspark", open_drafter(tiny_pair[1], target.spec)),)).graph_bytes
     for role, weights in asked.items():
         assert weights <= exported[role] <= 1.5 * weights  # graphs have tables of angles and constants on top
     taken = sum(compiled.file(engine.path).stat().st_size for engine in compiled.manifest.backends[1].engines)

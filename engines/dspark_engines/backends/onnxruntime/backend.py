@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from dspark_engines.backends.base import Backend, CompiledEngine
-from dspark_engines.backends.engine import DraftEngine, Engines, NoDraftEngine
+from dspark_engines.backends.engine import Engines, VerifyEngine
+from dspark_engines.backends.engineless import engineless
 from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file, role_caches
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
@@ -17,7 +18,7 @@ from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.self_check import require_exact_integers
 from dspark_engines.backends.onnxruntime.session import open_session
 from dspark_engines.backends.options import CompileOptions, EngineOptions
-from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role, load_vocabulary
+from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role, load_vocabulary, widest_block
 from dspark_engines.errors import BackendError
 
 LENGTHS: dict[Role, str] = {"verify": "row_lengths", "draft": "feature_lengths"}
@@ -30,6 +31,7 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
     kind = "runs on the CPU"
     own_engines = True
+    several_drafters = True
 
     @property
     def version(self) -> str:
@@ -43,23 +45,20 @@ class OnnxRuntimeBackend(Backend):
         self.refuse_unsupported(options)
 
     def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
-        from dspark_engines.backends.onnxruntime.compile import compile_graph  # needs the extra [export]
+        roles = needed_roles(tuple(LENGTHS), exported.block_size)
+        return [engine for role in roles for engine in _compile_role(role, exported, output)]
 
-        engines = []
-        for role in needed_roles(tuple(LENGTHS), exported.block_size):
-            source = require_file(exported, role)
-            for slots in bucket_sizes(exported.limits.slots):
-                file = f"{role}.{slots}.onnx"
-                compile_graph(source, output / file, lengths=LENGTHS[role], slots=slots)
-                engines.append(CompiledEngine(role, slots, file, source.name))
-        return engines
+    def compile_drafter(
+        self, exported: ExportedGraphs, output: Path, options: CompileOptions, name: str
+    ) -> list[CompiledEngine]:
+        return _compile_role("draft", exported, output, f".{name}")
 
     @contextmanager
-    def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
+    def open(self, bundle: Bundle, options: EngineOptions, *, verify: VerifyEngine | None = None) -> Iterator[Engines]:
         info = self.find_engines(bundle)
         if bundle.manifest.precision == "int8":
             require_exact_integers(bundle)
-        capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_width  # contract of the ops
+        capacity = bundle.manifest.limits.context_length + widest_block(bundle.stored)  # contract of the ops
 
         def load(engine: EngineInfo) -> OrtProgram:
             session, caches = open_session(bundle, engine, options), role_caches(bundle, engine.role)
@@ -68,13 +67,24 @@ class OnnxRuntimeBackend(Backend):
         roles: dict[Role, dict[int, Callable[[], OrtProgram]]] = {"verify": {}, "draft": {}}
         for engine in info.engines:
             roles[engine.role][engine.slots] = partial(load, engine)
-        draft: DraftEngine = NoDraftEngine()
+        draft = engineless(bundle)
         if roles["draft"]:
             draft = OrtDraftEngine(Buckets(roles["draft"]), *load_vocabulary(bundle))
-        engines = Engines(OrtVerifyEngine(Buckets(roles["verify"])), draft)
+        engines = Engines(verify or OrtVerifyEngine(Buckets(roles["verify"])), draft)
         engines.verify.preload(1)
         engines.draft.preload(1)
         yield engines
+
+
+def _compile_role(role: Role, exported: ExportedGraphs, output: Path, suffix: str = "") -> list[CompiledEngine]:
+    from dspark_engines.backends.onnxruntime.compile import compile_graph  # needs the extra [export]
+
+    source, engines = require_file(exported, role), []
+    for slots in bucket_sizes(exported.limits.slots):
+        file = f"{role}{suffix}.{slots}.onnx"
+        compile_graph(source, output / file, lengths=LENGTHS[role], slots=slots)
+        engines.append(CompiledEngine(role, slots, file, source.name))
+    return engines
 
 
 def bucket_sizes(slots: int) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
-from dspark_engines.backends.engine import Engines, NoDraftEngine
+from dspark_engines.backends.engine import Engines, NoDraftEngine, VerifyEngine
 from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
@@ -59,7 +59,9 @@ class OnnxRuntimeCudaBackend(Backend):
         return engines
 
     @contextmanager
-    def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
+    def open(self, bundle: Bundle, options: EngineOptions, *, verify: VerifyEngine | None = None) -> Iterator[Engines]:
+        self.refuse_shared(verify)
+        self.refuse_engineless(bundle)
         from dspark_engines.backends.onnxruntime_cuda.checking import check_machine
         from dspark_engines.backends.onnxruntime_cuda.opening import open_engine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dspark_engines.backends.base import Backend, CompiledEngine
-from dspark_engines.backends.engine import Engines
+from dspark_engines.backends.engine import Engines, VerifyEngine
 from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file
 from dspark_engines.backends.options import CompileOptions, EngineOptions, EnginePrecision
 from dspark_engines.backends.padded.shapes import RoleShapes, role_shapes
@@ -79,7 +79,9 @@ class _TrtBackend(Backend):
         return CompiledEngine(role, slots, file, source.name, "", *facts)
 
     @contextmanager
-    def open(self, bundle: Bundle, options: EngineOptions) -> Iterator[Engines]:
+    def open(self, bundle: Bundle, options: EngineOptions, *, verify: VerifyEngine | None = None) -> Iterator[Engines]:
+        self.refuse_shared(verify)
+        self.refuse_engineless(bundle)
         info = self.find_engines(bundle)
         trt = self.flavour.load()
         from dspark_engines.backends.tensorrt.execution.open import check_machine, load_engines
