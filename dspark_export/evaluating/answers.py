@@ -60,7 +60,7 @@ def final_number(text: str) -> Decimal | None:
     """The number that a text ends with: of its last \\boxed{}, else of what stands behind ####, else of all of it."""
     inner = boxed(text)
     for part in (inner or "", text.rpartition(MARK)[2] if MARK in text else "", text):
-        numbers = NUMBER.findall(part)
+        numbers = NUMBER.findall(part.replace("{,}", ","))  # as LaTeX writes thousands
         if numbers:
             return Decimal(numbers[-1].replace(",", "").replace("$", ""))
     return None
