@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -39,6 +40,11 @@ from dspark_export.prompts import built_in_prompts, encode_prompts, read_prompt_
 )
 @click.option("--drafter", type=PATH, help="The drafter's checkpoint; give both or neither.")
 @click.option(
+    "--through",
+    metavar="NAME",
+    help="Check one drafter of the bundle, or ngram (default: all that the bundle has, one after the other).",
+)
+@click.option(
     "--audit", is_flag=True, help="Also test sampled output against the target's distribution (takes minutes)."
 )
 @click.option(
@@ -62,6 +68,7 @@ def command(
     max_new_tokens: int,
     target: Path | None,
     drafter: Path | None,
+    through: str | None,
     audit: bool,
     min_accepted_length: float | None,
     precision_report: bool,
@@ -81,34 +88,57 @@ def command(
     if (target is None) != (drafter is None):
         raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
     _check_options(audit, min_accepted_length, precision_report)
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle) if through is None else open_bundle(bundle).with_drafter(through)
     chosen = built_in_prompts(limit) if prompts is None else read_prompt_set(prompts, limit)
     token_ids = encode_prompts(opened, chosen, cut=precision_report)
     options = resolve_engines(opened, backend, EngineOptions(threads))
     if precision_report:
         return run_precision(opened, token_ids, (target, drafter), max_new_tokens, (backend, options), as_json)
+    asked = _Asked(backend, options, token_ids, max_new_tokens, (target, drafter), audit, min_accepted_length)
+    views = [opened] if through else [opened, *map(opened.with_drafter, opened.drafters[1:])]
     with reporting() as reporter:
         check_hashes(opened, reporter.step("hashes"))
-        with get_backend(backend).open(opened, options) as engines:
-            parity, identity = _compare(opened, backend, engines, token_ids, max_new_tokens, reporter)
-        parity += _against_torch(opened, target, drafter, reporter)
-        whole = RuntimeOptions(backend, options, scheduler="fixed", speculation="on")
-        audited = run_audits(opened, whole, reporter) if audit else None
-    acceptance = measure_acceptance(opened, backend, identity.results, min_accepted_length)
+        first, *others = [_check(view, asked, reporter) for view in views]
+    if as_json:
+        further = {other.name: other.report() for other in others}
+        print_json(first.report() | ({"further_drafters": further} if further else {}))
+    else:
+        for result in (first, *others):
+            result.show(named=bool(others))
+    codes = {result.verdict.exit_code for result in (first, *others)}
+    return next(code for code in (1, 2, 0) if code in codes)
+
+
+class _Asked(NamedTuple):
+    """What is to be checked of each drafter, and how."""
+
+    backend: str
+    options: EngineOptions
+    token_ids: Sequence[Sequence[int]]
+    max_new_tokens: int
+    checkpoints: tuple[Path | None, Path | None]
+    audit: bool
+    min_accepted_length: float | None
+
+
+def _check(bundle: Bundle, asked: _Asked, reporter: Reporter) -> CheckResult:
+    """Everything about the drafter that the bundle is seen through."""
+    with get_backend(asked.backend).open(bundle, asked.options) as engines:
+        parity, identity = _compare(bundle, asked, engines, reporter)
+    if bundle.manifest.drafter == bundle.stored.drafter:
+        parity += _against_torch(bundle, *asked.checkpoints, reporter)
+    whole = RuntimeOptions(asked.backend, asked.options, scheduler="fixed", speculation="on")
+    audited = run_audits(bundle, whole, reporter) if asked.audit else None
+    acceptance = measure_acceptance(bundle, asked.backend, identity.results, asked.min_accepted_length)
     sound = all(c.passed for c in parity) and (audited is None or audited.passed)
-    result = CheckResult(
-        bundle=opened,
+    return CheckResult(
+        bundle=bundle,
         parity=parity,
         identity=identity,
         acceptance=acceptance,
         audit=audited,
-        verdict=judge(sound, identity, acceptance, drafts=opened.manifest.drafter.drafts),
+        verdict=judge(sound, identity, acceptance, drafts=bundle.manifest.drafter.drafts),
     )
-    if as_json:
-        print_json(result.report())
-    else:
-        result.show()
-    return result.verdict.exit_code
 
 
 def _check_options(audit: bool, min_accepted_length: float | None, precision_report: bool) -> None:
@@ -121,19 +151,15 @@ def _check_options(audit: bool, min_accepted_length: float | None, precision_rep
 
 
 def _compare(
-    bundle: Bundle,
-    backend: str,
-    engines: Engines,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    reporter: Reporter,
+    bundle: Bundle, asked: _Asked, engines: Engines, reporter: Reporter
 ) -> tuple[list[Comparison], IdentityReport]:
     """Engines against exported graphs, then with speculation against without; `drafter_failure` is of either."""
     failures: list[Exception] = []
     reporter.step("engines against exported graphs")
-    parity = _labelled("engine", compare_engines(bundle, engines, backend=backend, draft_failed=failures.append))
+    compared = compare_engines(bundle, engines, backend=asked.backend, draft_failed=failures.append)
+    parity = _labelled("engine", compared)
     step = reporter.step("speculative against plain")
-    identity = check_identity(engines, bundle.manifest, prompts, max_new_tokens, step)
+    identity = check_identity(engines, bundle.manifest, asked.token_ids, asked.max_new_tokens, step)
     if failures:
         identity = identity._replace(drafter_failure=failure_text(failures[0]))
     return parity, identity

@@ -32,6 +32,11 @@ class CheckResult:
     verdict: Verdict
 
     @property
+    def name(self) -> str:
+        """What the drafter is called."""
+        return self.bundle.manifest.drafter.called
+
+    @property
     def accepted_length(self) -> float:
         """Over all speculative rounds."""
         return accepted_length([round_ for result in self.identity.results for round_ in result.rounds])
@@ -44,6 +49,7 @@ class CheckResult:
             "passed": verdict.outcome == "passed",
             "reason": verdict.reason,
             "hint": verdict.hint,
+            "drafter": self.name,
             "files": len(self.bundle.manifest.files),
             "parity": [{**_finite(c._asdict()), "passed": c.passed} for c in self.parity],
             "identity": {
@@ -61,9 +67,9 @@ class CheckResult:
         }
         return report if self.audit is None else report | {"audit": self.audit.report()}
 
-    def show(self) -> None:
-        """Print it for people."""
-        table = Table("check", "outcome", "")
+    def show(self, *, named: bool = False) -> None:
+        """Print it for people, `named` after its drafter where there are several."""
+        table = Table("check", "outcome", "", title=f"drafter {self.name}" if named else None)
         table.add_row("hashes", f"{len(self.bundle.manifest.files)} files", "ok")
         for c in self.parity:
             error = f"max error {c.max_error:.2g}, rms {c.rms_error:.2g}, {c.worst:.0%} of tolerance"
@@ -79,7 +85,7 @@ class CheckResult:
             console.print(f"{kind}: {where}: plain {d.plain}, speculative {d.speculative}, gap {d.gap:.2g}")
         if self.verdict.reason:
             console.print(f"{self.verdict.outcome}: {self.verdict.reason}", f"hint: {self.verdict.hint}", sep="\n")
-        console.print(LAST_LINE[self.verdict.outcome])
+        console.print(LAST_LINE[self.verdict.outcome] + (f" ({self.name})" if named else ""))
 
     def _identity(self) -> str:
         identity = self.identity

@@ -59,6 +59,17 @@ OPTIONS = {
     "option: tokens are text": request("--prompt=a", "--max-new-tokens=x", fragment="'x' is not a valid integer"),
     "option: threads below 0": request("--prompt=a", "--threads=-1", fragment="Invalid value for '--threads': -1"),
     "option: one too many": request("again", fragment="Got unexpected extra argument (again)"),
+    "option: a drafter that is not there": request(
+        "--prompt=a", "--drafter=eagle3", fragment="has no drafter called 'eagle3'"
+    ),
+    "option: drafters of one name": Case(
+        lambda p: [*p.build(), f"--drafter={p.pair[1]}"], "there is a drafter called 'dspark' already"
+    ),
+    "option: a drafter called none": Case(lambda p: p.build(drafter=f"none={p.drafter}"), "'none' is no name for a"),
+    "option: two drafters on a GPU": Case(
+        lambda p: [*p.build(backend="onnxruntime-cuda"), f"--drafter=b={p.pair[1]}"],
+        "backend 'onnxruntime-cuda' takes one drafter a bundle",
+    ),
     "option: no bundle": Case(lambda p: ["generate"], "Missing argument 'BUNDLE'"),
     "option: no target": Case(lambda p: p.build(target=None), "Missing option '--target'"),
     "option: context of 0": Case(lambda p: p.build(context_length=0), "Invalid value for '--context-length': 0"),
@@ -87,6 +98,9 @@ OPTIONS = {
     "recipe: UTF-16": Case(utf16_recipe, "recipe.toml: not UTF-8 text: it is marked as UTF-16"),
     "recipe: NUL in a path": recipe(
         RECIPE.replace("/target", "\\u0000"), "Invalid value for '--target': a name cannot hold NUL"
+    ),
+    "recipe: further drafters alone": recipe(
+        RECIPE.replace("[drafter]", "[drafters.small]"), "[drafters] without [drafter]"
     ),
     "recipe: not there": Case(lambda p: ["build", f"--recipe={p.root}/no.toml"], "/no.toml: No such file"),
     "recipe: no TOML": recipe("backend = ", "recipe.toml: not TOML"),
