@@ -62,9 +62,9 @@ def _sources(mode: ModeFigures) -> Table:
     for way in mode.ways:
         for figures in [way.overall, *way.sources] if way.overall.positions else []:
             shares = " ".join(_number(position.acceptance) for position in figures.positions)
-            ratio = _interval(figures.ratio.mean if figures.ratio else None)
-            length = _interval(figures.accepted_length)
-            table.add_row(way.way, figures.source, str(figures.prompts), length, ratio, _number(figures.wasted), shares)
+            length = _interval(figures.accepted_length, figures.prompts)
+            counted = (way.way, figures.source, str(figures.prompts))
+            table.add_row(*counted, length, _mean(figures.ratio), _number(figures.wasted), shares)
     return table
 
 

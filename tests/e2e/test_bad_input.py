@@ -15,6 +15,7 @@ from tests.support.bad_calibration import CALIBRATION
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
 from tests.support.bad_cuda import CUDA
 from tests.support.bad_dflash import DFLASH
+from tests.support.bad_evaluation import EVALUATION
 from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gemma4 import GEMMA4
 from tests.support.bad_gpu import GPU
@@ -28,7 +29,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4, **EVALUATION,
 }  # fmt: skip
 
 
