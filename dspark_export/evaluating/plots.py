@@ -107,6 +107,8 @@ def _interval(axes: Any, row: float, measured: Measured, color: str, marker: str
 
 
 def _rows(axes: Any, names: Sequence[str]) -> None:
+    axes.use_sticky_edges = False  # a bar would otherwise end the axis where it ends
+    axes.margins(x=0.08)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, max(len(names), 1) - 0.4)
     axes.invert_yaxis()
