@@ -7,27 +7,15 @@ from typing import Any
 
 import click
 
-from dspark_calibration.report.page import require
-from dspark_engines import open_bundle
-from dspark_engines.bundle import check_folder, write_file
-from dspark_export.commands.console import print_json, print_text, reporting
+from dspark_export.commands.console import print_json, reporting
 from dspark_export.commands.eval_output import show
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, json_option, overwrite_option, threads_option
 from dspark_export.commands.paths import PATH
 from dspark_export.commands.sampling import sampling_options, scheduler_option, take_sampling
-from dspark_export.evaluating.conditions import Conditions, make_conditions
-from dspark_export.evaluating.footing import check_footing
-from dspark_export.evaluating.layouts import read_questions, require_answers, take_evenly
-from dspark_export.evaluating.page import render
+from dspark_export.evaluating.evaluation import EvalSpec, prepare
 from dspark_export.evaluating.plan import EvalPlan
-from dspark_export.evaluating.records import RecordStore
-from dspark_export.evaluating.run import check_prompts, evaluate
-from dspark_export.evaluating.schema import Evaluation
-from dspark_export.evaluating.summary import summarise
-from dspark_export.evaluating.ways import choose_ways
 
-EVAL_JSON, EVAL_HTML = "eval.json", "eval.html"
 DIFFERENT = 1
 
 
@@ -35,16 +23,19 @@ DIFFERENT = 1
 @click.argument("bundles", nargs=-1, required=True, type=PATH, metavar="BUNDLE...")
 @click.option(
     "--prompts",
+    "prompt_set",
     type=PATH,
     required=True,
     help="JSON Lines of prompts: your own (`prompt`, and optionally `id`, `source`, `answer`), or GSM8K, MATH, "
     "HumanEval, MBPP, MT-Bench or Alpaca as they are published.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Use so many prompts, evenly from all sources.")
+@click.option(
+    "--limit", "prompt_limit", type=click.IntRange(min=1), help="Use so many prompts, evenly from all sources."
+)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=64, help="Tokens generated for each prompt.")
 @click.option(
     "--drafter",
-    "drafters",
+    "compared",
     multiple=True,
     metavar="NAME",
     help="A drafter of the bundles, or ngram (prompt lookup). May be given several times (default: all).",
@@ -59,9 +50,9 @@ DIFFERENT = 1
 @json_option
 def command(
     bundles: tuple[Path, ...],
-    prompts: Path,
-    limit: int | None,
-    drafters: tuple[str, ...],
+    prompt_set: Path,
+    prompt_limit: int | None,
+    compared: tuple[str, ...],
     accuracy: bool,
     output: Path | None,
     overwrite: bool,
@@ -83,40 +74,22 @@ def command(
       1  it is not: a bug, unless the engines are damaged (see dspark-export check)
       2  an error
     """
-    opened = [open_bundle(path) for path in bundles]
-    plan = EvalPlan(sampling=take_sampling(options), **options)
-    check_footing(opened, plan.backend)
-    ways = choose_ways(opened, plan.backend, drafters)
-    everything = read_questions(prompts)
-    questions = take_evenly(everything, limit)
-    if accuracy:
-        require_answers(questions)
-    check_prompts(ways[0], questions)
-    store = _store(output, make_conditions(ways, everything, plan), overwrite)
+    sampling = take_sampling(options)
+    spec = EvalSpec(
+        bundles=bundles,
+        prompts=prompt_set,
+        plan=EvalPlan(sampling=sampling, **options),
+        drafters=compared,
+        limit=prompt_limit,
+        accuracy=accuracy,
+        output=output,
+        overwrite=overwrite,
+    )
+    prepared = prepare(spec)
     with reporting(remaining=True) as reporter:
-        evaluate(ways, questions, plan, store, reporter)
-        reporter.step("resampling")
-        evaluation = summarise(store, ways, questions, plan, accuracy=accuracy)
-        files = [] if output is None else _write(output, store, evaluation)
+        evaluation, files = prepared.run(reporter)
     if as_json:
         print_json({"files": [str(file) for file in files], **evaluation.model_dump()})
     else:
-        show(evaluation)
-        for file in files:
-            print_text(f"written: {file}")
+        show(evaluation, files)
     return 0 if evaluation.passed else DIFFERENT
-
-
-def _store(output: Path | None, conditions: Conditions, overwrite: bool) -> RecordStore:
-    if output is None:
-        return RecordStore(conditions)
-    require()
-    check_folder(output, output)
-    return RecordStore.open(output, conditions, overwrite=overwrite)
-
-
-def _write(folder: Path, store: RecordStore, evaluation: Evaluation) -> list[Path]:
-    """eval.json and eval.html beside the records."""
-    text = evaluation.model_dump_json(indent=1) + "\n"
-    records = [] if store.path is None else [store.path]
-    return [*records, write_file(folder / EVAL_JSON, text), write_file(folder / EVAL_HTML, render(evaluation))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
@@ -12,8 +13,8 @@ from dspark_export.evaluating.findings import LEAST_PROMPTS
 from dspark_export.evaluating.schema import Evaluation, Figures, ModeFigures, Pair, Ratio, WayFigures
 
 
-def show(evaluation: Evaluation) -> None:
-    """Tables of every mode, the sentences, what to keep in mind."""
+def show(evaluation: Evaluation, files: Sequence[Path]) -> None:
+    """Tables of every mode, the sentences, what to keep in mind, and what was written."""
     console = table_console()
     for mode in evaluation.modes:
         for table in (_ways(mode), _sources(mode), *([_pairs(mode)] if mode.pairs else [])):
@@ -24,6 +25,8 @@ def show(evaluation: Evaluation) -> None:
         print_text(mode.verdict)
     for caveat in evaluation.caveats:
         print_text(f"keep in mind: {caveat}")
+    for file in files:
+        print_text(f"written: {file}")
 
 
 def _ways(mode: ModeFigures) -> Table:

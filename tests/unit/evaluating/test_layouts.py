@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,14 @@ import pytest
 from dspark_engines.errors import DsparkError
 from dspark_export.evaluating.answers import Answer
 from dspark_export.evaluating.benchmarks import REASONING
-from dspark_export.evaluating.layout import Question
+from dspark_export.evaluating.layout import Layout, Question
 from dspark_export.evaluating.layouts import LAYOUTS, questions_hash, read_questions, require_answers, take_evenly
+
+TEXT = (Path(__file__).resolve().parents[3] / "docs" / "evaluating.md").read_text("utf-8")
+WORDS = {"and", "optionally", "or"}
+ROWS = [
+    line.split("|")[1:-1] for line in TEXT.split("## Prompt sets\n")[1].split("\n## ")[0].splitlines() if "| `" in line
+]
 
 LINES: dict[str, tuple[dict[str, Any], tuple[str, str, str], Answer | None]] = {
     "own": (
@@ -130,6 +137,17 @@ def test_a_line_is_read_in_its_own_layout(tmp_path: Path, case: str) -> None:
     assert question.prompt[:3] == (id, source, text)
     assert question.answer == answer
     assert question.prompt.place.endswith("set.jsonl:1")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.title)
+def test_every_layout_has_a_row_in_the_documentation(layout: type[Layout]) -> None:
+    (row,) = [row for row in ROWS if f"`{layout.title}`" in row[3]]
+    assert set(re.findall(r"`(\w+)`", row[1])) - {"category"} == set(re.findall(r"\w+", layout.keys)) - WORDS
+    assert any(title.lower().startswith(row[0].strip().split(",")[0].lower()) for title in LINES)
+
+
+def test_no_row_is_of_another_layout() -> None:
+    assert len(ROWS) == len(LAYOUTS)
 
 
 def test_a_file_may_mix_layouts_and_say_its_own_ids_and_sources(tmp_path: Path) -> None:
