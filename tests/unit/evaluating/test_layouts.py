@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from dspark_engines.errors import DsparkError
+from dspark_export.evaluating import layouts
 from dspark_export.evaluating.answers import Answer
 from dspark_export.evaluating.benchmarks import REASONING
 from dspark_export.evaluating.layout import Layout, Question
@@ -181,6 +184,27 @@ def test_an_unknown_layout_names_all_that_are_known(tmp_path: Path) -> None:
     with pytest.raises(DsparkError) as caught:
         read_questions(write(tmp_path / "set.jsonl", {"query": "a"}))
     assert all(layout.title in str(caught.value.hint) for layout in LAYOUTS)
+
+
+def test_a_layout_can_be_registered_and_is_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ours(Layout):
+        title, keys = "ours", "question, tag"
+        question_text: str = Field(alias="question")
+
+        @classmethod
+        def fits(cls, fields: Mapping[str, Any]) -> bool:
+            return "tag" in fields
+
+        @property
+        def text(self) -> str:
+            return f"Q: {self.question_text}"
+
+    monkeypatch.setattr(layouts, "LAYOUTS", list(LAYOUTS))
+    layouts.register_layout(Ours)
+    questions = read_questions(write(tmp_path / "set.jsonl", {"question": "a", "tag": 1}, {"question": "b"}))
+    assert [question.prompt[:3] for question in questions] == [
+        ("ours/1", "ours", "Q: a"), ("gsm8k/2", "gsm8k", "b" + REASONING),
+    ]  # fmt: skip
 
 
 def ids(questions: list[Question]) -> list[str]:
