@@ -43,7 +43,7 @@ def _pictures(mode: ModeFigures) -> list[Picture]:
 
 
 def _compared(pairs: list[Pair]) -> list[Picture]:
-    words = "Dots are shown by these prompts, crosses are not."
+    words = "A dot: these prompts show it; a cross: they do not."
     lengths = [f"{p.first} less {p.second} {p.accepted_length.value:+.2f}" for p in pairs if p.accepted_length]
     speeds = [f"{p.first} over {p.second} {p.speed.value:.2f}" for p in pairs if p.speed]
     return [
