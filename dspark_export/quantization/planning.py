@@ -28,6 +28,9 @@ from dspark_plugins.int8_linear.reference import quantize_rows
 
 LARGEST_ERROR = 1.5e-4
 """Share of an input's energy that quantising may lose, mean over rows. Beyond: rotated first, or two terms."""
+LARGEST_DRAFTER_ERROR = 1e-3
+"""The same of a drafter's layers: what they lose costs accepted drafts, never output, and what is done against it
+costs time in every round."""
 
 ROWS, TOKENS = 8, 16
 SMALL, TINY = 1e-5, 1e-30
@@ -56,7 +59,7 @@ Plans = dict[str, LayerPlan]
 
 def plan_target(model: ir.Model, vocab_size: int, progress: Progress | None = None) -> tuple[Plans, Floats]:
     """Plans of a target graph, and the features [n, L*H] of the random tokens that it was measured on."""
-    plans, outputs = _measure(model, target_feeds(vocab_size), TOKENS, progress)
+    plans, outputs = _measure(model, target_feeds(vocab_size), TOKENS, progress, limit=LARGEST_ERROR)
     return plans, outputs["features"]
 
 
@@ -73,7 +76,7 @@ def plan_drafter(
     `shared`: plans of weights that are written already, because the target's graph has them too.
     """
     feeds = drafter_feeds(vocab_size, block_size, features)
-    return _measure(model, feeds, TOKENS + block_size, progress, shared)[0]
+    return _measure(model, feeds, TOKENS + block_size, progress, shared, limit=LARGEST_DRAFTER_ERROR)[0]
 
 
 def target_feeds(vocab_size: int) -> Arrays:
@@ -105,6 +108,8 @@ def _measure(
     capacity: int,
     progress: Progress | None,
     shared: Plans | None = None,
+    *,
+    limit: float,
 ) -> tuple[Plans, Arrays]:
     """Run `model` on `feeds`: plans by layer name, and the graph's own outputs.
 
@@ -126,7 +131,7 @@ def _measure(
         plans = {
             layer.name: plan
             for x, layers in readers.items()
-            for plan in [_plan(layers, results[x.name or ""], shared or {})]
+            for plan in [_plan(layers, results[x.name or ""], shared or {}, limit)]
             for layer in layers
         }
     for x in inputs:
@@ -134,14 +139,14 @@ def _measure(
     return plans, results
 
 
-def _plan(layers: list[LinearLayer], inputs: Floats, shared: Plans) -> LayerPlan:
+def _plan(layers: list[LinearLayer], inputs: Floats, shared: Plans, limit: float) -> LayerPlan:
     given = next((shared[layer.name] for layer in layers if layer.name in shared), None)
     factors = _smoothing(layers, inputs) if given is None else given.smoothing
     smooth = inputs if factors is None else inputs / factors
     rotations = (0, block_size(inputs.shape[1])) if given is None else (given.rotation,)
     errors = [_error(rotated(smooth, rotation)) for rotation in rotations]
-    chosen = next((index for index, error in enumerate(errors) if error <= LARGEST_ERROR), 0)
-    terms = 1 if errors[chosen] <= LARGEST_ERROR else 2
+    chosen = next((index for index, error in enumerate(errors) if error <= limit), 0)
+    terms = 1 if errors[chosen] <= limit else 2
     return LayerPlan(factors, factors is not None and given is None, rotations[chosen], errors[chosen], terms)
 
 

@@ -18,6 +18,7 @@ from tests.support.bad_dflash import DFLASH
 from tests.support.bad_evaluation import EVALUATION
 from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gemma4 import GEMMA4
+from tests.support.bad_gemma4_gguf import CASES as GEMMA4_GGUF
 from tests.support.bad_gpu import GPU
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_recognition import RECOGNITION
@@ -29,7 +30,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4, **EVALUATION,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4, **GEMMA4_GGUF, **EVALUATION,
 }  # fmt: skip
 
 

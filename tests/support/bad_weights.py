@@ -164,6 +164,10 @@ CASES = {
         lambda g: write_gguf_target(g, **{"llama.rope.scaling.type": "yarn"}),
         "model.gguf: llama.rope.scaling.type is 'yarn', and there is no llama.rope.scaling.factor",
     ),
+    "gguf: fused projections": gguf(
+        lambda g: write_gguf_target(g, extra={"blk.1.attn_qkv.weight": np.zeros((4, 4), np.float32)}),
+        "model.gguf: tensor blk.1.attn_qkv.weight holds several projections, which is not supported for 'llama'",
+    ),
     "gguf: an LFS pointer": gguf(lambda g: g.write_text(POINTER), "model.gguf: a Git LFS pointer"),
     "gguf: big-endian": gguf(swap_bytes, "model.gguf: a GGUF file for machines of the other byte order"),
 }

@@ -84,13 +84,13 @@ def read_text(folder: Path, *, vocab_size: int = 10_000) -> TargetText:
     return read_hf_text(folder, dataclasses.replace(tiny.target_spec(), vocab_size=vocab_size))
 
 
-def codec(folder: Path, text: TargetText, *, vocab_size: int = 10_000) -> TextCodec:
+def codec(folder: Path, text: TargetText, *, vocab_size: int = 10_000, begin: int = 1) -> TextCodec:
     """The codec of a bundle that was built with `text`, its tokenizer/ written into `folder`."""
     export_text(SimpleNamespace(target=SimpleNamespace(text=text)), folder / "tokenizer")
     target = SimpleNamespace(
         vocab_size=vocab_size,
         eos_token_ids=[stop.id for stop in text.stop_tokens],
-        bos_token_id=1,
+        bos_token_id=begin,
         add_bos=text.add_bos,
         add_eos=text.add_eos,
         split_special_tokens=text.split_special_tokens,

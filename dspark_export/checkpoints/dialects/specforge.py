@@ -21,8 +21,11 @@ from dspark_export.checkpoints.tensors import Entry, Weights, plain_entries
 NESTED, PROJECTOR = "dflash_config", "dspark"
 OLD_PREFIX = "logit_head."
 """Of the heads' tensors in early files."""
-NAMES = ("DSparkDraftModel", "DFlashDraftModel")
-"""The second in early files."""
+NAMES = ("DSparkDraftModel", "DFlashDraftModel", QWEN3)
+"""The second in early files; the third after SpecForge's normalize_dflash_export.py, which copies the heads' keys out
+of `dflash_config` for SGLang."""
+LEFT_OUT = {"markov_rank": 0, "markov_head_type": "vanilla", "confidence_head_with_markov": False}
+"""What its class takes for keys of `dflash_config` that are absent. The tensors have to be those of such heads."""
 CHANGED = ("causal", "use_swa", "attention_sink_bias")
 """Of `dflash_config`: what blocks of these drafters are not."""
 EXPERTS = ("n_routed_experts", "moe_intermediate_size", "num_experts")
@@ -57,7 +60,8 @@ class SpecForgeDialect(DrafterDialect):
 
 def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:
     """DeepSpec's keys. Raises `CheckpointError` for what SpecForge has and DeepSpec has not."""
-    _check_kind(file, data, data[NESTED])
+    nested = data[NESTED]
+    _check_kind(file, data, nested)
     experts = [key for key in EXPERTS if data.get(key)]
     if experts:
         raise CheckpointError(
@@ -69,7 +73,19 @@ def _flat(file: Path, data: dict[str, Any]) -> dict[str, Any]:
             f"{file}: draft_vocab_size is {data['draft_vocab_size']}, and this layout does not say of which tokens",
             hint="save it in the layout of the speculators library, which has d2t",
         )
-    return {**data, **data[NESTED], "architectures": [QWEN3]}
+    return {
+        **LEFT_OUT,
+        "enable_confidence_head": _trained_confidence(nested),
+        **data,
+        **nested,
+        "architectures": [QWEN3],
+    }
+
+
+def _trained_confidence(nested: dict[str, Any]) -> bool:
+    """Whether its class makes a confidence head where `enable_confidence_head` is absent: if the head's loss counts."""
+    weight = nested.get("confidence_head_alpha", 0.0)
+    return isinstance(weight, int | float) and weight > 0
 
 
 def _check_kind(file: Path, data: dict[str, Any], nested: dict[str, Any]) -> None:

@@ -73,15 +73,20 @@ class TargetFamily(ABC):
         del name
         return None
 
-    def gguf_layers(self, file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
-        """The layers of a GGUF file, of which `layer` says what every family's keys say."""
+    def gguf_layers(self, file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+        """The layers of a GGUF file, of which `layers` say what every family's keys say."""
         del file
-        return (layer,) * depth
+        return layers
 
     def gguf_facts(self, file: GgufFile) -> dict[str, Any]:
         """What else of `TargetSpec` a GGUF file says."""
         del file
         return {}
+
+    def gguf_entries(self, spec: TargetSpec, entries: Mapping[str, Entry], source: TensorSource) -> Mapping[str, Entry]:
+        """The tensors of a GGUF file by canonical name; `entries` of `source` have the names of `gguf`'s layout."""
+        del spec, source
+        return entries
 
     def tensors(self, spec: TargetSpec) -> dict[str, Shape]:
         """Canonical name to shape of every tensor that a target of this family has."""

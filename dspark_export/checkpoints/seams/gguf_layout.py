@@ -23,6 +23,12 @@ EXPERTS = {
     "ffn_up_exps": "mlp.experts.up_proj",
     "ffn_down_exps": "mlp.experts.down_proj",
 }
+SANDWICH_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+"""Of a layer that norms attention and MLP again before they are added; over `LAYER`, whose `ffn_norm` is another."""
 HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 
@@ -33,8 +39,8 @@ class GgufLayout:
     `top` and `layer` give the canonical name of a tensor, without `.weight`: `output_norm` -> `norm`, and
     `attn_q` (of `blk.0.attn_q`) -> `self_attn.q_proj`. `permuted`: llama.cpp's converter interleaves the rotary pairs
     of this family's q and k. `qk_norm`: queries and keys have norms; `qkv_bias`: queries, keys and values have biases
-    in every file, otherwise they may. `whole`: names of a layer's tensors that are `.weight` in the file and have no
-    such ending here.
+    in every file, otherwise they may. `whole`: full names of a layer's tensors that end in another way here,
+    `attn_sinks.weight` -> `self_attn.sinks`.
     """
 
     architecture: str

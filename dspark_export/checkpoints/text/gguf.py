@@ -5,6 +5,7 @@ from __future__ import annotations
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
 from dspark_export.checkpoints.spec import TargetSpec
+from dspark_export.checkpoints.text.gguf_gemma4 import GEMMA4
 from dspark_export.checkpoints.text.gguf_stops import PREFIX, gguf_stops
 from dspark_export.checkpoints.text.gguf_tokenizer import LLAMA3, read_gguf_tokenizer
 from dspark_export.checkpoints.text.spec import TargetText
@@ -26,6 +27,8 @@ def read_gguf_text(file: GgufFile, spec: TargetSpec) -> TargetText:
     if template is not None and not isinstance(template, str):
         raise CheckpointError(f"{file.path}: tokenizer.chat_template is no text", hint=CONVERT_AGAIN)
     begin = file.get(f"{PREFIX}add_bos_token", file.get(f"{PREFIX}pre") in LLAMA3)
+    if file.get(f"{PREFIX}model") == GEMMA4:
+        begin = True  # llama.cpp has it so whatever the file says, for older ones say no
     text = TargetText(
         tokenizer_json=read_gguf_tokenizer(file),
         special_tokens=_names(file),

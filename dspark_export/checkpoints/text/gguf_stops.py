@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from dspark_engines.bundle import StopToken
 from dspark_export.checkpoints.gguf_file import GgufFile
 
 PREFIX = "tokenizer.ggml."
+STRUCK_OUT = "</s>"
+"""In Gemma 4's vocabulary the end of HTML's element, and no token that controls anything."""
 BY_TEXT = "its text, which llama.cpp knows"
 
 END_TEXTS = frozenset(
     {
         "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-        "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
+        "<|endoftext|>", STRUCK_OUT, "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
         "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",  # noqa: RUF001  DeepSeek's bars
     }
 )  # fmt: skip
@@ -31,7 +33,7 @@ EXCEPTIONS = (
     ({"<|call|>", "<|flush|>"}, "<|end|>"),
     ({"<|calls|>", "<|return|>"}, "<|end|>"),
     ({"<|calls|>", "<|flush|>"}, "<|end|>"),
-    ({"<|tool_response>"}, "</s>"),
+    ({"<|tool_response>"}, STRUCK_OUT),
 )
 """Where all of these end a sequence, that one does not."""
 
@@ -46,6 +48,11 @@ def gguf_stops(file: GgufFile) -> tuple[StopToken, ...]:
     texts = {stop.token for stop in found.values()}
     exempt = {token for others, token in EXCEPTIONS if others <= texts}
     return tuple(stop for stop in found.values() if stop.token not in exempt)
+
+
+def plain_texts(tokens: Collection[str]) -> set[str]:
+    """Of `END_TEXTS`, what is plain text in this vocabulary: llama.cpp takes that type from it again."""
+    return {token for others, token in EXCEPTIONS if token == STRUCK_OUT and others <= set(tokens)}
 
 
 def _by_key(file: GgufFile) -> Iterator[tuple[int, str]]:

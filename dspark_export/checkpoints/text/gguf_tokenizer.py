@@ -9,8 +9,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.gguf_file import CONVERT_AGAIN, GgufFile
+from dspark_export.checkpoints.text.gguf_gemma4 import GEMMA4, gemma4_tokenizer
 from dspark_export.checkpoints.text.gguf_sentencepiece import sentencepiece_tokenizer
-from dspark_export.checkpoints.text.gguf_stops import END_TEXTS
+from dspark_export.checkpoints.text.gguf_stops import END_TEXTS, plain_texts
 
 CONTROL, USER_DEFINED = 3, 4
 SENTENCEPIECE = "llama"
@@ -84,10 +85,12 @@ def read_gguf_tokenizer(file: GgufFile) -> str:
         )
     if model == SENTENCEPIECE:
         return _finished(file, sentencepiece_tokenizer)
+    if model == GEMMA4:
+        return _finished(file, gemma4_tokenizer)
     if model != "gpt2" or pre not in PRE_TOKENIZERS:
         raise CheckpointError(
             f"{file.path}: tokenizer '{'/'.join(filter(None, (model, pre)))}' is not supported from GGUF",
-            hint=f"supported: {SENTENCEPIECE}, and gpt2 with pre-tokenizer {', '.join(PRE_TOKENIZERS)}; "
+            hint=f"supported: {SENTENCEPIECE}, {GEMMA4}, and gpt2 with pre-tokenizer {', '.join(PRE_TOKENIZERS)}; "
             "or point at the Hugging Face directory, which carries tokenizer.json",
         )
     return _finished(file, partial(_byte_level, pre=pre))
@@ -120,7 +123,8 @@ def _finished(file: GgufFile, build: Callable[[GgufFile, list[str], Sequence[int
 
 def _with_ends(tokens: list[str], kinds: list[int]) -> list[int]:
     """Kinds of the tokens; what llama.cpp knows as the end of a turn is a control token whatever the file says."""
-    return [CONTROL if token in END_TEXTS else kind for token, kind in zip(tokens, kinds, strict=True)]
+    ends = END_TEXTS - plain_texts(tokens)
+    return [CONTROL if token in ends else kind for token, kind in zip(tokens, kinds, strict=True)]
 
 
 def _add_special(tokenizer: Tokenizer, tokens: list[str], kinds: list[int]) -> None:

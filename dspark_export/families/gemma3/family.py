@@ -54,8 +54,8 @@ class Gemma3Family(LlamaFamily):
     def hf_transform(self, name: str) -> Callable[[Array], Array] | None:
         return _one_plus if name.endswith("norm.weight") else None
 
-    def gguf_layers(self, file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
-        return gemma3_layers(file, layer, depth)
+    def gguf_layers(self, file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+        return gemma3_layers(file, layers)
 
     def gguf_facts(self, file: GgufFile) -> dict[str, Any]:
         hidden, cap = file.count("gemma3.embedding_length"), file.get("gemma3.final_logit_softcapping", 0.0)

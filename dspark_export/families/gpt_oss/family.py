@@ -91,8 +91,8 @@ class GptOssFamily(LlamaFamily):
             named |= _experts(name, entry, source.shapes[entry.source_name])
         return named, source
 
-    def gguf_layers(self, file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
-        return gpt_oss_layers(file, layer, depth)
+    def gguf_layers(self, file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+        return gpt_oss_layers(file, layers)
 
 
 def _experts(name: str, entry: Entry, shape: Shape) -> dict[str, Entry]:

@@ -23,7 +23,7 @@ GPT_OSS = GgufLayout(
     architecture=NAME,
     top=TOP,
     layer=ATTENTION | NORM | EXPERTS,
-    whole={"attn_sinks": "self_attn.sinks"},
+    whole={"attn_sinks.weight": "self_attn.sinks"},
     permuted=False,
 )
 PERIOD = 2
@@ -32,13 +32,15 @@ ALPHA, LIMIT = 1.702, 7.0
 """Of the clamped gates; no key says them."""
 
 
-def gpt_oss_layers(file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
+def gpt_oss_layers(file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
     """Every second layer sees a window. Shares are the softmax over the scores of the experts that were taken."""
     experts = gguf_expert_spec(file, NAME, renormalised=True, biased=True, alpha=ALPHA, limit=LIMIT, up_offset=1.0)
     width = file.count(f"{NAME}.expert_feed_forward_length")
     window = file.count(f"{NAME}.attention.sliding_window")
     period = file.count(f"{NAME}.attention.sliding_window_pattern", PERIOD)
-    theta = file.positive(f"{NAME}.rope.freq_base_swa", layer.rope.theta)
-    full = replace(layer, intermediate_size=width, experts=experts, sinks=True)
-    sliding = replace(full, window=window, rope=replace(layer.rope, theta=theta))
-    return tuple(sliding if (i + 1) % period else full for i in range(depth))
+    theta = file.positive(f"{NAME}.rope.freq_base_swa", layers[0].rope.theta)
+    local = replace(layers[0].rope, theta=theta)
+    full = tuple(replace(layer, intermediate_size=width, experts=experts, sinks=True) for layer in layers)
+    return tuple(
+        replace(layer, window=window, rope=local) if (i + 1) % period else layer for i, layer in enumerate(full)
+    )

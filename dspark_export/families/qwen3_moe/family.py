@@ -74,5 +74,5 @@ class Qwen3MoeFamily(Qwen3Family):
         renamed = {name.replace(".mlp.gate.weight", ".mlp.router.weight"): entry for name, entry in entries.items()}
         return stack_experts(path, renamed, source)
 
-    def gguf_layers(self, file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
-        return qwen3_moe_layers(file, layer, depth)
+    def gguf_layers(self, file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+        return qwen3_moe_layers(file, layers)

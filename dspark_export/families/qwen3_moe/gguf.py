@@ -18,8 +18,8 @@ QWEN3_MOE = GgufLayout(
 )
 
 
-def qwen3_moe_layers(file: GgufFile, layer: LayerSpec, depth: int) -> tuple[LayerSpec, ...]:
+def qwen3_moe_layers(file: GgufFile, layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
     """All layers have experts: llama.cpp reads no others."""
     experts = gguf_expert_spec(file, "qwen3moe", renormalised=True)
     width = file.count("qwen3moe.expert_feed_forward_length")
-    return (replace(layer, intermediate_size=width, experts=experts),) * depth
+    return tuple(replace(layer, intermediate_size=width, experts=experts) for layer in layers)

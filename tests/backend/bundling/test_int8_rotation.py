@@ -57,15 +57,16 @@ def test_a_rotation_is_undone_exactly_by_its_weight(size: int) -> None:
     ids=["no outliers", "outliers", "a smaller block", "no block fits", "nothing but the outlier"],
 )
 def test_what_a_layer_gets(width: int, spike: float, rotation: int, terms: int) -> None:
-    plan = planning._plan([layer(width)], rows(width, spike), {})
+    plan = planning._plan([layer(width)], rows(width, spike), {}, planning.LARGEST_ERROR)
     assert (plan.rotation, plan.terms) == (rotation, terms)
     assert (plan.error <= planning.LARGEST_ERROR) == (terms == 1)
 
 
 def test_a_weight_that_is_rotated_already_decides() -> None:
     given = LayerPlan(rotation=16)
-    assert planning._plan([layer(320)], rows(320, 0.0), {"w": given}).rotation == 16
-    assert planning._plan([layer(320)], rows(320), {"w": LayerPlan()})[2:] == (0, pytest.approx(1.5e-3, rel=0.2), 2)
+    assert planning._plan([layer(320)], rows(320, 0.0), {"w": given}, planning.LARGEST_ERROR).rotation == 16
+    plan = planning._plan([layer(320)], rows(320), {"w": LayerPlan()}, planning.LARGEST_ERROR)
+    assert plan[2:] == (0, pytest.approx(1.5e-3, rel=0.2), 2)
 
 
 @pytest.fixture

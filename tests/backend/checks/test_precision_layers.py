@@ -61,7 +61,8 @@ def test_an_output_table_that_both_share_serves_both(
 def test_second_terms_and_kept_layers_are_seen(
     tiny_pair: Pair, exact: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dspark_export.quantization.planning.LARGEST_ERROR", 0.0)
+    for limit in ("LARGEST_ERROR", "LARGEST_DRAFTER_ERROR"):
+        monkeypatch.setattr(f"dspark_export.quantization.planning.{limit}", 0.0)
     kept = "target.layers.2.mlp.down_proj"
     found = errors(exact, build(tiny_pair, tmp_path / "two", precision="int8", keep=(kept,)))
     assert found.pop(kept) == LayerError(kept, 0, False, 0.0, 0.0, 0.0)

@@ -18,6 +18,7 @@ from dspark_export.checkpoints.seams import get_family
 from dspark_export.checkpoints.text.gguf_tokenizer import read_gguf_tokenizer
 from tests.backend.families.test_families import MOE, OSS, SIZES, VOCAB, WINDOW, Family, family
 from tests.support import tiny_gguf
+from tests.support.tiny_gemma4_gguf import of_model, write_gemma4_gguf
 from tests.unit.checkpoints.test_gguf_tokenizer import TEXTS as REAL_TEXTS
 
 transformers = pytest.importorskip("transformers")
@@ -33,6 +34,12 @@ CASES = (
     "gemma3, linear on full layers",
     "llama, biases",
     "llama, yarn",
+    "gemma4",
+    "gemma4, keys for values",
+    "gemma4, shared keys",
+    "gemma4, experts",
+    "gemma4, experts and shared keys",
+    "gemma4 unified",
 )
 BROUGHT = {
     "gpt-oss": {
@@ -94,6 +101,10 @@ def permuted(inner: str, array: np.ndarray, spec: TargetSpec) -> np.ndarray:
 def test_spec_and_weights_are_the_directory_s(family: Family, tmp_path: Path) -> None:
     """Gemma's norms lie in GGUF with the one added that transformers adds as it runs; the others' lie as they are."""
     spec = family.spec
+    if spec.architecture.startswith("gemma4"):
+        path = write_gemma4_gguf(tmp_path / "model.gguf", *of_model(family.model))
+        check_read(path, family, spec.shape.layers)
+        return
     rope = next(layer for layer in spec.shape.layers if not layer.window).rope
     layout = get_family(spec.architecture).gguf
     assert layout is not None
@@ -104,15 +115,21 @@ def test_spec_and_weights_are_the_directory_s(family: Family, tmp_path: Path) ->
     if rope.kind == "yarn":
         scaling |= {f"{layout.architecture}.rope.scaling.original_context_length": rope.original_max_positions}
     path = write(tmp_path / "model.gguf", spec, family.weights, scaling)
-    found, weights = read_gguf_target(GgufFile(path))
     layers = spec.shape.layers
     if spec.architecture == "gemma3":  # llama.cpp takes the width of a head for Gemma's `query_pre_attn_scalar`
         layers = tuple(replace(layer, scale=layer.head_dim**-0.5) for layer in layers)
     if spec.architecture == "gpt_oss":  # llama.cpp has its own limit, and YaRN's ramp between whole pairs
         layers = tuple(as_llama_cpp(layer) for layer in layers)
+    check_read(path, family, layers)
+
+
+def check_read(path: Path, family: Family, layers: tuple[LayerSpec, ...]) -> None:
+    """The file at `path` has these layers, and of all else what the directory has."""
+    spec, (found, weights) = family.spec, read_gguf_target(GgufFile(path))
     assert found.shape.layers == layers
     assert found.vocab_size == VOCAB
     assert (found.embedding_scale, found.tied_embeddings) == (pytest.approx(spec.embedding_scale), spec.tied_embeddings)
+    assert (found.per_layer_scale, found.logit_softcap) == (pytest.approx(spec.per_layer_scale), spec.logit_softcap)
     assert set(weights) == set(family.weights)
     for name in weights:
         np.testing.assert_array_equal(weights[name], family.weights[name], err_msg=name)

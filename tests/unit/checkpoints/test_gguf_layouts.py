@@ -62,13 +62,25 @@ def test_rope_divisors_are_read_and_used(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+def test_counts_may_be_said_for_each_layer(tmp_path: Path) -> None:
+    """llama.cpp reads one number for all layers or an array of them, of every architecture."""
+    plain = open_target(write_gguf_target(tmp_path / "plain.gguf"))
+    keys = ("llama.attention.head_count", "llama.attention.head_count_kv", "llama.feed_forward_length")
+    file = GgufFile(tmp_path / "plain.gguf")
+    arrays = {key: [file.get(key)] * tiny.LAYERS for key in keys}
+    found = open_target(write_gguf_target(tmp_path / "arrays.gguf", **arrays))
+    assert found.spec == plain.spec
+    for name in plain.weights:
+        np.testing.assert_array_equal(found.weights[name], plain.weights[name], err_msg=name)
+
+
 @pytest.mark.parametrize(("depth", "scale"), [(34, 128**-0.5), (62, 168**-0.5)])
 def test_gemma_3_27b_scales_attention_by_hidden_size_over_heads(tmp_path: Path, depth: int, scale: float) -> None:
     """Not by the width of a head, as the smaller ones do; 27B is told by its depth, as llama.cpp tells it."""
     keys = {"gemma3.attention.sliding_window": 1024, "gemma3.embedding_length": 5376}
     file = GgufFile(write_gguf_target(tmp_path / "model.gguf", **keys))
     layer = LayerSpec(num_heads=32, num_kv_heads=16, head_dim=128, intermediate_size=8, rope=PLAIN_ROPE)
-    layers = gemma3_layers(file, layer, depth)
+    layers = gemma3_layers(file, (layer,) * depth)
     assert len(layers) == depth
     assert {layer.scale for layer in layers} == {scale}
 

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dspark_engines.errors import CheckpointError
-from dspark_export.checkpoints import open_drafter
+from dspark_export.checkpoints import DrafterSpec, open_drafter
 from dspark_export.checkpoints.dialects import drafter_dialect
 from tests.support import tiny
 from tests.support.command_line import edit_json
@@ -62,6 +62,45 @@ def test_early_files_are_labelled_as_dflash(tmp_path: Path) -> None:
         assert open_drafter(folder, tiny.target_spec()).spec == tiny.drafter_spec()
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_files_that_were_normalised_for_sglang(copied: bool, tmp_path: Path) -> None:
+    """SpecForge's script renames the class and copies the heads' keys, or finds them outside and leaves them there."""
+    folder = moved(tiny.write_drafter(tmp_path / "drafter"))
+
+    def normalise(config: dict[str, Any]) -> None:
+        for key in HEADS[2:]:
+            config[key] = config["dflash_config"][key] if copied else config["dflash_config"].pop(key)
+        config["architectures"] = ["Qwen3DSparkModel"]
+
+    edit_json(folder / "config.json", normalise)
+    with pytest.warns(UserWarning, match="SpecForge"):
+        assert open_drafter(folder, tiny.target_spec()).spec == tiny.drafter_spec()
+
+
+@pytest.mark.parametrize(
+    ("spec", "keys", "alpha"),
+    [
+        (tiny.drafter_spec(with_markov=False), ("markov_head_type", "confidence_head_with_markov"), None),
+        (tiny.drafter_spec(), ("enable_confidence_head",), 1.0),
+        (tiny.drafter_spec(confidence=False), ("enable_confidence_head", "confidence_head_with_markov"), 0.0),
+        (tiny.drafter_spec("none", confidence=False), HEADS[2:], None),
+    ],
+    ids=["vanilla", "a confidence that was trained", "one that was not", "no heads"],
+)
+def test_what_is_left_out_means_what_its_class_takes(
+    spec: DrafterSpec, keys: tuple[str, ...], alpha: float | None, tmp_path: Path
+) -> None:
+    folder = moved(tiny.write_drafter(tmp_path / "drafter", spec), confidence_head_alpha=alpha)
+
+    def leave_out(config: dict[str, Any]) -> None:
+        nested = config["dflash_config"]
+        config["dflash_config"] = {key: value for key, value in nested.items() if key not in keys}
+
+    edit_json(folder / "config.json", leave_out)
+    with pytest.warns(UserWarning, match="SpecForge"):
+        assert open_drafter(folder, tiny.target_spec()).spec == spec
+
+
 def test_yarn_is_followed(tmp_path: Path) -> None:
     """SpecForge trains with it; it is nothing that came along from the target."""
     folder = moved(tiny.write_drafter(tmp_path / "drafter"))
@@ -87,6 +126,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "causal blocks": (lambda f: inside(f, causal=True), "dflash_config.causal is True, which is not followed"),
     "windows by another key": (lambda f: inside(f, use_swa=True), "dflash_config.use_swa is True, which is not foll"),
     "two block sizes": (lambda f: inside(f, block_size=7), "block_size is both 5 and, in dflash_config, 7"),
+    "heads that it does not speak of": (
+        lambda f: edit_json(f / "config.json", lambda c: c["dflash_config"].pop("enable_confidence_head")),
+        "unknown tensor 'confidence_head.proj.bias'",
+    ),
     "a head of another kind": (
         lambda f: moved(tiny.write_drafter(f), markov_head_type="conv"), "markov_head_type: Input should be 'vanilla'"
     ),
