@@ -32,6 +32,8 @@ class WayConditions(Line):
     """Identity of the bundle: one sha256 over graphs, weights, tokenizer and engines."""
     plan: str
     """What its runtime does, and why."""
+    measured: bool
+    """Whether it does so by what steps cost on this machine."""
 
 
 class Conditions(Line):
@@ -101,5 +103,11 @@ def make_conditions(ways: Sequence[Way], questions: Sequence[Question], plan: Ev
 
 
 def _conditions(way: Way, plan: EvalPlan) -> WayConditions:
-    reason = plan_runtime(way.bundle, plan.options(way), own_engines=False).reason
-    return WayConditions(name=way.name, drafter=way.drafter, bundle=way.identity, plan=reason)
+    runtime = plan_runtime(way.bundle, plan.options(way), own_engines=False)
+    return WayConditions(
+        name=way.name,
+        drafter=way.drafter,
+        bundle=way.identity,
+        plan=runtime.reason,
+        measured=runtime.costs is not None,
+    )

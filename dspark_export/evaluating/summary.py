@@ -42,7 +42,7 @@ def summarise(
         setting=_setting(store.conditions, ways, questions),
         ways=[_info(way, conditions.plan) for way, conditions in zip(ways, store.conditions.ways, strict=True)],
         modes=modes,
-        caveats=list(caveats(modes, ways, plan, accuracy=accuracy)),
+        caveats=list(caveats(modes, ways, store.conditions, accuracy=accuracy)),
     )
 
 

@@ -76,8 +76,8 @@ def _manifest() -> Manifest:
     )
 
 
-def conditions(*drafters: str) -> Conditions:
-    """What `ways` and the options' defaults come to."""
+def conditions(*drafters: str, measured: Sequence[str] = ()) -> Conditions:
+    """What `ways` and the options' defaults come to; costs are known for `measured`."""
     return Conditions(
         prompts_sha256="b" * 64,
         max_new_tokens=64,
@@ -93,7 +93,13 @@ def conditions(*drafters: str) -> Conditions:
         cores=2,
         threads=2,
         ways=[
-            WayConditions(name=way.name, drafter=way.drafter, bundle=way.identity, plan="whole blocks")
+            WayConditions(
+                name=way.name,
+                drafter=way.drafter,
+                bundle=way.identity,
+                plan="whole blocks",
+                measured=way.name in measured,
+            )
             for way in ways(*drafters)
         ],
     )
