@@ -59,8 +59,8 @@ def _about_plans(conditions: Conditions) -> Iterator[str]:
     without = [way.name for way in drafters if not way.measured]
     if without and len(without) < len(drafters):
         yield (
-            f"What steps cost is not measured for {', '.join(without)}, which verify whole blocks; the others verify "
-            "what pays. For an equal footing: dspark-export profile BUNDLE --drafter NAME, or --scheduler fixed."
+            f"What steps cost is not measured for {', '.join(without)}: whole blocks are verified there, and what pays "
+            "for the others. For an equal footing: dspark-export profile BUNDLE --drafter NAME, or --scheduler fixed."
         )
 
 

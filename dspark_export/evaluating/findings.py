@@ -20,10 +20,11 @@ def is_shown(difference: Measured | None, prompts: int) -> bool:
 
 
 def is_speed_shown(ratio: Measured | None, prompts: int, control: Measured | None) -> bool:
-    """Whether a ratio is told from 1: its interval excludes 1, and plain decoding against itself is nearer to 1."""
+    """Whether a ratio is told from 1: its whole interval is further from 1 than plain decoding against itself."""
     if ratio is None or prompts < LEAST_PROMPTS or ratio.low <= 1 <= ratio.high:
         return False
-    return control is None or abs(math.log(ratio.value)) > abs(math.log(control.value))
+    nearest = min(abs(math.log(ratio.low)), abs(math.log(ratio.high)))
+    return control is None or nearest > abs(math.log(control.value))
 
 
 def length_finding(first: str, second: str, difference: Measured | None, prompts: int) -> str:

@@ -49,7 +49,7 @@ def test_a_control_that_is_off_is_told(mode: ModeFigures, control: tuple[float, 
 
 
 def test_drafters_of_which_some_are_measured_are_not_on_one_footing(mode: ModeFigures) -> None:
-    assert "not measured for poor, which verify whole blocks" in said(mode, measured=("good",))
+    assert "not measured for poor: whole blocks are verified there" in said(mode, measured=("good",))
     assert "not measured" not in said(mode, measured=("good", "poor"))
 
 
