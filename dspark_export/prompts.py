@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dspark_engines import Bundle, GenerationRequest
 from dspark_engines.errors import DsparkError, RequestError, TextError
@@ -66,24 +66,43 @@ def read_prompts(path: Path, limit: int | None = None) -> list[str]:
 
 def read_prompt_set(path: Path, limit: int | None = None) -> list[Prompt]:
     """The prompts in `path`, the first `limit` of them. Raises `DsparkError` naming the bad line."""
+    return [_prompt(*line) for line in read_objects(path)][:limit]
+
+
+def _prompt(place: str, number: int, fields: dict[str, Any]) -> Prompt:
+    id, source = str(fields.get("id", number)), str(fields.get("source", "prompts"))
+    return make_prompt(place, id, source, fields.get("prompt"))
+
+
+def make_prompt(place: str, id: str, source: str, text: object) -> Prompt:
+    """A prompt that was read at `place`. Raises `DsparkError` for an empty text and for half characters."""
+    if not isinstance(text, str) or not text.strip():
+        raise DsparkError(f"{place}: no prompt in this line", hint=HINT)
+    prompt = Prompt(id, source, text, place)
+    if any(SURROGATE.search(part) for part in prompt[:3]):
+        raise DsparkError(f"{place}: half a character (a lone surrogate) in this line", hint="write it anew as UTF-8")
+    return prompt
+
+
+def read_objects(path: Path) -> list[tuple[str, int, dict[str, Any]]]:
+    """The objects of a JSON Lines file: where each stands (FILE:LINE), its line's number, its keys.
+
+    Raises `DsparkError` naming the bad line, or `path` when it cannot be read or holds nothing.
+    """
     try:
         lines = read_lines(path)
     except OSError as error:
         raise DsparkError(f"{path}: not readable: {error.strerror}", hint="pass a JSON Lines file") from None
     if not lines:
         raise DsparkError(f"{path}: holds no prompt", hint=HINT)
-    return [_prompt(f"{path}:{number}", number, line) for number, line in lines][:limit]
+    return [(f"{path}:{number}", number, _object(f"{path}:{number}", line)) for number, line in lines]
 
 
-def _prompt(place: str, number: int, line: str) -> Prompt:
+def _object(place: str, line: str) -> dict[str, Any]:
     try:
         fields = parse_json(line)
     except TextError as error:
         raise DsparkError(f"{place}: {error}", hint=HINT) from None
-    text = fields.get("prompt") if isinstance(fields, dict) else None
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(fields, dict):
         raise DsparkError(f"{place}: no prompt in this line", hint=HINT)
-    prompt = Prompt(str(fields.get("id", number)), str(fields.get("source", "prompts")), text, place)
-    if any(SURROGATE.search(part) for part in prompt[:3]):
-        raise DsparkError(f"{place}: half a character (a lone surrogate) in this line", hint="write it anew as UTF-8")
-    return prompt
+    return fields

@@ -9,13 +9,13 @@ import click
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Model": ("recipe", "target", "drafters", "draft_vocabulary"),
-    "Prompt": ("prompt", "prompt_file", "batch_file", "raw"),
+    "Prompt": ("prompt", "prompt_file", "batch_file", "raw", "prompt_set", "prompt_limit", "accuracy"),
     "Length": ("max_new_tokens",),
     "Sampling": ("temperature", "top_k", "top_p", "min_p", "seed"),
     "Limits": ("context_length", "prefill_chunk", "slots"),
     "Precision": ("precision", "keep"),
     "Calibration": ("prompts", "calibrate", "measure"),
-    "Speculation": ("drafter", "speculation", "no_speculation", "scheduler", "pipeline"),
+    "Speculation": ("drafter", "compared", "speculation", "no_speculation", "scheduler", "pipeline"),
     "Engines": ("backend", "threads"),
     "GPU engines": ("engines_",),
     "Output": ("output", "overwrite", "trace", "as_json"),

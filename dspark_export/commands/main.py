@@ -16,7 +16,19 @@ from dspark_export.commands.console import USER_ERROR, print_error
 from dspark_export.commands.signals import heed_interruptions, ignore_interruptions
 from dspark_export.commands.streams import READER_GONE, ReaderGone, close_output, open_streams
 
-COMMANDS = ("build", "export", "compile", "calibrate", "generate", "inspect", "profile", "report", "check", "convert")
+COMMANDS = (
+    "build",
+    "export",
+    "compile",
+    "calibrate",
+    "generate",
+    "inspect",
+    "profile",
+    "report",
+    "check",
+    "eval",
+    "convert",
+)
 OLDER_NAMES = {"verify": "check"}
 """Commands by names that they had; help does not list these."""
 

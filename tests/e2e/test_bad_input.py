@@ -16,6 +16,7 @@ from tests.support.bad_chains import CHAINS
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
 from tests.support.bad_cuda import CUDA
 from tests.support.bad_dflash import DFLASH
+from tests.support.bad_evaluation import EVALUATION
 from tests.support.bad_experts import CASES as EXPERTS
 from tests.support.bad_gemma4 import GEMMA4
 from tests.support.bad_gemma4_gguf import CASES as GEMMA4_GGUF
@@ -30,7 +31,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **CHAINS, **RECOGNITION, **GEMMA4, **GEMMA4_GGUF,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **CHAINS, **RECOGNITION, **GEMMA4, **GEMMA4_GGUF, **EVALUATION,
 }  # fmt: skip
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from dspark_calibration.report.page import render, render_comparison
+from dspark_export.evaluating.page import render as render_evaluation
 from tests.support.browser import find_browser, look
+from tests.support.evaluations import sample_evaluation
 from tests.support.reports import sample_report
 
 
@@ -23,11 +25,15 @@ def browser() -> str:
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     report = sample_report()
-    return {"report": render(report), "comparison": render_comparison([report, sample_report(costs=False)])}
+    return {
+        "report": render(report),
+        "comparison": render_comparison([report, sample_report(costs=False)]),
+        "evaluation": render_evaluation(sample_evaluation(sampled=True)),
+    }
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize("name", ["report", "comparison", "evaluation"])
 def test_a_page_opens(browser: str, pages: dict[str, str], tmp_path: Path, name: str, width: int) -> None:
     seen = look(browser, pages[name], tmp_path / "look", width)
     assert seen.errors == []

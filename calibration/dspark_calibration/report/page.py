@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from dspark_calibration.report import plots
 from dspark_calibration.report.schema import Load, Position, Replayed, Report
 
+PACKAGE = "dspark_calibration.report"
+
 
 class Picture(NamedTuple):
     """An image, what it shows in words, and its caption."""
@@ -34,7 +36,7 @@ def render(report: Report) -> str:
     """The page of one deployment. Needs matplotlib and jinja2 (the extra [report])."""
     pictures = {name: picture for name, picture in _pictures(report).items() if picture is not None}
     diagrams = [_diagram(position) for position in report.positions]
-    page: str = _template("report.html.j2").render(
+    page: str = load_template("report.html.j2").render(
         report=report, pictures=pictures, diagrams=diagrams, replays=all_replays(report)
     )
     return page
@@ -43,7 +45,7 @@ def render(report: Report) -> str:
 def render_comparison(reports: Sequence[Report]) -> str:
     """Several deployments side by side."""
     pictures = [comparison(reports)] if any(report.loads for report in reports) else []
-    page: str = _template("comparison.html.j2").render(reports=reports, pictures=pictures)
+    page: str = load_template("comparison.html.j2").render(reports=reports, pictures=pictures)
     return page
 
 
@@ -127,11 +129,12 @@ def _gains(loads: Sequence[Load]) -> str:
     return ", ".join(f"{load.gain:.2f}× at {load.requests}" for load in loads) or "unknown"
 
 
-def _template(name: str) -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def load_template(name: str, package: str = PACKAGE) -> Any:
+    """A template of `package`, which may extend those of the report."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("dspark_calibration.report"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(PACKAGE)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,1 @@
+"""Drafters against plain decoding on a user's own prompts."""
