@@ -17,6 +17,7 @@ from dspark_export.checkpoints import (
     open_drafter,
     open_target,
     reduce_drafter,
+    with_draft_length,
 )
 from dspark_export.named_path import NamedPath
 
@@ -44,6 +45,8 @@ class BuildPlan:
     """Linear layers that stay in float32 whatever the precision, such as target.layers.0.mlp.down_proj."""
     draft_vocabulary: tuple[int, ...] = ()
     """The target's tokens that are drafted; empty: those of the drafter, which usually are all."""
+    draft_length: int | None = None
+    """How many tokens a chain drafts a round; None: as its layout says."""
     coverage: float | None = None
     """Share of the target's own tokens that are among them, where it was counted."""
     options: CompileOptions = field(default_factory=CompileOptions)
@@ -77,9 +80,14 @@ def _sources(plan: BuildPlan) -> list[NamedPath]:
 
 
 def _open(named: NamedPath, target: TargetCheckpoint, plan: BuildPlan) -> tuple[str, DrafterCheckpoint]:
-    """A drafter, cut down to the plan's vocabulary; further ones that come with their own keep it."""
+    """A drafter, cut down to the plan's vocabulary; further ones that come with their own keep it.
+
+    Of several the plan's draft length is that of the chains among them.
+    """
     drafter = open_drafter(named.path, target.spec, target.names)
-    own = bool(drafter.spec.draft_vocabulary)
+    own, several = bool(drafter.spec.draft_vocabulary), bool(plan.further)
+    if plan.draft_length is not None and (drafter.spec.chain is not None or not several):
+        drafter = with_draft_length(drafter, plan.draft_length)
     if plan.draft_vocabulary and not (own and named.path != plan.drafter):
         check_vocabulary("--draft-vocabulary", plan.draft_vocabulary, target.spec.vocab_size)
         drafter = reduce_drafter(drafter, plan.draft_vocabulary)

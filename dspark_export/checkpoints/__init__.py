@@ -1,7 +1,7 @@
 """Readers: a checkpoint of any supported dialect becomes a spec, lazily loaded weights and a tokenizer."""
 
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, TargetCheckpoint
-from dspark_export.checkpoints.open import open_drafter, open_target
+from dspark_export.checkpoints.open import open_drafter, open_target, with_draft_length
 from dspark_export.checkpoints.reduction import check_size, check_vocabulary, reduce_drafter
 from dspark_export.checkpoints.spec import (
     ConfidenceSpec,
@@ -32,4 +32,5 @@ __all__ = [
     "open_drafter",
     "open_target",
     "reduce_drafter",
+    "with_draft_length",
 ]

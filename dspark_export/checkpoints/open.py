@@ -13,7 +13,7 @@ from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.dialects import drafter_dialect, target_dialect
 from dspark_export.checkpoints.hub import fetch
 from dspark_export.checkpoints.seams import get_method
-from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
+from dspark_export.checkpoints.spec import TargetSpec
 from dspark_export.checkpoints.trained_for import TrainedFor, other_name
 
 
@@ -23,20 +23,15 @@ def open_target(path: Path) -> TargetCheckpoint:
     return replace(target_dialect(found.path).read(found.path), origin=found.origin)
 
 
-def open_drafter(
-    path: Path, target: TargetSpec, names: Sequence[str] = (), draft_length: int | None = None
-) -> DrafterCheckpoint:
+def open_drafter(path: Path, target: TargetSpec, names: Sequence[str] = ()) -> DrafterCheckpoint:
     """Read a drafter likewise, and hold it against `target`. Raises `CheckpointError`.
 
     `names`: what the target is called (`TargetCheckpoint.names`). Warns where the drafter records another model's:
-    fine-tunes have names of their own, so it is no error. `draft_length`: how many tokens a chain drafts a round;
-    None: as its layout has it, or its reader. Blocks are as long as they were trained.
+    fine-tunes have names of their own, so it is no error.
     """
     found = fetch(path)
     drafter = drafter_dialect(found.path).read(found.path, target)
     check_pair(path, drafter.spec, target, drafter.trained_for)
-    if draft_length is not None:
-        drafter = replace(drafter, spec=_with_length(path, drafter.spec, draft_length))
     get_method(drafter.spec.method).check(path, drafter.spec)
     _mention_other_name(path, drafter.trained_for, names)
     return replace(drafter, origin=found.origin)
@@ -52,13 +47,17 @@ def _mention_other_name(path: Path, trained_for: TrainedFor, names: Sequence[str
         warnings.warn(message, UserWarning, stacklevel=3)
 
 
-def _with_length(path: Path, spec: DrafterSpec, length: int) -> DrafterSpec:
-    """`spec` that drafts `length` tokens a round. Raises `CheckpointError` where it is a block of another length."""
+def with_draft_length(drafter: DrafterCheckpoint, length: int) -> DrafterCheckpoint:
+    """`drafter` that drafts `length` tokens a round, which a chain can do whatever its layout says.
+
+    Raises `CheckpointError` where it drafts a block of another length: that is how it was trained.
+    """
+    spec = drafter.spec
     if length == spec.draft_length:
-        return spec
+        return drafter
     if spec.chain is None:
         raise CheckpointError(
-            f"{path}: drafts blocks of {spec.draft_length} tokens, not {length}",
+            f"{drafter.path}: drafts blocks of {spec.draft_length} tokens, not {length}",
             hint="leave --draft-length out: it is for drafters that draft one token after the other",
         )
-    return replace(spec, block_size=length)
+    return replace(drafter, spec=replace(spec, block_size=length))

@@ -49,12 +49,15 @@ def run_build(backend: str | None, as_json: bool, options: dict[str, Any]) -> No
         overwrite=options["overwrite"],
         speculation=options["speculation"],
         precision=options["precision"],
+        draft_length=options["draft_length"],
         keep=tuple(options["keep"]),
         options=options.get("compile", CompileOptions()),
         recipe=options["recipe"],
     )
-    if plan.drafter is None and options["draft_vocabulary"]:
-        raise click.UsageError("--draft-vocabulary is of a drafter, and there is none: pass --drafter")
+    for name in ("draft_vocabulary", "draft_length"):
+        if plan.drafter is None and options[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag} is of a drafter, and there is none: pass --drafter")
     named = None if backend is None or plan.drafter is None else _prompts(options)
     prompts = named if options.get("calibrate") else None
     counted = named if options["draft_vocabulary"] else None

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Model": ("recipe", "target", "drafters", "draft_vocabulary"),
+    "Model": ("recipe", "target", "drafters", "draft_vocabulary", "draft_length"),
     "Prompt": ("prompt", "prompt_file", "batch_file", "raw", "prompt_set", "prompt_limit", "accuracy"),
     "Length": ("max_new_tokens",),
     "Sampling": ("temperature", "top_k", "top_p", "min_p", "seed"),

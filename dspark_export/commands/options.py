@@ -75,6 +75,12 @@ def checkpoint_options(function: F) -> F:
             help="Draft only the N tokens that the target says most in answer to --prompts, or those whose ids FILE "
             "lists. The draft step gets cheaper; output stays the same.",
         ),
+        click.option(
+            "--draft-length",
+            type=click.IntRange(min=1, max=64),
+            help="Tokens a round of drafters that draft one after the other, Eagle3 and MTP (default: as the "
+            "checkpoint says, else 5 and 3). Others draft the block that they were trained for.",
+        ),
         click.option("--output", type=PATH, required=True, help="The bundle to write."),
         click.option(
             "--context-length",

@@ -31,9 +31,10 @@ class CheckpointTable(_Table):
 
 
 class DrafterTable(CheckpointTable):
-    """[drafter]; `vocabulary` is a number of tokens, or a file of their ids."""
+    """[drafter]; `vocabulary` is a number of tokens, or a file of their ids; `draft_length` is that of chains."""
 
     vocabulary: PositiveInt | str | None = None
+    draft_length: PositiveInt | None = None
 
 
 class FurtherTable(CheckpointTable):
@@ -108,7 +109,8 @@ def _drafter_defaults(recipe: Recipe) -> dict[str, Any]:
     if first is None:
         return {}
     named = [first.path, *(f"{name}={table.path}" for name, table in recipe.drafters.items())]
-    return {"drafters": named, "draft_vocabulary": None if first.vocabulary is None else str(first.vocabulary)}
+    vocabulary = None if first.vocabulary is None else str(first.vocabulary)
+    return {"drafters": named, "draft_vocabulary": vocabulary, "draft_length": first.draft_length}
 
 
 def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:

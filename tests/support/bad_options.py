@@ -65,6 +65,10 @@ OPTIONS = {
     "option: drafters of one name": Case(
         lambda p: [*p.build(), f"--drafter={p.pair[1]}"], "there is a drafter called 'dspark' already"
     ),
+    "option: a block of another length": Case(lambda p: p.build(draft_length=3), "drafts blocks of 5 tokens, not 3"),
+    "option: a length without a drafter": Case(
+        lambda p: p.build(drafter=None, draft_length=3), "--draft-length is of a drafter, and there is none"
+    ),
     "option: a drafter called none": Case(lambda p: p.build(drafter=f"none={p.drafter}"), "'none' is no name for a"),
     "option: two drafters on a GPU": Case(
         lambda p: [*p.build(backend="onnxruntime-cuda"), f"--drafter=b={p.pair[1]}"],
