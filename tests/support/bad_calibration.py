@@ -57,11 +57,15 @@ def damaged(name: str, content: str, command: str, fragment: str) -> Case:
 
 
 def without_confidences(place: Place) -> list[str]:
-    """A bundle whose drafter has no confidence head."""
+    """A bundle whose drafter has no confidence head, and gives no scores either, as older versions built them."""
     drafter = tiny.write_drafter(place.root / "plain", tiny.drafter_spec(confidence=False))
     from dspark_export.commands.main import main
 
     assert main(place.build(drafter=drafter)) == 0
+    file = place.root / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["drafter"]["scores"] = []
+    file.write_text(json.dumps(manifest))
     write_prompts(place.root / "set.jsonl")
     return ["calibrate", str(place.root / "out"), f"--prompts={place.root}/set.jsonl"]
 
