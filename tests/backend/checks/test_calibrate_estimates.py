@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from dspark_calibration import StsCalibration, TraceStore
 from dspark_calibration.report import Report
 from dspark_engines import Bundle, GenerationRequest, Runtime, RuntimeOptions, open_bundle
-from dspark_engines.backends import DraftOutput, EngineOptions
-from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine
+from dspark_engines.backends import EngineOptions
 from dspark_engines.bundle import Limits
 from dspark_engines.measured import STS, load_confidence
 from dspark_engines.runtime.serving.plan import plan_runtime
@@ -26,21 +23,7 @@ from tests.support.rounds import contents
 
 Capture = pytest.CaptureFixture[str]
 LIMITS = Limits(context_length=128, prefill_chunk=64, slots=2)
-DRAFT_SCORES = ["log_probability", "margin"]
 ONE = EngineOptions(1)
-
-
-def scored_step(step: Any) -> Any:
-    """An engine's step with the scores that its logits imply."""
-
-    def with_scores(*arguments: Any, **options: Any) -> DraftOutput:
-        output = step(*arguments, **options)
-        best = np.sort(output.draft_logits.astype(np.float64), axis=-1)[..., ::-1]
-        total = np.logaddexp.reduce(best, axis=-1)
-        scores = np.stack([best[..., 0] - total, best[..., 0] - best[..., 1]], axis=-1)
-        return output._replace(scores=scores.astype(np.float32))
-
-    return with_scores
 
 
 @pytest.fixture(scope="module", params=["headless", "ngram"])
@@ -53,18 +36,12 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     drafter = tiny.write_drafter(root / "drafter", tiny.drafter_spec("vanilla", confidence=False))
     build_bundle(BuildPlan(target, drafter, output, "onnxruntime", LIMITS), Silent())
     prompts = write_prompts(root / "set.jsonl", 16)
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "headless":
-            patch.setattr(OrtDraftEngine, "step", scored_step(OrtDraftEngine.step))
-            manifest = json.loads((output / "manifest.json").read_text())
-            manifest["drafter"]["scores"] = DRAFT_SCORES
-            (output / "manifest.json").write_text(json.dumps(manifest))
-        chosen = ["--drafter=ngram"] if request.param == "ngram" else []
-        profile = ["--context=16", "--samples=3", "--seconds=0", "--threads=1"]
-        assert main(["profile", str(output), *profile, *chosen]) == 0
-        settings = [f"--bins={BINS}", "--resamples=20", "--max-new-tokens=32", "--threads=1"]
-        assert main(["calibrate", str(output), f"--prompts={prompts}", *settings, *chosen]) == 0
-        yield open_bundle(output).with_drafter(request.param) if chosen else open_bundle(output)
+    chosen = ["--drafter=ngram"] if request.param == "ngram" else []
+    profile = ["--context=16", "--samples=3", "--seconds=0", "--threads=1"]
+    assert main(["profile", str(output), *profile, *chosen]) == 0
+    settings = [f"--bins={BINS}", "--resamples=20", "--max-new-tokens=32", "--threads=1"]
+    assert main(["calibrate", str(output), f"--prompts={prompts}", *settings, *chosen]) == 0
+    return open_bundle(output).with_drafter(request.param) if chosen else open_bundle(output)
 
 
 def sts_of(bundle: Bundle) -> StsCalibration:
