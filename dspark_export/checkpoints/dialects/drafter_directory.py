@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,24 @@ from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_fil
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors
+
+
+@dataclass(frozen=True)
+class OpenedDrafter:
+    """A drafter's directory before it is understood: `data` is its config.json, `target` what it is to draft for."""
+
+    path: Path
+    data: dict[str, Any]
+    source: SafetensorsSource
+    target: TargetSpec
+
+    @property
+    def file(self) -> Path:
+        """The config.json."""
+        return self.path / "config.json"
 
 
 def peek_config(path: Path) -> dict[str, Any]:

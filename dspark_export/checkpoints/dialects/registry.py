@@ -18,6 +18,7 @@ DRAFTERS = {
     "speculators": "dspark_export.checkpoints.dialects.speculators:SpeculatorsDialect",
     "SpecForge": "dspark_export.checkpoints.dialects.specforge:SpecForgeDialect",
     "DFlash": "dspark_export.checkpoints.dialects.dflash:DFlashDialect",
+    "MTP": "dspark_export.checkpoints.dialects.mtp:MtpDialect",
     "DeepSpec": "dspark_export.checkpoints.dialects.deepspec:DeepSpecDialect",
     "GGUF": "dspark_export.checkpoints.dialects.gguf_drafter:GgufDrafterDialect",
 }
