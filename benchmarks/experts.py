@@ -83,7 +83,7 @@ def _forms(
     with TemporaryDirectory() as folder:
         source, lowered = Path(folder) / "op.onnx", Path(folder) / "lowered.onnx"
         onnx.save(ir.to_proto(w.model()), source)
-        compile_graph(source, lowered, lengths="row_lengths", slots=1)
+        compile_graph(source, lowered, slots=1)
         settings = session_settings(threads, precise=False)
         providers = ["CPUExecutionProvider"]
         return [onnxruntime.InferenceSession(str(path), settings, providers=providers) for path in (lowered, source)]

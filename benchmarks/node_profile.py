@@ -15,10 +15,10 @@ import numpy as np
 
 from dspark_engines import Bundle
 from dspark_engines.backends import EngineOptions
-from dspark_engines.backends.exported import role_caches
+from dspark_engines.backends.exported import NEXT_IDS, reads_text, role_caches
 from dspark_engines.backends.onnxruntime import session as sessions
 from dspark_engines.backends.onnxruntime.backend import bucket_sizes
-from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS
+from dspark_engines.backends.onnxruntime.engines import role_outputs
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.program import Feeds, OrtProgram, OrtSlot
 from dspark_engines.bundle import EngineInfo
@@ -84,7 +84,7 @@ def _runs(
     """Fill the caches, run the step again and again: median seconds. With `prefix` the profiler writes there."""
     session = _session(bundle, engine, threads, prefix)
     capacity = bundle.manifest.limits.context_length + bundle.manifest.drafter.block_width
-    program = OrtProgram(session, ROLE_OUTPUTS[engine.role], role_caches(bundle, engine.role), capacity)
+    program = OrtProgram(session, role_outputs(bundle, engine.role), role_caches(bundle, engine.role), capacity)
     slots, chunk = [OrtSlot(program.cache_shapes) for _ in range(engine.slots)], 64
     for start in range(0, context, chunk):
         program.run(slots, feeds(min(chunk, context - start), start))
@@ -123,7 +123,8 @@ def _verify_feeds(bundle: Bundle, rows: int, tokens: int, used: int) -> Feeds:
 
 def _draft_feeds(bundle: Bundle, rows: int, tokens: int, used: int) -> Feeds:
     info = bundle.manifest.drafter
-    return {
+    text = {NEXT_IDS: np.zeros(rows * tokens, np.int64)} if reads_text(bundle) else {}
+    return text | {
         "features": np.random.default_rng(used).standard_normal((rows * tokens, info.feature_size), np.float32),
         "feature_lengths": np.full(rows, tokens),
         "used": np.full(rows, used),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dspark_engines.backends import Backend, CompileOptions, ExportedGraphs, get_backend
+from dspark_engines.backends.exported import chain_methods
 from dspark_engines.bundle import (
     MANIFEST,
     BackendInfo,
@@ -45,6 +46,7 @@ def build_bundle(plan: BuildPlan, reporter: Reporter) -> Manifest:
     pair = open_pair(plan)
     if backend is not None:
         backend.refuse_several([named.name for named in pair.drafters])
+        backend.refuse_chains(pair.chains)
         backend.check_options(plan.options, plan.limits, pair.block_size, plan.precision)
     with atomic_directory(plan.output) as root:
         export_pair(pair, root, plan, reporter)
@@ -100,6 +102,7 @@ def compile_bundle(
     options = options or CompileOptions()
     exported = ExportedGraphs.of_bundle(bundle)
     backend.refuse_several(bundle.drafters)
+    backend.refuse_chains(chain_methods(bundle.manifest))
     backend.check_options(options, exported.limits, exported.block_size, exported.precision)
     folder = path / "engines" / backend.name
     remove_leftovers(folder)

@@ -43,6 +43,12 @@ class Pair:
         return tuple(sorted({tap for _, drafter in self.drafters for tap in drafter.spec.target_layer_ids}))
 
     @property
+    def chains(self) -> list[str]:
+        """Methods of the drafters that draft one token after the other."""
+        specs = [drafter.spec for _, drafter in self.drafters]
+        return [spec.method for spec in specs if spec.chain is not None]
+
+    @property
     def feature_size(self) -> int:
         """Width of these features."""
         return len(self.taps) * self.target.spec.shape.hidden_size

@@ -33,8 +33,21 @@ def check_pair(path: Path, drafter: DrafterSpec, target: TargetSpec) -> None:
                 f"{path}: drafter has {what} {mine}, the target has {theirs}",
                 hint="this drafter was trained for another target",
             )
+    _check_taps(path, drafter, target.shape.num_layers)
     if not 0 <= drafter.mask_token_id < target.vocab_size:
         raise CheckpointError(
             f"{path}: mask_token_id {drafter.mask_token_id} lies outside the vocabulary of {target.vocab_size}",
+            hint="this drafter was trained for another target",
+        )
+
+
+def _check_taps(path: Path, drafter: DrafterSpec, depth: int) -> None:
+    """Raises `CheckpointError` for taps that are no outputs of layers below the last. An MTP head reads the state
+    behind the final norm, and nothing else does."""
+    behind_norm = (depth,) if drafter.chain is not None and drafter.chain.kind == "mtp" else ()
+    wrong = [tap for tap in drafter.target_layer_ids if not -1 <= tap < depth - 1 and tap not in behind_norm]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: taps the target at {wrong[0]}, which has {depth} layers and whose last cannot be tapped",
             hint="this drafter was trained for another target",
         )

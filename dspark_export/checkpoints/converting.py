@@ -66,6 +66,11 @@ def convert_drafter(drafter: Path, target: Path, layout: str, output: Path, step
 def _check_kind(checkpoint: DrafterCheckpoint) -> None:
     """Raises `CheckpointError` for a drafter that no layout which is written can say."""
     spec = checkpoint.spec
+    if spec.chain is not None:
+        raise CheckpointError(
+            f"{checkpoint.path}: drafts one token after the other, which no layout that is written says",
+            hint="pass it to build as it is",
+        )
     if spec.embedding_scale != 1 or spec.logit_softcap or any(layer.value_norm for layer in spec.shape.layers):
         raise CheckpointError(
             f"{checkpoint.path}: a drafter with Gemma 4's layers, which is written in no layout",

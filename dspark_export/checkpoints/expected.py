@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspark_export.checkpoints.expected_chain import eagle3_tensors, mtp_tensors
 from dspark_export.checkpoints.spec import DecoderShape, DrafterSpec, ExpertSpec, LayerSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Shape
 
@@ -34,8 +35,13 @@ def _per_layer_inputs(spec: TargetSpec) -> dict[str, Shape]:
 
 
 def drafter_tensors(spec: DrafterSpec) -> dict[str, Shape]:
-    """All tensors of a DeepSpec drafter except its embedding and head, which may be absent."""
+    """All tensors of a drafter except its embedding and head, which may be absent."""
     hidden = spec.shape.hidden_size
+    if spec.chain is not None:
+        layers, taps = decoder_tensors(spec.shape), len(spec.target_layer_ids)
+        if spec.chain.kind == "mtp":
+            return mtp_tensors(spec.shape, spec.chain, layers)
+        return eagle3_tensors(spec.shape, spec.chain, taps, layers)
     return {
         "fc.weight": (hidden, spec.feature_size),
         "hidden_norm.weight": (hidden,),

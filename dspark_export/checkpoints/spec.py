@@ -169,8 +169,10 @@ class ChainSpec:
 
     `kind` "eagle3": u = fc(taps), later the state; attention reads [input_layernorm(embedding); hidden_norm(u)]; what
     is added to is u, or hidden_norm(u) if `residual_normed`. "mtp": x = fc([norm(embedding); norm(state)]), the other
-    way round unless `embedding_first`, then an ordinary layer; there may be `stages` of these, one for each step and
-    the last for all that follow; its tap is the target's state behind its final norm, num_target_layers.
+    way round unless `embedding_first`, then an ordinary layer; its tap is the target's state behind its final norm,
+    num_target_layers. There may be `stages` of these, one for each step and the last for all that follow: stage S > 0
+    reads for every accepted token (the state that stage S-1 has left at position i, token i+1+S), of which the last
+    is the one just drafted, at rotary position i and with a cache of its own.
 
     `tap_norm`: what is normed before fc: nothing, all taps as one, or each. Keys: `norm_before_fc`, `fc_norm`.
     `state_normed`: whether the state is what the final norm gives, or what it reads. Key: `norm_output`.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dspark_engines.backends import DraftEngine, Engines, VerifyEngine
+from dspark_engines.backends.exported import NEXT_IDS
 from dspark_engines.bundle import Bundle, Manifest
 from dspark_export.checks.accept import compare_accept
 from dspark_export.checks.step_comparison import Computes, Graph, compare_step, engine_computes
@@ -80,13 +81,18 @@ def target_steps(manifest: Manifest, random: np.random.Generator) -> Iterator[Fe
 
 
 def drafter_steps(manifest: Manifest, random: np.random.Generator, samples: bool = True) -> Iterator[Feeds]:
-    """Inputs of the draft engine, one row, step by step; greedy and sampling take turns if it `samples`."""
+    """Inputs of the draft engine, one row, step by step; greedy and sampling take turns if it `samples`.
+
+    What drafts for `manifest` gets the tokens behind its features where its graph reads them.
+    """
+    text = any(tensor.name == NEXT_IDS for tensor in manifest.graphs["drafter"].inputs)
     for round_number, (count, used) in enumerate(steps_within(manifest.limits.context_length)):
-        yield {
+        tokens = random.integers(0, manifest.target.vocab_size, count) if text else None
+        yield ({} if tokens is None else {NEXT_IDS: tokens}) | {
             "features": random.standard_normal((count, manifest.drafter.feature_size), np.float32),
             "feature_lengths": np.array([count]),
             "used": np.array([used]),
-            "anchor_ids": random.integers(0, manifest.target.vocab_size, 1),
+            "anchor_ids": random.integers(0, manifest.target.vocab_size, 1) if tokens is None else tokens[-1:],
             "temperature": np.full(1, round_number % 2 if samples else 0, np.float32),
             "uniforms": random.random((1, manifest.drafter.block_size), np.float32),
         }

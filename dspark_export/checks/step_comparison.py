@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from dspark_engines.backends.exported import SCORES
 from dspark_engines.bundle import Bundle
 from dspark_export.checks.tolerances import HALF_SHARES, TIE_GAP, Comparison, compare, compare_rounded
 
@@ -21,8 +22,8 @@ OUTPUTS: dict[Graph, tuple[str, ...]] = {
     "target": ("logits", "features"),
     "drafter": ("draft_ids", "draft_logits", "confidence_logits"),
 }
-LEAST = {"drafter.confidence_logits": 1.0}
-"""Short lines of logits that may all be near 0, which is a confidence of one half."""
+LEAST = {"drafter.confidence_logits": 1.0, "drafter.draft_scores": 1.0}
+"""Short lines that may all be near 0: logits that are a confidence of one half, and log-probabilities."""
 
 
 def engine_computes(bundle: Bundle, backend: str) -> Computes:
@@ -52,7 +53,10 @@ def compare_step(
         stop = int(different[0]) + 1
         wrong = 0 if _excused(computes, expected["draft_logits"][0, stop - 1], sampled) else wrong
     ids = Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
-    pairs = ((name, actual[name][:, :stop], expected[name][:, :stop]) for name in floats)
+    pairs = [(name, actual[name][:, :stop], expected[name][:, :stop]) for name in floats]
+    scores = outputs.get("scores")
+    if scores is not None:
+        pairs.append((SCORES, scores[:, :stop], expected[SCORES][:, :stop]))
     return [ids, *(_compare(f"drafter.{name}", computes, ours, theirs) for name, ours, theirs in pairs)]
 
 

@@ -40,6 +40,7 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("target.features", "float32"): Tolerance(5e-4, 1e-3),
     ("drafter.draft_logits", "float32"): Tolerance(5e-4, 1e-4),
     ("drafter.confidence_logits", "float32"): Tolerance(5e-4, 1e-4),
+    ("drafter.draft_scores", "float32"): Tolerance(5e-4, 1e-4),
 }
 
 

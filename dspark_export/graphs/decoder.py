@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,10 @@ class CachedDecoder:
     positions: int
     block_size: int = 0
     causal: Callable[[LayerSpec], bool] = lambda _: False
+    rows: str = "N"
+    """What the extent of packed tokens is called."""
+    step: str = ""
+    """What names of values begin with, where a layer is run several times."""
 
     def __post_init__(self) -> None:
         self._tables: dict[tuple[RopeSpec, int], tuple[ir.Value, ir.Value]] = {}
@@ -41,15 +45,18 @@ class CachedDecoder:
 
     def layer(self, i: int, x: ir.Value, project: Project) -> ir.Value:
         """One layer, x [n, H] -> [n, H]; `project` makes query, key and value of the normed states."""
+        return self.finish(i, x, self.attend(i, *project(i, self.norm(i, "input", x))))
+
+    def finish(self, i: int, x: ir.Value, attended: ir.Value) -> ir.Value:
+        """The rest of layer i: what it adds to x [n, H], from the attended values [n, Hq*D]."""
         op, layer = self.writer.op, self.shape.layers[i]
-        attended = self._attend(i, *project(i, self._norm(i, "input", x)))
         attended = self.linear(i, attended, "o", bias=layer.output_bias)
         if not layer.sandwich:
             x = op.Add(x, attended)
-            return op.Add(x, self._mlp(i, self._norm(i, "post_attention", x)))
-        x = op.Add(x, self._norm(i, "post_attention", attended))
-        inner = self._add_experts(i, x, self._mlp(i, self._norm(i, "pre_feedforward", x)))
-        x = op.Add(x, self._norm(i, "post_feedforward", inner))
+            return op.Add(x, self._mlp(i, self.norm(i, "post_attention", x)))
+        x = op.Add(x, self.norm(i, "post_attention", attended))
+        inner = self._add_experts(i, x, self._mlp(i, self.norm(i, "pre_feedforward", x)))
+        x = op.Add(x, self.norm(i, "post_feedforward", inner))
         x = self._add_layer_input(i, x) if layer.per_layer_input else x
         return op.Mul(x, self.writer.weight(f"layers.{i}.layer_scalar")) if layer.layer_scalar else x
 
@@ -75,7 +82,8 @@ class CachedDecoder:
         names, fused = [f"{prefix}.{one}_proj.weight" for one in which], f"{prefix}.{which}_proj.weight"
         return self.writer.linear(x, *names, fused=fused, bias=bias)
 
-    def _norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
+    def norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
+        """One of layer i's norms, by the beginning of its name."""
         return self.writer.rms_norm(x, f"layers.{i}.{which}_layernorm.weight", self.shape.rms_norm_eps)
 
     def heads_norm(self, i: int, which: str, x: ir.Value) -> ir.Value:
@@ -103,11 +111,9 @@ class CachedDecoder:
         """Cut the last axis into parts of the given widths."""
         return tuple(self.writer.op.Split(x, list(widths), axis=-1, _outputs=len(widths)))
 
-    def _attend(self, i: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+    def attend(self, i: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+        """What layer i's heads gather, [n, Hq*D]; its caches take in key and value."""
         w, layer, spec = self.writer, self.shape.layers[i], self._attention(i)
-        row = (layer.num_kv_heads, "C", layer.head_dim)
-        names = [f"{kind}_cache.{i}" for kind in ("key", "value")]
-        caches = [w.cache(name, name.replace("_cache", "_cache_out"), row) for name in names]
         output, *updated = w.op.call(
             attention_function(spec, self._overload(i)),
             query,
@@ -116,16 +122,30 @@ class CachedDecoder:
             self.lengths,
             self.used,
             *self._rope(layer),
-            *caches,
+            *self.caches(i),
             *([w.weight(f"layers.{i}.self_attn.sinks")] if layer.sinks else []),
-            _outputs=[f"layers.{i}.{name}" for name in OUTPUTS],
+            _outputs=[f"{self.step}layers.{i}.{name}" for name in OUTPUTS],
             **spec.attributes(),
         )
         if not self.block_size:  # as many rows as the query; behind a function call nothing infers it
-            output.shape, output.dtype = ir.Shape(["N", layer.query_size]), ir.DataType.FLOAT
-        for name, cache in zip(names, updated, strict=True):
-            w.update(name, cache, row)
+            output.shape, output.dtype = ir.Shape([self.rows, layer.query_size]), ir.DataType.FLOAT
+        self.keep(i, updated)
         return output
+
+    def caches(self, i: int) -> list[ir.Value]:
+        """Keys and values of layer i as attention finds them."""
+        row = self.cache_row(i)
+        return [self.writer.cache(name, name.replace("_cache", "_cache_out"), row) for name in cache_names(i)]
+
+    def keep(self, i: int, updated: Sequence[ir.Value]) -> None:
+        """Keys and values of layer i as attention leaves them."""
+        for name, cache in zip(cache_names(i), updated, strict=True):
+            self.writer.update(name, cache, self.cache_row(i))
+
+    def cache_row(self, i: int) -> tuple[int, str, int]:
+        """Extents of one row of layer i's caches."""
+        layer = self.shape.layers[i]
+        return (layer.num_kv_heads, "C", layer.head_dim)
 
     def _attention(self, i: int) -> AttentionSpec:
         layer = self.shape.layers[i]
@@ -171,3 +191,8 @@ class CachedDecoder:
         gate, up = self.split(both, layer.intermediate_size, layer.intermediate_size)
         bent = op.Gelu(gate, approximate="tanh") if layer.activation == "gelu_tanh" else op.Mul(gate, op.Sigmoid(gate))
         return w.linear(op.Mul(bent, up), f"{prefix}.down_proj.weight")
+
+
+def cache_names(i: int) -> list[str]:
+    """Graph inputs of layer i's keys and values."""
+    return [f"{kind}_cache.{i}" for kind in ("key", "value")]

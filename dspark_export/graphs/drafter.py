@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx_ir as ir
 
 from dspark_export.checkpoints import DrafterSpec, Weights
 from dspark_export.graphs.decoder import CachedDecoder
+from dspark_export.graphs.draft_outputs import base_logits, vocabulary, write_outputs
 from dspark_export.graphs.writer import GraphWriter
-from dspark_plugins.draft_vocabulary import places
-from dspark_plugins.draft_vocabulary.function import expand_function
 from dspark_plugins.markov_head import OUTPUTS, MarkovHeadSpec
 from dspark_plugins.markov_head.function import markov_head_function
 
@@ -23,7 +21,6 @@ HEAD_WEIGHTS = {
     "confidence_weight": "confidence_head.proj.weight",
     "confidence_bias": "confidence_head.proj.bias",
 }
-VOCABULARY = "draft_vocabulary"
 MIX = {"gated": "gate_proj", "rnn": "joint_proj"}
 
 
@@ -48,7 +45,8 @@ def build_drafter_graph(
     Inputs: features [M, L*H] of the tokens accepted since the last round, packed by feature_lengths [R];
     used [R] (features cached before); anchor_ids [R]; temperature [R]; uniforms [R, g];
     key_cache.I / value_cache.I [R, Hkv, C, D]. g is how many tokens a block drafts.
-    Outputs: draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V], the updated caches.
+    Outputs: draft_ids [R, g], confidence_logits [R, g], draft_logits [R, g, V], the updated caches; without a
+    confidence head draft_scores [R, g, 2] too (see `draft_outputs`).
     The anchor stands at position used + feature_lengths: context covers all positions before it, or the last ones in
     layers with a window.
     `shared` holds embed_tokens.weight and lm_head.weight where the checkpoint has none of its own.
@@ -107,8 +105,7 @@ def _heads(
     uniforms: ir.Value,
 ) -> None:
     op, head, g = w.op, head_spec(spec), spec.draft_length
-    logits = w.softcap(op.Gemm(hidden, w.weight("lm_head.weight"), transB=1), spec.logit_softcap)
-    base = op.Reshape(logits, [-1, g, spec.draft_vocab_size])
+    base = op.Reshape(base_logits(w, spec, hidden), [-1, g, spec.draft_vocab_size])
     by_row = op.Reshape(hidden, [-1, g, spec.shape.hidden_size])
     names = dict(HEAD_WEIGHTS)
     if spec.markov.kind in MIX:
@@ -117,18 +114,6 @@ def _heads(
     inputs = [base, anchors, by_row, temperature, uniforms]
     inputs += [w.weight(names[name]) for name in head.inputs()[len(inputs) :] if name in names]
     if head.reduced:
-        inputs.append(w.constant(VOCABULARY, np.array(spec.draft_vocabulary, np.int64)))
+        inputs.append(vocabulary(w, spec))
     results = op.call(markov_head_function(head), *inputs, _outputs=list(OUTPUTS), **head.attributes())
-    w.output(results[0], OUTPUTS[0], ["R", g], INT64)
-    w.output(results[1], OUTPUTS[1], ["R", g])
-    w.output(_over_all(w, spec, results[2]), OUTPUTS[2], ["R", g, spec.vocab_size])
-
-
-def _over_all(w: GraphWriter, spec: DrafterSpec, logits: ir.Value) -> ir.Value:
-    """Draft logits over the target's vocabulary."""
-    if not spec.draft_vocabulary:
-        return logits
-    place = w.constant(f"{VOCABULARY}.place", places(spec.draft_vocabulary, spec.vocab_size))
-    logits.name = f"reduced.{logits.name}"
-    expanded: ir.Value = w.op.call(expand_function(), logits, place)
-    return expanded
+    write_outputs(w, spec, *results)

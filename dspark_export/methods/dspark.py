@@ -41,6 +41,11 @@ class DsparkMethod(DraftMethod):
     def name_of(self, spec: DrafterSpec) -> str:
         return "dflash" if spec.markov.kind == "none" else self.name
 
+    def scores(self, spec: DrafterSpec) -> tuple[str, ...]:
+        from dspark_export.graphs.draft_outputs import SCORE_NAMES
+
+        return () if spec.confidence.enabled else SCORE_NAMES
+
     def describe(self, spec: DrafterSpec) -> dict[str, Any]:
         return {
             "markov_kind": spec.markov.kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 
 from dspark_engines.arrays import Floats
-from dspark_engines.bundle import Bundle
+from dspark_engines.backends.exported import NEXT_IDS
+from dspark_engines.bundle import Bundle, Manifest
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint
 from dspark_export.checkpoints.seams import get_family, get_method
 from dspark_export.checks import Comparison, compare
-from dspark_export.parity.heads import draft_greedy
+from dspark_export.parity.blocks import GreedyDrafts
 from dspark_export.reference_graph import ReferenceGraph
 
 TOKENS, CHUNKS = 48, (0.4, 0.85)  # a sequence, and where its steps are cut
@@ -29,10 +30,26 @@ def compare_with_torch(
     with torch.inference_mode():
         module = get_family(target.spec.architecture).build_oracle(target.spec, target.weights)
         logits, states = module(torch.from_numpy(tokens)[None])
-        features = module.features(states, drafter.spec.target_layer_ids)[0].numpy()
+        taps = bundle_taps(bundle.stored)
+        features = module.features(states, taps)[0].numpy()
         del module
         results = list(_target(bundle, tokens, logits[0].numpy(), features))
-        return results + list(_drafter(bundle, target, drafter, tokens, features))
+        own = _columns(taps, drafter.spec.target_layer_ids, target.spec.shape.hidden_size)
+        return results + list(_drafter(bundle, target, drafter, tokens, features, own))
+
+
+def bundle_taps(manifest: Manifest) -> tuple[int, ...]:
+    """What its target's graph gives as features: a single drafter's taps as it has them, else all, rising."""
+    infos = [manifest.drafter, *(section.drafter for section in manifest.further_drafters)]
+    if len(infos) == 1:
+        return tuple(manifest.drafter.target_layer_ids)
+    return tuple(sorted({tap for info in infos for tap in info.target_layer_ids}))
+
+
+def _columns(given: Sequence[int], taps: Sequence[int], width: int) -> npt.NDArray[np.int64]:
+    """Where these taps lie among the features of all that are `given`."""
+    starts = [list(given).index(tap) * width for tap in taps]
+    return np.concatenate([np.arange(start, start + width) for start in starts])
 
 
 def _target(bundle: Bundle, tokens: npt.NDArray[np.int64], logits: Floats, features: Floats) -> Iterator[Comparison]:
@@ -52,24 +69,30 @@ def _drafter(
     drafter: DrafterCheckpoint,
     tokens: npt.NDArray[np.int64],
     features: Floats,
+    own: npt.NDArray[np.int64],
 ) -> Iterator[Comparison]:
+    """`own`: of `features` the columns that this drafter taps."""
     embedding = target.weights["embed_tokens.weight"]
     head = embedding if target.spec.tied_embeddings else target.weights["lm_head.weight"]
     module = get_method(drafter.spec.method).build_oracle(drafter.spec, drafter.weights, embedding, head)
     block, width = drafter.spec.draft_length, drafter.spec.block_size
     graph, used = ReferenceGraph(bundle.file(bundle.manifest.graphs["drafter"].path), 1, len(tokens) + width), 0
+    oracle = GreedyDrafts(module)
     for part in _steps(features):
+        next_ids = np.roll(tokens, -1)[used : used + len(part)]
         out = graph.step(
             features=part,
             feature_lengths=np.array([len(part)]),
             used=np.array([used]),
-            anchor_ids=tokens[:1],
+            anchor_ids=next_ids[-1:],
             temperature=np.zeros(1, np.float32),
             uniforms=np.zeros((1, block), np.float32),
+            **({NEXT_IDS: next_ids} if oracle.reads_text else {}),
         )
         used += len(part)
-        base, hidden = module(torch.from_numpy(features[:used]), int(tokens[0]))
-        ids, confidence, logits = (x.numpy() for x in draft_greedy(module, base, hidden, int(tokens[0])))
+        ids, confidence, logits = (
+            x.numpy() for x in oracle.block(torch.from_numpy(part[:, own]), torch.from_numpy(next_ids))
+        )
         wrong = int((out["draft_ids"][0] != ids).sum())
         yield Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
         yield compare("drafter.draft_logits", out["draft_logits"][0], logits)

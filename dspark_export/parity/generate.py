@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
-from torch import Tensor
 
+from dspark_export.parity.blocks import GreedyDrafts
+from dspark_export.parity.chain import ChainModule
 from dspark_export.parity.drafter import DrafterModule
-from dspark_export.parity.heads import draft_greedy
 from dspark_export.parity.target import KeyValueCache, TargetModule
 
 
@@ -22,25 +22,35 @@ def greedy(target: TargetModule, prompt_ids: Sequence[int], max_new_tokens: int,
     return tokens
 
 
-class _Session:
-    """The target's side of one speculative request: its cache and the features of all tokens in it."""
+class Session:
+    """The target's side of one speculative request: its cache, and what the drafter has not seen of it."""
 
     def __init__(self, target: TargetModule, taps: Sequence[int]) -> None:
         self.target, self.taps = target, taps
         self.cache = KeyValueCache(len(target.layers))
+        self.ids = list[int]()
         self.features = torch.empty(0, len(taps) * target.spec.shape.hidden_size)
+        self.drafted = 0
 
     def run(self, ids: Sequence[int]) -> list[int]:
         """Append tokens; the greedy successor of each."""
         logits, states = self.target(torch.tensor([ids]), self.cache)
+        self.ids += ids
         self.features = torch.cat([self.features, self.target.features(states, self.taps)[0]])
         successors: list[int] = logits[0].argmax(-1).tolist()
         return successors
 
+    def draft(self, drafts: GreedyDrafts, anchor: int) -> list[int]:
+        """The greedy block behind all tokens and the anchor, gamma ids."""
+        start, self.drafted = self.drafted, len(self.ids)
+        next_ids = torch.tensor([*self.ids[start + 1 :], anchor])
+        block: list[int] = drafts.block(self.features[start:], next_ids)[0].tolist()
+        return block
+
     def roll_back(self, length: int) -> None:
         """Keep the first `length` tokens."""
         self.cache.truncate(length)
-        self.features = self.features[:length]
+        self.features, self.ids = self.features[:length], self.ids[:length]
 
 
 def accepted_prefix(drafts: Sequence[int], successors: Sequence[int], eos_ids: Collection[int]) -> int:
@@ -53,24 +63,15 @@ def accepted_prefix(drafts: Sequence[int], successors: Sequence[int], eos_ids: C
     return len(drafts)
 
 
-def _round(session: _Session, drafter: DrafterModule, anchor: int, limit: int) -> tuple[list[int], list[int]]:
+def _round(session: Session, drafter: GreedyDrafts, anchor: int, limit: int) -> tuple[list[int], list[int]]:
     """Draft and verify at most `limit` tokens after the anchor; the drafts and the target's successors."""
-    drafts: list[int] = []
-    if limit > 0:
-        drafts = draft_block(drafter, session.features, anchor)[:limit]
+    drafts = session.draft(drafter, anchor)[:limit] if limit > 0 else list[int]()
     return drafts, session.run([anchor, *drafts])
-
-
-def draft_block(drafter: DrafterModule, features: Tensor, anchor: int) -> list[int]:
-    """The greedy block, gamma ids, after an anchor at position len(features)."""
-    base_logits, hidden = drafter(features, anchor)
-    ids: list[int] = draft_greedy(drafter, base_logits, hidden, anchor)[0].tolist()
-    return ids
 
 
 def speculative_greedy(
     target: TargetModule,
-    drafter: DrafterModule,
+    drafter: DrafterModule | ChainModule,
     prompt_ids: Sequence[int],
     max_new_tokens: int,
     eos_ids: Collection[int],
@@ -83,11 +84,11 @@ def speculative_greedy(
     """
     if max_new_tokens <= 0:
         return [], []
-    session = _Session(target, drafter.spec.target_layer_ids)
+    session, blocks = Session(target, drafter.spec.target_layer_ids), GreedyDrafts(drafter)
     tokens, accepted_counts = session.run(prompt_ids)[-1:], list[int]()
     while len(tokens) < max_new_tokens and tokens[-1] not in eos_ids:
         start, remaining = session.cache.length, max_new_tokens - len(tokens)
-        drafts, successors = _round(session, drafter, tokens[-1], min(drafter.spec.draft_length, remaining - 1))
+        drafts, successors = _round(session, blocks, tokens[-1], min(drafter.spec.draft_length, remaining - 1))
         accepted = accepted_prefix(drafts, successors, eos_ids)
         session.roll_back(start + 1 + accepted)
         accepted_counts.append(accepted)

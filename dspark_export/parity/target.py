@@ -44,6 +44,12 @@ class KeyValueCache:
         assert kept is not None, "layers take keys from earlier ones"
         return kept
 
+    def cut(self, layer: int, length: int) -> None:
+        """Forget of one layer what comes behind its first `length` tokens."""
+        past = self._layers[layer]
+        if past is not None:
+            self._layers[layer] = (past[0][:, :, :length], past[1][:, :, :length])
+
     def truncate(self, length: int) -> None:
         """Forget every token from position `length` on (rollback after a rejected draft)."""
         if not 0 <= length <= self.length:
@@ -124,11 +130,14 @@ class TargetModule(nn.Module):
     def features(self, hidden_states: Sequence[Tensor], taps: Sequence[int]) -> Tensor:
         """The drafter's view of the target: outputs of the tapped layers side by side, [B, S, L*H].
 
-        Tap k is the output of layer k, -1 the embedding output. Raises ValueError for the final layer, which
-        no drafter may tap (Hugging Face returns that one after the norm), and beyond.
+        Tap k is the output of layer k, -1 the embedding output; num_layers is the final layer's output behind the final
+        norm. Raises ValueError for the final layer itself, which no drafter may tap (Hugging Face returns that one
+        after the norm), and beyond.
         """
-        final = self.spec.shape.num_layers - 1
+        depth = self.spec.shape.num_layers
         for tap in taps:
-            if not -1 <= tap < final:
-                raise ValueError(f"tap {tap} is outside -1 ... {final - 1}")
-        return torch.cat([hidden_states[tap + 1] for tap in taps], dim=-1)
+            if not (-1 <= tap < depth - 1 or tap == depth):
+                raise ValueError(f"tap {tap} is outside -1 ... {depth - 2}")
+        return torch.cat(
+            [self.norm(hidden_states[-1]) if tap == depth else hidden_states[tap + 1] for tap in taps], dim=-1
+        )

@@ -65,6 +65,7 @@ class _Pass:
         self.layers = {layer.node: layer for layer in linear_layers(model.graph, keep)}
         self._rows: dict[tuple[ir.Value, int, int], Rows] = {}
         self._smoothed: set[ir.Value] = set()
+        self._constants: dict[str, ir.Value] = {}
         self._rewriter = Rewriter(model.graph, "int8")
         self.builder, self.op = self._rewriter.builder, self._rewriter.op
         self._rotations = Rotations(self.builder)
@@ -96,7 +97,7 @@ class _Pass:
         x = layer.x
         if plan.smoothing is not None and not plan.folded:
             factors = ir.tensor(plan.smoothing, name=f"{layer.name}.smoothing")
-            x = self.op.Div(x, self.builder.initializer(factors, qualify=False))
+            x = self.op.Div(x, self._constant(factors))
         elif plan.smoothing is not None and x not in self._smoothed:
             self._smooth_norm(x, plan.smoothing)
             self._smoothed.add(x)
@@ -113,7 +114,7 @@ class _Pass:
         name, source = value.name or "", value.const_value
         assert source is not None, "initializers have values"
         tensor = lazy_tensor(f"{name}.smoothed", source.dtype, factors.shape, lambda: source.numpy() / factors)
-        norm.replace_input_with(1, self.builder.initializer(tensor, f"{name}.smoothed", qualify=False))
+        norm.replace_input_with(1, self._constant(tensor))
 
     def _markov_head(self, head: MarkovHeadSpec, inputs: list[ir.Value]) -> list[ir.Value]:
         """The same head with W2 in integers, unless W2 is to be kept."""
@@ -153,10 +154,16 @@ class _Pass:
         name = value.name or ""
         tensors = self.shared.get(name) or int8_weight(name, shape, load)
         int8, scale = (
-            self.builder.initializer(tensor, f"{name}.{kind}", qualify=False)
-            for kind, tensor in zip(Int8Weight._fields, tensors, strict=True)
+            self._constant(tensor, f"{name}.{kind}") for kind, tensor in zip(Int8Weight._fields, tensors, strict=True)
         )
         return int8, scale
+
+    def _constant(self, tensor: ir.TensorProtocol, name: str = "") -> ir.Value:
+        """An initializer by its name: a chain asks for each at every step."""
+        name = name or tensor.name or ""
+        if name not in self._constants:
+            self._constants[name] = self.builder.initializer(tensor, name, qualify=False)
+        return self._constants[name]
 
 
 def _prepared(layer: LinearLayer, plan: LayerPlan) -> Floats:

@@ -9,7 +9,7 @@ show both kinds, since they are properties of the weights: no text is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dspark_engines.arrays import Floats
+from dspark_engines.backends.exported import NEXT_IDS
 from dspark_export.graphs import save_graph
 from dspark_export.quantization.layers import LinearLayer, linear_layers
 from dspark_export.quantization.rotation import block_size, rotated
@@ -72,7 +73,7 @@ def plan_drafter(
 
     `shared`: plans of weights that are written already, because the target's graph has them too.
     """
-    feeds = drafter_feeds(vocab_size, block_size, features)
+    feeds = drafter_feeds(vocab_size, block_size, features, text=_reads_text(model))
     return _measure(model, feeds, TOKENS + block_size, progress, shared)[0]
 
 
@@ -87,9 +88,10 @@ def target_feeds(vocab_size: int) -> Arrays:
     }
 
 
-def drafter_feeds(vocab_size: int, block_size: int, features: Floats) -> Arrays:
-    """Inputs of a drafter graph behind the `features` of `target_feeds`."""
-    return {
+def drafter_feeds(vocab_size: int, block_size: int, features: Floats, *, text: bool = False) -> Arrays:
+    """Inputs of a drafter graph behind the `features` of `target_feeds`; `text`: it reads the tokens behind, too."""
+    tokens = target_feeds(vocab_size)["token_ids"]
+    return ({NEXT_IDS: np.roll(tokens, -1)} if text else {}) | {
         "features": features,
         "feature_lengths": np.full(ROWS, TOKENS),
         "used": np.zeros(ROWS, np.int64),
@@ -97,6 +99,15 @@ def drafter_feeds(vocab_size: int, block_size: int, features: Floats) -> Arrays:
         "temperature": np.zeros(ROWS, np.float32),
         "uniforms": np.zeros((ROWS, block_size), np.float32),
     }
+
+
+def reads_text(path: Path) -> bool:
+    """Whether the drafter graph at `path` reads the tokens behind its features too."""
+    return _reads_text(ir.load(path))
+
+
+def _reads_text(model: ir.Model) -> bool:
+    return any(value.name == NEXT_IDS for value in model.graph.inputs)
 
 
 def _measure(
@@ -110,33 +121,54 @@ def _measure(
 
     Needs the disk space of the float32 graph for a while. Its weights must not have been written before.
     """
-    readers: dict[ir.Value, list[LinearLayer]] = {}
-    for layer in linear_layers(model.graph):
-        readers.setdefault(layer.x, []).append(layer)
+    groups = _groups(linear_layers(model.graph))
+    readers = {x: group.layers[0] for group in groups for x in group.inputs}
     inputs = [x for x in readers if not x.is_graph_output()]
     for x in inputs:
-        x.shape, x.dtype = ir.Shape([None, readers[x][0].shape[0]]), ir.DataType.FLOAT
+        x.shape, x.dtype = ir.Shape([None, readers[x].shape[0]]), ir.DataType.FLOAT
         model.graph.outputs.append(x)
     with TemporaryDirectory() as folder:
         save_graph(model, Path(folder) / "trace.onnx", progress)
-        for layers in readers.values():
-            for layer in layers:
+        for group in groups:
+            for layer in group.layers:
                 layer.load()  # checked: a damaged weight is to be named, not what follows from it
         results = ReferenceGraph(Path(folder) / "trace.onnx", ROWS, capacity).step(**feeds)
         plans = {
             layer.name: plan
-            for x, layers in readers.items()
-            for plan in [_plan(layers, results[x.name or ""], shared or {})]
-            for layer in layers
+            for group in groups
+            for plan in [_plan(group, np.concatenate([results[x.name or ""] for x in group.inputs]), shared or {})]
+            for layer in group.layers
         }
     for x in inputs:
         del results[x.name or ""]
     return plans, results
 
 
-def _plan(layers: list[LinearLayer], inputs: Floats, shared: Plans) -> LayerPlan:
-    given = next((shared[layer.name] for layer in layers if layer.name in shared), None)
-    factors = _smoothing(layers, inputs) if given is None else given.smoothing
+class _Group(NamedTuple):
+    """Layers that read the same inputs, all those that each of them reads: a chain runs a layer at every step."""
+
+    layers: list[LinearLayer]
+    inputs: list[ir.Value]
+    uses: int
+    """How many nodes they are."""
+
+
+def _groups(layers: Iterable[LinearLayer]) -> list[_Group]:
+    by_name: dict[str, list[LinearLayer]] = {}
+    for layer in layers:
+        by_name.setdefault(layer.name, []).append(layer)
+    groups: dict[tuple[ir.Value, ...], list[LinearLayer]] = {}
+    for nodes in by_name.values():
+        groups.setdefault(tuple(dict.fromkeys(node.x for node in nodes)), []).extend(nodes)
+    return [
+        _Group(list({layer.name: layer for layer in nodes}.values()), list(inputs), len(nodes))
+        for inputs, nodes in groups.items()
+    ]
+
+
+def _plan(group: _Group, inputs: Floats, shared: Plans) -> LayerPlan:
+    given = next((shared[layer.name] for layer in group.layers if layer.name in shared), None)
+    factors = _smoothing(group, inputs) if given is None else given.smoothing
     smooth = inputs if factors is None else inputs / factors
     rotations = (0, block_size(inputs.shape[1])) if given is None else (given.rotation,)
     errors = [_error(rotated(smooth, rotation)) for rotation in rotations]
@@ -152,12 +184,15 @@ def _error(x: Floats) -> float:
     return float(np.mean((lost**2).sum(axis=1) / np.maximum((x**2).sum(axis=1), TINY)))
 
 
-def _smoothing(layers: list[LinearLayer], inputs: Floats) -> Floats | None:
-    """Factors [K], where the input is a norm's output that nobody else reads."""
-    x = layers[0].x
-    producer = x.producer()
-    if producer is None or producer.op_type != "RMSNormalization" or len(x.uses()) > len(layers):
+def _smoothing(group: _Group, inputs: Floats) -> Floats | None:
+    """Factors [K], where the inputs are outputs of one norm that nobody else reads."""
+    norms = [x.producer() for x in group.inputs]
+    if not all(norm is not None and norm.op_type == "RMSNormalization" for norm in norms):
         return None
-    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in layers], axis=0)
+    if len({norm.inputs[1] for norm in norms if norm is not None}) > 1:
+        return None
+    if any(x.is_graph_output() for x in group.inputs) or sum(len(x.uses()) for x in group.inputs) > group.uses:
+        return None
+    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in group.layers], axis=0)
     factors = np.sqrt(np.maximum(np.abs(inputs).max(axis=0), SMALL) / np.maximum(weights, SMALL))
     return np.asarray(factors / factors.mean(), np.float32)

@@ -13,6 +13,8 @@ from dspark_export.checkpoints.tensors import Weights
 
 METHODS = {
     "dspark": "dspark_export.methods.dspark:DsparkMethod",
+    "eagle3": "dspark_export.methods.eagle3:Eagle3Method",
+    "mtp": "dspark_export.methods.mtp:MtpMethod",
 }
 
 
@@ -32,7 +34,8 @@ class DraftMethod(ABC):
 
     @abstractmethod
     def build_oracle(self, spec: DrafterSpec, weights: Weights, embedding: Any, head: Any) -> Any:
-        """The same drafter in torch: see `dspark_export.parity.DrafterModule` for its contract."""
+        """The same drafter in torch: see `dspark_export.parity.DrafterModule` for its contract, and `ChainModule` for
+        that of a chain."""
 
     def name_of(self, spec: DrafterSpec) -> str:
         """What a drafter is called among others of a bundle where nobody names it."""

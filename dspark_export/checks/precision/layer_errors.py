@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dspark_engines.arrays import Floats
 from dspark_export.checks.precision.layer_trace import Traced, trace
 from dspark_export.quantization.int8_layers import Int8Layer, read_int8_layers
-from dspark_export.quantization.planning import ROWS, TINY, TOKENS, drafter_feeds, target_feeds
+from dspark_export.quantization.planning import ROWS, TINY, TOKENS, drafter_feeds, reads_text, target_feeds
 from dspark_export.quantization.rotation import rotated
 from dspark_plugins.int8_linear import ZERO_POINT
 from dspark_plugins.int8_linear.reference import quantize_rows
@@ -48,7 +48,7 @@ def layer_errors(
     feeds = target_feeds(vocab_size)
     layers, outputs = trace(reference / "target.onnx", feeds, ROWS, TOKENS)
     errors: dict[GraphName, list[LayerError]] = {"target": list(_errors("target", layers, quantized))}
-    feeds = drafter_feeds(vocab_size, block_size, outputs["features"])
+    feeds = drafter_feeds(vocab_size, block_size, outputs["features"], text=reads_text(reference / "drafter.onnx"))
     layers, _ = trace(reference / "drafter.onnx", feeds, ROWS, TOKENS + block_size)
     errors["drafter"] = list(_errors("drafter", layers, quantized))
     return errors

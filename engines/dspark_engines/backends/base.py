@@ -46,6 +46,8 @@ class Backend(ABC):
     """Fields of `CompileOptions`, beside the precision, that it follows. Others are refused where they are given."""
     several_drafters: bool = False
     """Whether a bundle can hold engines of several drafters, one of which is opened."""
+    chains: bool = False
+    """Whether it runs drafters that draft one token after the other, whose graphs read next_ids."""
     own_engines: bool = False
     """Whether each cohort of a runtime should have engines of its own, opened with a share of the cores; they then
     take each other's slots. Without, cohorts take turns on one pair."""
@@ -77,6 +79,17 @@ class Backend(ABC):
             raise BackendError(
                 f"backend '{self.name}' takes one drafter a bundle, and '{names[1]}' is a second",
                 hint="build a bundle for each; --backend onnxruntime takes several",
+            )
+
+    def refuse_chains(self, methods: Sequence[str]) -> None:
+        """Raises `BackendError` for drafters that draft one token after the other, of these methods, if it runs none.
+
+        Asked before any heavy work.
+        """
+        if methods and not self.chains:
+            raise BackendError(
+                f"backend '{self.name}' drafts blocks only, and method '{methods[0]}' drafts one token after the other",
+                hint="--backend onnxruntime runs it",
             )
 
     def refuse_engineless(self, bundle: Bundle) -> None:

@@ -6,11 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dspark_engines.bundle import Bundle, CacheSpec, GraphInfo, GraphName, Limits, Precision, Role, widest_block
+from dspark_engines.bundle import (
+    Bundle,
+    CacheSpec,
+    GraphInfo,
+    GraphName,
+    Limits,
+    Manifest,
+    Precision,
+    Role,
+    widest_block,
+)
 from dspark_engines.errors import BackendError
 
 ROLE_GRAPHS: dict[Role, GraphName] = {"verify": "target", "draft": "drafter", "accept": "accept"}
 """The graph that each role's engine is compiled from."""
+NEXT_IDS, SCORES = "next_ids", "draft_scores"
+"""An input, and an output, that not all draft graphs have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,28 @@ def role_caches(bundle: Bundle, role: Role) -> list[CacheSpec]:
     """The caches of a role's engine, by the names that they have in its graph."""
     info = bundle.manifest.graphs.get(ROLE_GRAPHS[role])
     return [] if info is None else info.caches
+
+
+def reads_text(bundle: Bundle) -> bool:
+    """Whether its drafter's graph reads the tokens behind its features too."""
+    return _reads_text(bundle.manifest.graphs.get("drafter"))
+
+
+def chain_methods(manifest: Manifest) -> list[str]:
+    """Methods of a bundle's drafters whose graphs read text: they draft one token after the other."""
+    graphs = [(manifest.drafter, manifest.graphs)]
+    graphs += [(section.drafter, section.graphs) for section in manifest.further_drafters]
+    return [info.method for info, its in graphs if _reads_text(its.get("drafter"))]
+
+
+def _reads_text(graph: GraphInfo | None) -> bool:
+    return graph is not None and any(tensor.name == NEXT_IDS for tensor in graph.inputs)
+
+
+def has_scores(bundle: Bundle) -> bool:
+    """Whether its drafter's graph puts out scores; those of older versions do not."""
+    info = bundle.manifest.graphs.get("drafter")
+    return info is not None and any(tensor.name == SCORES for tensor in info.outputs)
 
 
 def require_file(exported: ExportedGraphs, role: Role) -> Path:

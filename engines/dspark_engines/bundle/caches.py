@@ -23,6 +23,10 @@ class CacheSpec(NamedTuple):
         """The same for one row of a graph that was lowered for slots."""
         return CacheSpec(f"{self.input}.{slot}", f"{self.output}.{slot}")
 
+    def passed_on(self, slot: int, number: int) -> str:
+        """The same where one node hands it on to the next inside such a graph, for the `number`th time from 0 on."""
+        return f"{self.input}.{slot}.passed{number}"
+
 
 def write_caches(caches: Iterable[CacheSpec]) -> dict[str, str]:
     """Metadata of a graph with these caches."""

@@ -103,5 +103,6 @@ class Bench:
             np.zeros(rows, np.int64),
             np.zeros(rows, np.float32),
             np.zeros((rows, info.block_size), np.float32),
+            np.zeros(rows * length, np.int64),
         )
         return time.perf_counter() - started

@@ -32,7 +32,7 @@ def head(columns: int) -> ir.Model:
 def compiled(folder: Path, columns: int) -> Path:
     exported, path = folder / "exported.onnx", folder / "compiled.onnx"
     save_graph(head(columns), exported)
-    compile_graph(exported, path, lengths="lengths", slots=1)
+    compile_graph(exported, path, slots=1)
     return path
 
 

@@ -52,7 +52,7 @@ def run(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def test_a_sum_and_its_norm_are_one_node(last: str, fused: bool, tmp_path: Path) -> None:
     exported, compiled = tmp_path / "exported.onnx", tmp_path / "compiled.onnx"
     save_graph(stream(last=last), exported)
-    compile_graph(exported, compiled, lengths="lengths", slots=1)
+    compile_graph(exported, compiled, slots=1)
     operators = [node.op_type for node in onnx.load(compiled).graph.node]
     assert operators.count("SkipSimplifiedLayerNormalization") == fused
     assert ("RMSNormalization" in operators) == (not fused)
@@ -69,7 +69,7 @@ def test_one_channel_that_is_huge_spoils_no_norm(tmp_path: Path) -> None:
     """Gemma 3's massive activations: squares are summed and roots taken in float32, in one node as in two."""
     exported, compiled = tmp_path / "exported.onnx", tmp_path / "compiled.onnx"
     save_graph(stream(last="read on"), exported)
-    compile_graph(exported, compiled, lengths="lengths", slots=1)
+    compile_graph(exported, compiled, slots=1)
     x, y = np.random.default_rng(0).standard_normal((2, 5, WIDTH), np.float32)
     x[:, 7] = (3e2, 3e4, -3e5, 3e6, -3e7)  # float16 ends at 65504, and its squares at 256
     feeds = {"x": x, "y": y} | {name: np.ones(1, np.int64) for name in ("lengths", "used")}

@@ -124,7 +124,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def lower(spec: AttentionSpec, slots: int, folder: Path) -> Path:
     source, lowered = folder / "op.onnx", folder / "lowered.onnx"
     onnx.save(ir.to_proto(op_model(spec)), source)
-    compile_graph(source, lowered, lengths="row_lengths", slots=slots)
+    compile_graph(source, lowered, slots=slots)
     return lowered
 
 

@@ -67,7 +67,7 @@ def forms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     model = model_of(spec)
     body = one_node.session(model)
     onnx.save(ir.to_proto(model), folder / "op.onnx")
-    compile_graph(folder / "op.onnx", folder / "lowered.onnx", lengths="row_lengths", slots=1)
+    compile_graph(folder / "op.onnx", folder / "lowered.onnx", slots=1)
     return spec, body, one_node.session(folder / "lowered.onnx")
 
 

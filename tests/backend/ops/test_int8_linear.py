@@ -59,7 +59,7 @@ def both(folder: Path, inner: int, outer: int, terms: int) -> tuple[Path, Path, 
     exported, lowered = folder / "exported.onnx", folder / "lowered.onnx"
     save_graph(made, exported)
     onnx.checker.check_model(exported, full_check=True)
-    compile_graph(exported, lowered, lengths="lengths", slots=1)
+    compile_graph(exported, lowered, slots=1)
     assert not any(node.domain == "dspark" for node in onnx.load(lowered, load_external_data=False).graph.node)
     return exported, lowered, weight
 

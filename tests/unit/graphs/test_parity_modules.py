@@ -188,13 +188,13 @@ def test_good_drafts_are_accepted(monkeypatch: pytest.MonkeyPatch, wrong: int | 
     target, prompt = tiny_target(), [4, 9, 3]
     text = parity.greedy(target, prompt, 31, ())
 
-    def cheat(_: Any, features: Any, anchor: int) -> list[int]:
-        start = len(features) - len(prompt)  # the anchor's place in the text
+    def cheat(session: generate.Session, _: Any, anchor: int) -> list[int]:
+        start = len(session.ids) - len(prompt)  # the anchor's place in the text
         assert text[start] == anchor
         drafts = [*text, *[0] * GAMMA][start + 1 : start + 1 + GAMMA]
         return [(token + (j == wrong)) % VOCAB for j, token in enumerate(drafts)]
 
-    monkeypatch.setattr(generate, "draft_block", cheat)
+    monkeypatch.setattr(generate.Session, "draft", cheat)
     drafter, each = drafter_and_weights("vanilla", ConfidenceSpec(True, True))[0], GAMMA if wrong is None else wrong
     tokens, accepted = parity.speculative_greedy(target, drafter, prompt, 31, ())
     assert tokens == text

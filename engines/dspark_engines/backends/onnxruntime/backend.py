@@ -10,9 +10,9 @@ from pathlib import Path
 from dspark_engines.backends.base import Backend, CompiledEngine
 from dspark_engines.backends.engine import Engines, VerifyEngine
 from dspark_engines.backends.engineless import engineless
-from dspark_engines.backends.exported import ExportedGraphs, needed_roles, require_file, role_caches
+from dspark_engines.backends.exported import ExportedGraphs, needed_roles, reads_text, require_file, role_caches
 from dspark_engines.backends.onnxruntime.buckets import Buckets
-from dspark_engines.backends.onnxruntime.engines import ROLE_OUTPUTS, OrtDraftEngine, OrtVerifyEngine
+from dspark_engines.backends.onnxruntime.engines import OrtDraftEngine, OrtVerifyEngine, role_outputs
 from dspark_engines.backends.onnxruntime.loader import onnxruntime
 from dspark_engines.backends.onnxruntime.program import OrtProgram
 from dspark_engines.backends.onnxruntime.self_check import require_exact_integers
@@ -21,8 +21,7 @@ from dspark_engines.backends.options import CompileOptions, EngineOptions
 from dspark_engines.bundle import Bundle, EngineInfo, Limits, Precision, Role, load_vocabulary, widest_block
 from dspark_engines.errors import BackendError
 
-LENGTHS: dict[Role, str] = {"verify": "row_lengths", "draft": "feature_lengths"}
-"""The input of each role's graph that holds the row lengths."""
+ROLES: tuple[Role, ...] = ("verify", "draft")
 
 
 class OnnxRuntimeBackend(Backend):
@@ -32,6 +31,7 @@ class OnnxRuntimeBackend(Backend):
     kind = "runs on the CPU"
     own_engines = True
     several_drafters = True
+    chains = True
 
     @property
     def version(self) -> str:
@@ -45,7 +45,7 @@ class OnnxRuntimeBackend(Backend):
         self.refuse_unsupported(options)
 
     def compile(self, exported: ExportedGraphs, output: Path, options: CompileOptions) -> list[CompiledEngine]:
-        roles = needed_roles(tuple(LENGTHS), exported.block_size)
+        roles = needed_roles(ROLES, exported.block_size)
         return [engine for role in roles for engine in _compile_role(role, exported, output)]
 
     def compile_drafter(
@@ -62,14 +62,14 @@ class OnnxRuntimeBackend(Backend):
 
         def load(engine: EngineInfo) -> OrtProgram:
             session, caches = open_session(bundle, engine, options), role_caches(bundle, engine.role)
-            return OrtProgram(session, ROLE_OUTPUTS[engine.role], caches, capacity)
+            return OrtProgram(session, role_outputs(bundle, engine.role), caches, capacity)
 
         roles: dict[Role, dict[int, Callable[[], OrtProgram]]] = {"verify": {}, "draft": {}}
         for engine in info.engines:
             roles[engine.role][engine.slots] = partial(load, engine)
         draft = engineless(bundle)
         if roles["draft"]:
-            draft = OrtDraftEngine(Buckets(roles["draft"]), *load_vocabulary(bundle))
+            draft = OrtDraftEngine(Buckets(roles["draft"]), *load_vocabulary(bundle), reads_text=reads_text(bundle))
         engines = Engines(verify or OrtVerifyEngine(Buckets(roles["verify"])), draft)
         engines.verify.preload(1)
         engines.draft.preload(1)
@@ -82,7 +82,7 @@ def _compile_role(role: Role, exported: ExportedGraphs, output: Path, suffix: st
     source, engines = require_file(exported, role), []
     for slots in bucket_sizes(exported.limits.slots):
         file = f"{role}{suffix}.{slots}.onnx"
-        compile_graph(source, output / file, lengths=LENGTHS[role], slots=slots)
+        compile_graph(source, output / file, slots=slots)
         engines.append(CompiledEngine(role, slots, file, source.name))
     return engines
 

@@ -39,17 +39,16 @@ STANDARD = {"Add": lower_residual_sum, NORM: lower_norm, "ArgMax": lower_argmax}
 LOWERED = (*ATTENTION, *LINEAR, EXPERT_MLP)
 
 
-def compile_graph(source: Path, destination: Path, *, lengths: str, slots: int) -> None:
+def compile_graph(source: Path, destination: Path, *, slots: int) -> None:
     """Write `destination`, `source` lowered for `slots` rows. External weights stay where they are.
 
-    `lengths` names the input that holds the row lengths. Raises `BackendError` for a head width that
-    the attention kernel cannot take.
+    Raises `BackendError` for a head width that the attention kernel cannot take.
     """
     model = ir.load(source)
     _keep_reduced(model.graph)
     InlinePass(lambda function: function.domain == DOMAIN and function.name not in LOWERED)(model)
     exact = any(node.op_type in LINEAR for node in model.graph)  # integers are, so the rest has to be as well
-    low = Lowering(model.graph, lengths, slots, pad_single_rows=exact)
+    low = Lowering(model.graph, slots, pad_single_rows=exact)
     low.run(lambda node: _lower(low, node))
     give_own_weights(model.graph)
     for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in LOWERED]:

@@ -9,13 +9,21 @@ import numpy as np
 
 from dspark_engines.arrays import Floats, Ints
 from dspark_engines.backends.engine import DraftEngine, DraftOutput, Engine, Slot, VerifyEngine, VerifyOutput
+from dspark_engines.backends.exported import NEXT_IDS, SCORES, has_scores
 from dspark_engines.backends.onnxruntime.buckets import Buckets
 from dspark_engines.backends.onnxruntime.program import Feeds
+from dspark_engines.bundle import Bundle, Role
 from dspark_engines.sampling.contract import DraftLogits, ReducedLogits
 from dspark_plugins.markov_head import OUTPUTS as DRAFT_OUTPUTS
 
 VERIFY_OUTPUTS = ("logits", "features")
-ROLE_OUTPUTS = {"verify": VERIFY_OUTPUTS, "draft": DRAFT_OUTPUTS}
+
+
+def role_outputs(bundle: Bundle, role: Role) -> tuple[str, ...]:
+    """What the engine of a role asks of its programs, in order."""
+    if role == "verify":
+        return VERIFY_OUTPUTS
+    return (*DRAFT_OUTPUTS, SCORES) if has_scores(bundle) else DRAFT_OUTPUTS
 
 
 class BucketedEngine(Engine):
@@ -59,12 +67,15 @@ class OrtVerifyEngine(BucketedEngine, VerifyEngine):
 class OrtDraftEngine(BucketedEngine, DraftEngine):
     """`DraftEngine` on ONNX Runtime. A filling row is a block without context.
 
-    With a `vocabulary` [Vd] the programs' logits are over these of `vocab_size` tokens.
+    With a `vocabulary` [Vd] the programs' logits are over these of `vocab_size` tokens. Where it `reads_text`, rows
+    have one feature at least, and so has a filling row, on an empty cache.
     """
 
-    def __init__(self, buckets: Buckets, vocabulary: Ints | None = None, vocab_size: int = 0) -> None:
+    def __init__(
+        self, buckets: Buckets, vocabulary: Ints | None = None, vocab_size: int = 0, *, reads_text: bool = False
+    ) -> None:
         super().__init__(buckets)
-        self._vocabulary, self._vocab_size = vocabulary, vocab_size
+        self._vocabulary, self._vocab_size, self._reads_text = vocabulary, vocab_size, reads_text
 
     def step(
         self,
@@ -79,18 +90,21 @@ class OrtDraftEngine(BucketedEngine, DraftEngine):
     ) -> DraftOutput:
         rows, count = self._buckets.size_for(len(slots)) - len(slots), len(slots)
         feeds: Feeds = {
-            "features": features,
-            "feature_lengths": fill(feature_lengths, rows),
+            "features": fill(features, rows * self._reads_text),
+            "feature_lengths": fill(feature_lengths, rows, value=int(self._reads_text)),
             "used": fill(used, rows),
             "anchor_ids": fill(anchor_ids, rows),
             "temperature": fill(temperature, rows),
             "uniforms": fill(uniforms, rows),
         }
-        (ids, confidence, logits), seconds = self._buckets.run(slots, feeds)
+        if self._reads_text:
+            assert next_ids is not None, "the runtime says what lies behind every feature"
+            feeds = {**feeds, NEXT_IDS: fill(next_ids, rows)}
+        (ids, confidence, logits, *scores), seconds = self._buckets.run(slots, feeds)
         drafted: DraftLogits = logits[:count]
         if self._vocabulary is not None:
             drafted = ReducedLogits(logits[:count], self._vocabulary, self._vocab_size)
-        return DraftOutput(ids[:count], confidence[:count], drafted, seconds)
+        return DraftOutput(ids[:count], confidence[:count], drafted, seconds, *(part[:count] for part in scores))
 
 
 def fill(array: Any, rows: int, value: int = 0) -> Any:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from dspark_engines.backends.onnxruntime.lower_attention import finish, node_inputs
 from dspark_engines.backends.onnxruntime.rewriting import Lowering
+from dspark_engines.backends.onnxruntime.step_rows import StepRows
 from dspark_plugins.attention import AttentionSpec
 
 
@@ -29,30 +30,34 @@ class _Seen(NamedTuple):
 
 def lower_block_attention(low: Lowering, node: ir.Node, spec: AttentionSpec) -> None:
     """Replace a `dspark::BlockAttention` node."""
-    query, key, value, _, _, cos, sin, *stacked = node_inputs(node)
-    keys, values = low.slot_caches(stacked[0]), low.slot_caches(stacked[1])
-    q_angles, k_angles = low.once(f"block angles {cos.name}", lambda: _block_angles(low, spec.block_size, cos, sin))
+    query, key, value, lengths, used, cos, sin, *stacked = node_inputs(node)
+    keys, values, rows = low.slot_caches(stacked[0]), low.slot_caches(stacked[1]), low.step_rows(lengths, used)
+    q_angles, k_angles = low.once(
+        f"block angles {cos.name}", lambda: _block_angles(low, rows, spec.block_size, cos, sin)
+    )
     q = _rotate(low, query, q_angles, spec.num_heads)
     k = _rotate(low, key, k_angles, spec.num_kv_heads)
-    q_rows = low.per_row(low.op.Reshape(q, [low.slots, spec.block_size, spec.num_heads * spec.head_dim]))
-    k_rows, v_rows = _new_cells(low, k, spec), _new_cells(low, value, spec)
+    q_rows = rows.per_row(low.op.Reshape(q, [low.slots, spec.block_size, spec.num_heads * spec.head_dim]))
+    k_rows, v_rows = _new_cells(low, rows, k, spec), _new_cells(low, rows, value, spec)
     outputs, new_keys, new_values = [], [], []
     for slot in range(low.slots):
-        seen = low.once(f"seen {slot} {spec.window}", partial(_seen, low, slot, spec))
-        new_keys.append(_scatter(low, keys[slot], k_rows[slot], slot))
-        new_values.append(_scatter(low, values[slot], v_rows[slot], slot))
+        seen = low.once(f"seen {slot} {spec.window}", partial(_seen, low, rows, slot, spec))
+        new_keys.append(_scatter(low, keys[slot], k_rows[slot], rows.used_rows[slot]))
+        new_values.append(_scatter(low, values[slot], v_rows[slot], rows.used_rows[slot]))
         visible = [low.op.Slice(cache[-1], seen.start, seen.stop, [2]) for cache in (new_keys, new_values)]
         outputs.append(_attend(low, q_rows[slot], visible[0], visible[1], _future(low, slot, seen, spec), spec))
-    finish(low, node, low.join_rows(outputs), new_keys, new_values)
+    finish(low, node, low.join_rows(outputs), stacked[:2], new_keys, new_values)
 
 
-def _block_angles(low: Lowering, block: int, cos: ir.Value, sin: ir.Value) -> tuple[list[ir.Value], list[ir.Value]]:
+def _block_angles(
+    low: Lowering, rows: StepRows, block: int, cos: ir.Value, sin: ir.Value
+) -> tuple[list[ir.Value], list[ir.Value]]:
     """(cos, sin) [1, n, D/2] of the queries, and of the keys: all contexts, then all blocks.
 
     Gathered, since with position ids the kernel wants no more packed tokens than the tables have rows.
     """
     op, contexts, blocks = low.op, [], []
-    for used, end in zip(low.used_rows, low.end_rows, strict=True):
+    for used, end in zip(rows.used_rows, rows.end_rows, strict=True):
         start, middle = op.Squeeze(used, [0]), op.Squeeze(end, [0])
         contexts.append(op.Range(start, middle, 1))
         blocks.append(op.Range(middle, op.Add(middle, block), 1))
@@ -69,27 +74,27 @@ def _rotate(low: Lowering, x: ir.Value, angles: list[ir.Value], heads: int) -> i
     return low.op.Squeeze(rotated, [0])
 
 
-def _new_cells(low: Lowering, x: ir.Value, spec: AttentionSpec) -> list[ir.Value]:
+def _new_cells(low: Lowering, rows: StepRows, x: ir.Value, spec: AttentionSpec) -> list[ir.Value]:
     """Packed [M + R*block, Hkv*D] to one [1, Hkv, n, D] per slot: its context, then its block."""
     op = low.op
     if low.slots > 1:
         blocks = op.Expand(spec.block_size, [low.slots])
-        sizes = op.Concat(low.lengths, blocks, axis=0)
+        sizes = op.Concat(rows.lengths, blocks, axis=0)
         parts = op.Split(x, sizes, axis=0, _outputs=2 * low.slots)
-        rows = [op.Concat(parts[slot], parts[low.slots + slot], axis=0) for slot in range(low.slots)]
+        cells = [op.Concat(parts[slot], parts[low.slots + slot], axis=0) for slot in range(low.slots)]
     else:
-        rows = [x]
+        cells = [x]
     shape = [1, -1, spec.num_kv_heads, spec.head_dim]
-    return [op.Transpose(op.Reshape(row, shape), perm=[0, 2, 1, 3]) for row in rows]
+    return [op.Transpose(op.Reshape(row, shape), perm=[0, 2, 1, 3]) for row in cells]
 
 
-def _scatter(low: Lowering, cache: ir.Value, cells: ir.Value, slot: int) -> ir.Value:
-    return low.op.TensorScatter(cache, cells, low.used_rows[slot], axis=2)
+def _scatter(low: Lowering, cache: ir.Value, cells: ir.Value, used: ir.Value) -> ir.Value:
+    return low.op.TensorScatter(cache, cells, used, axis=2)
 
 
-def _seen(low: Lowering, slot: int, spec: AttentionSpec) -> _Seen:
+def _seen(low: Lowering, rows: StepRows, slot: int, spec: AttentionSpec) -> _Seen:
     """What one row's block sees of the cache: the context or the end of it, and the block behind it."""
-    end = low.end_rows[slot]
+    end = rows.end_rows[slot]
     start = low.op.Max(low.op.Sub(end, spec.window), [0]) if spec.window else low.op.Constant(value_ints=[0])
     return _Seen(start, end, low.op.Add(end, spec.block_size))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class OrtProgram:
     ) -> None:
         self._session, self._names = session, tuple(names)
         self.cache_shapes = _slot_shapes(session, caches, capacity)
+        self._updated = _Updated(session)
         self._bound: list[OrtSlot] = []
         self._inputs: dict[str, npt.NDArray[Any]] = {}
         self._binding = session.io_binding()
@@ -81,8 +83,22 @@ class OrtProgram:
             for cache, buffer in slot.buffers.items():
                 names = cache.of_slot(row)
                 self._binding.bind_ortvalue_input(names.input, buffer)
-                self._binding.bind_ortvalue_output(names.output, buffer)
+                for output in self._updated.of(cache, row):
+                    self._binding.bind_ortvalue_output(output, buffer)
         self._bound = list(slots)
+
+
+class _Updated:
+    """The outputs of a session that hold caches."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._names = {value.name for value in session.get_outputs()}
+
+    def of(self, cache: CacheSpec, row: int) -> Iterator[str]:
+        """Those of a row's cache, which all are one buffer: what nodes hand on to others, and what is left at last."""
+        handed = (cache.passed_on(row, number) for number in count())
+        yield from takewhile(self._names.__contains__, handed)
+        yield cache.of_slot(row).output
 
 
 def _slot_shapes(

@@ -3,88 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import onnx_ir as ir
 
+from dspark_engines.backends.onnxruntime.step_rows import StepRows
+from dspark_engines.bundle.caches import CacheSpec
 from dspark_plugins.graph_rewriting import Rewriter
 
 MICROSOFT = "com.microsoft"
-INT32, INT64 = ir.DataType.INT32, ir.DataType.INT64
 
 
 class Lowering(Rewriter):
     """One graph being lowered for a fixed number of slots.
 
-    Values that every layer needs are made once, by the first layer that asks. Stacked caches
-    [R, Hkv, C, D] become one input and output per slot, `NAME.SLOT` [1, Hkv, C, D], so that a request's
-    cache never moves whatever it is batched with.
+    Stacked caches [R, Hkv, C, D] become one input and output per slot, `NAME.SLOT` [1, Hkv, C, D], so that a request's
+    cache never moves whatever it is batched with. A cache that one node hands on to another of the same graph is put
+    out in between too (see `CacheSpec.passed_on`): whoever binds all of these to one buffer lets no node copy it.
     """
 
-    def __init__(self, graph: ir.Graph, lengths: str, slots: int, *, pad_single_rows: bool = False) -> None:
+    def __init__(self, graph: ir.Graph, slots: int, *, pad_single_rows: bool = False) -> None:
         super().__init__(graph, "lowered")
         graph.opset_imports[MICROSOFT] = 1
         self.slots, self.pad_single_rows = slots, pad_single_rows
-        inputs = {value.name: value for value in graph.inputs}
-        self.lengths, self.used = inputs[lengths], inputs["used"]
+        self._rows: dict[tuple[ir.Value, ir.Value], StepRows] = {}
+        self._names: dict[ir.Value, str] = {}
+        self._handed: dict[ir.Value, list[ir.Value]] = {}
 
-    @cached_property
-    def used_rows(self) -> Sequence[ir.Value]:
-        """used of every row, [1] int64 each."""
-        return self.per_row(self.used)
-
-    @cached_property
-    def ends(self) -> ir.Value:
-        """Cache length after this step, [R] int64."""
-        return self.op.Add(self.used, self.lengths)
-
-    @cached_property
-    def end_rows(self) -> Sequence[ir.Value]:
-        """Cache length after this step of every row, [1] int64 each."""
-        return self.per_row(self.ends)
-
-    @cached_property
-    def length_rows(self) -> Sequence[ir.Value]:
-        """Length of every row, [1] int64 each."""
-        return self.per_row(self.lengths)
-
-    @cached_property
-    def padding(self) -> ir.Value:
-        """1 for rows of one token, else 0, [R] int64."""
-        return self.op.Cast(self.op.Equal(self.lengths, 1), to=INT64)
-
-    @cached_property
-    def row_pads(self) -> Sequence[ir.Value]:
-        """`Pad`'s pads for every row's tokens [n, W], [4] int64 each."""
-        return [self.op.Concat([0, 0], row, [0], axis=0) for row in self.per_row(self.padding)]
-
-    @cached_property
-    def attended(self) -> ir.Value:
-        """Cache length after this step as attention sees it, padding included, [R] int64."""
-        return self.op.Add(self.ends, self.padding) if self.pad_single_rows else self.ends
-
-    @cached_property
-    def last_rows(self) -> Sequence[ir.Value]:
-        """Index of the last position that is attended to, of every row, [1] int32 each."""
-        return self.per_row(self.op.Cast(self.op.Sub(self.attended, 1), to=INT32))
-
-    @cached_property
-    def total_rows(self) -> Sequence[ir.Value]:
-        """`attended` of every row, int32 scalars."""
-        return [self.op.Squeeze(row, [0]) for row in self.per_row(self.op.Cast(self.attended, to=INT32))]
-
-    def split_rows(self, x: ir.Value, sizes: ir.Value | None = None) -> Sequence[ir.Value]:
-        """Packed [n, ...] to one value per row, cut by `sizes` (the row lengths by default)."""
-        if self.slots == 1:
-            return [x]
-        return self.op.Split(x, sizes or self.lengths, axis=0, _outputs=self.slots)
+    def step_rows(self, lengths: ir.Value, used: ir.Value) -> StepRows:
+        """The rows of nodes that read these lengths behind these positions."""
+        key = (lengths, used)
+        if key not in self._rows:
+            self._rows[key] = StepRows(self.op, *key, self.slots, pad_single_rows=self.pad_single_rows)
+        return self._rows[key]
 
     def join_rows(self, rows: Sequence[ir.Value]) -> ir.Value:
         """One value per row back to packed [n, ...]."""
         return rows[0] if len(rows) == 1 else self.op.Concat(*rows, axis=0)
 
     def slot_caches(self, stacked: ir.Value) -> list[ir.Value]:
-        """Replace a stacked cache input by one input per slot."""
+        """One cache per slot instead of a stacked one: an input of the graph, or what another node has left."""
+        if stacked in self._handed:
+            return self._handed[stacked]
         at = self.graph.inputs.index(stacked)
         self.graph.inputs.remove(stacked)
         caches = []
@@ -94,19 +53,27 @@ class Lowering(Rewriter):
             caches.append(value)
         return caches
 
-    def slot_outputs(self, stacked: ir.Value, updated: Sequence[ir.Value]) -> None:
-        """Replace a stacked cache output by the updated cache of every slot."""
+    def slot_outputs(self, given: ir.Value, stacked: ir.Value, updated: Sequence[ir.Value]) -> None:
+        """What becomes of the stacked cache `given`: `stacked`, an output of the graph or read by another node, is
+        replaced by the updated cache of every slot."""
+        name = self._names.get(given, given.name or "")
+        if stacked not in self.graph.outputs:
+            self._hand_on(name, stacked, updated)
+            return
         at = self.graph.outputs.index(stacked)
         self.graph.outputs.remove(stacked)
         for slot, value in enumerate(updated):
             value.name, value.shape, value.type = f"{stacked.name}.{slot}", _one_slot(stacked), stacked.type
             self.graph.outputs.insert(at + slot, value)
 
-    def per_row(self, x: ir.Value) -> Sequence[ir.Value]:
-        """[R] to R values [1]."""
-        if self.slots == 1:
-            return [x]
-        return self.op.Split(x, axis=0, num_outputs=self.slots, _outputs=self.slots)
+    def _hand_on(self, name: str, stacked: ir.Value, updated: Sequence[ir.Value]) -> None:
+        """`name`: of the graph's input that this cache was."""
+        number = sum(known == name for known in self._names.values())
+        self._names[stacked], self._handed[stacked] = name, list(updated)
+        for slot, value in enumerate(updated):
+            value.name = CacheSpec(name, name).passed_on(slot, number)
+            value.shape, value.type = _one_slot(stacked), stacked.type
+            self.graph.outputs.append(value)
 
 
 def _one_slot(stacked: ir.Value) -> ir.Shape:

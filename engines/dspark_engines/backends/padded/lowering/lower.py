@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
 
+from dspark_engines.backends.exported import SCORES
 from dspark_engines.backends.options import EnginePrecision
 from dspark_engines.backends.padded.lowering.attention import LOWERINGS, check_scores
 from dspark_engines.backends.padded.lowering.older_ops import rename_older_ops
@@ -45,6 +46,7 @@ def lower_graph(
     """
     model = ir.load(source)
     rename_older_ops(model)
+    _drop_scores(model)
     _fix_capacity(model.graph, capacity)
     low = PaddedLowering(model.graph)
     low.run(lambda node: _lower(low, node))
@@ -63,6 +65,13 @@ def lower_graph(
     RemoveUnusedNodesPass()(model)
     _drop_idle_inputs(model.graph)
     return model
+
+
+def _drop_scores(model: ir.Model) -> None:
+    """What drafters without a confidence head say in its place: an estimate that no padded engine feeds yet."""
+    for value in [value for value in model.graph.outputs if value.name == SCORES]:
+        model.graph.outputs.remove(value)
+        RemoveUnusedNodesPass()(model)
 
 
 def _drop_draft_logits(graph: ir.Graph) -> None:
