@@ -56,8 +56,14 @@ class BlockKeys(DeepSpecLayers):
 class Eagle3Keys(DeepSpecLayers):
     """Keys of an Eagle3 drafter: one layer, which is all that DeepSpec's evaluation runs, and five taps."""
 
-    num_hidden_layers: Literal[1]
     ttt_length: PositiveInt
+
+    @field_validator("num_hidden_layers")
+    @classmethod
+    def _one(cls, layers: int) -> int:
+        if layers != 1:
+            raise ValueError("an Eagle3 drafter of DeepSpec has one layer")
+        return layers
 
     @field_validator("target_layer_ids")
     @classmethod
