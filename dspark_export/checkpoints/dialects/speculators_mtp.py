@@ -15,6 +15,8 @@ from dspark_export.checkpoints.tensors import Weights, plain_entries
 LAYERS_KEY = "transformer_layer_config"
 CHAIN = ChainSpec(kind="mtp", state_normed=True)
 """Embedding first, and the state is what the final norm gives."""
+UNUSED = "verifier_lm_head.weight"
+"""A table that the library's class has for its other drafters, and saves."""
 
 
 def read_mtp(opened: OpenedDrafter) -> DrafterCheckpoint:
@@ -22,7 +24,8 @@ def read_mtp(opened: OpenedDrafter) -> DrafterCheckpoint:
     _check_layers(opened)
     config = parse_config(MtpConfig, opened.file, opened.data)
     path, depth = opened.path, opened.target.shape.num_layers
-    entries = renamed_entries(path, plain_entries(path, opened.source.shapes), stage_name)
+    used = [name for name in opened.source.shapes if name != UNUSED]
+    entries = renamed_entries(path, plain_entries(path, used), stage_name)
     layers = config.transformer_layer_config
     spec = DrafterSpec(
         shape=layers.shape(opened.file, CHAIN.stages),
