@@ -36,7 +36,8 @@ class DeepSpecDialect(DrafterDialect):
 
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)
-        data = read_json(path / "config.json")  # a missing config is the clearer complaint, so it comes first
+        data = read_json(path / "config.json")  # what it is comes first: another's tensors are a worse complaint
+        _architecture(path / "config.json", data)
         source = SafetensorsSource(path)
         entries = plain_entries(path, source.shapes)
         spec = read_deepspec_spec(path / "config.json", data, frozenset(entries))
