@@ -9,7 +9,7 @@ show both kinds, since they are properties of the weights: no text is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ LARGEST_ERROR = 1.5e-4
 
 ROWS, TOKENS = 8, 16
 SMALL, TINY = 1e-5, 1e-30
+NORM = "RMSNormalization"
 Arrays = dict[str, npt.NDArray[Any]]
 Progress = Callable[[int, int], None]
 
@@ -122,53 +123,45 @@ def _measure(
     Needs the disk space of the float32 graph for a while. Its weights must not have been written before.
     """
     groups = _groups(linear_layers(model.graph))
-    readers = {x: group.layers[0] for group in groups for x in group.inputs}
+    readers = {layer.x: layer for group in groups for layer in group}
     inputs = [x for x in readers if not x.is_graph_output()]
     for x in inputs:
         x.shape, x.dtype = ir.Shape([None, readers[x].shape[0]]), ir.DataType.FLOAT
         model.graph.outputs.append(x)
     with TemporaryDirectory() as folder:
         save_graph(model, Path(folder) / "trace.onnx", progress)
-        for group in groups:
-            for layer in group.layers:
-                layer.load()  # checked: a damaged weight is to be named, not what follows from it
+        for layer in {layer.name: layer for group in groups for layer in group}.values():
+            layer.load()  # checked: a damaged weight is to be named, not what follows from it
         results = ReferenceGraph(Path(folder) / "trace.onnx", ROWS, capacity).step(**feeds)
         plans = {
             layer.name: plan
             for group in groups
-            for plan in [_plan(group, np.concatenate([results[x.name or ""] for x in group.inputs]), shared or {})]
-            for layer in group.layers
+            for plan in [_plan(group, np.concatenate([results[x.name or ""] for x in _inputs(group)]), shared or {})]
+            for layer in group
         }
     for x in inputs:
         del results[x.name or ""]
     return plans, results
 
 
-class _Group(NamedTuple):
-    """Layers that read the same inputs, all those that each of them reads: a chain runs a layer at every step."""
-
-    layers: list[LinearLayer]
-    inputs: list[ir.Value]
-    uses: int
-    """How many nodes they are."""
-
-
-def _groups(layers: Iterable[LinearLayer]) -> list[_Group]:
+def _groups(layers: Iterable[LinearLayer]) -> list[list[LinearLayer]]:
+    """Those with the same inputs together. A chain runs a layer at every step: it has the inputs of all."""
     by_name: dict[str, list[LinearLayer]] = {}
     for layer in layers:
         by_name.setdefault(layer.name, []).append(layer)
     groups: dict[tuple[ir.Value, ...], list[LinearLayer]] = {}
-    for nodes in by_name.values():
-        groups.setdefault(tuple(dict.fromkeys(node.x for node in nodes)), []).extend(nodes)
-    return [
-        _Group(list({layer.name: layer for layer in nodes}.values()), list(inputs), len(nodes))
-        for inputs, nodes in groups.items()
-    ]
+    for steps in by_name.values():
+        groups.setdefault(tuple(_inputs(steps)), []).extend(steps)
+    return list(groups.values())
 
 
-def _plan(group: _Group, inputs: Floats, shared: Plans) -> LayerPlan:
-    given = next((shared[layer.name] for layer in group.layers if layer.name in shared), None)
-    factors = _smoothing(group, inputs) if given is None else given.smoothing
+def _inputs(layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    return list(dict.fromkeys(layer.x for layer in layers))
+
+
+def _plan(layers: list[LinearLayer], inputs: Floats, shared: Plans) -> LayerPlan:
+    given = next((shared[layer.name] for layer in layers if layer.name in shared), None)
+    factors = _smoothing(layers, inputs) if given is None else given.smoothing
     smooth = inputs if factors is None else inputs / factors
     rotations = (0, block_size(inputs.shape[1])) if given is None else (given.rotation,)
     errors = [_error(rotated(smooth, rotation)) for rotation in rotations]
@@ -184,15 +177,15 @@ def _error(x: Floats) -> float:
     return float(np.mean((lost**2).sum(axis=1) / np.maximum((x**2).sum(axis=1), TINY)))
 
 
-def _smoothing(group: _Group, inputs: Floats) -> Floats | None:
+def _smoothing(layers: list[LinearLayer], inputs: Floats) -> Floats | None:
     """Factors [K], where the inputs are outputs of one norm that nobody else reads."""
-    norms = [x.producer() for x in group.inputs]
-    if not all(norm is not None and norm.op_type == "RMSNormalization" for norm in norms):
+    xs = _inputs(layers)
+    norms = [x.producer() for x in xs]
+    if len({norm.inputs[1] for norm in norms if norm is not None and norm.op_type == NORM}) != 1:
         return None
-    if len({norm.inputs[1] for norm in norms if norm is not None}) > 1:
+    if any(norm is None or norm.op_type != NORM for norm in norms) or sum(len(x.uses()) for x in xs) > len(layers):
         return None
-    if any(x.is_graph_output() for x in group.inputs) or sum(len(x.uses()) for x in group.inputs) > group.uses:
-        return None
-    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in group.layers], axis=0)
+    loaded = {layer.name: layer for layer in layers}.values()
+    weights = np.max([np.abs(layer.load()).max(axis=1) for layer in loaded], axis=0)
     factors = np.sqrt(np.maximum(np.abs(inputs).max(axis=0), SMALL) / np.maximum(weights, SMALL))
     return np.asarray(factors / factors.mean(), np.float32)
