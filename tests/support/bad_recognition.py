@@ -93,7 +93,10 @@ def more(name: str, *shape: int) -> Case:
 
 RECOGNITION: dict[str, Case] = {
     "eagle3: DeepSpec's, of blocks' tensors": config(
-        "num_hidden_layers: an Eagle3 drafter of DeepSpec has one layer", "Qwen3Eagle3Model", target_layer_ids=[0, 1, 2], ttt_length=7
+        "num_hidden_layers: an Eagle3 drafter of DeepSpec has one layer",
+        "Qwen3Eagle3Model",
+        target_layer_ids=[0, 1, 2],
+        ttt_length=7,
     ),
     "eagle3: without a name of its own, in two layers": named("LlamaForCausalLM", draft_vocab_size=64),
     "eagle3: SpecForge's P-EAGLE": named("PEagleDraftModel", draft_vocab_size=64, model_type="llama"),

@@ -112,6 +112,7 @@ SPECULATORS: dict[str, dict[str, Any]] = {
             "intermediate_size": 12288, "vocab_size": 151936, "rope_theta": 1000000,
         },
         architectures=["Eagle3Speculator"], norm_before_residual=True, eagle_aux_hidden_state_layer_ids=[2, 18, 33],
+        auto_map={"": "eagle3.Eagle3SpeculatorConfig"}, has_no_defaults_at_init=False, torch_dtype="bfloat16",
     ),
 }  # fmt: skip
 """RedHatAI's on the Hub."""

@@ -16,7 +16,7 @@ OF_EVERY_FILE = frozenset(
     {"architectures", "auto_map", "bos_token_id", "chunk_size_feed_forward", "dtype", "embed_requires_grad"}
     | {"eos_token_id", "id2label", "is_encoder_decoder", "label2id", "model_type", "name_or_path", "_name_or_path"}
     | {"output_attentions", "output_hidden_states", "pad_token_id", "problem_type", "return_dict", "torch_dtype"}
-    | {"speculators_version", "tie_word_embeddings", "transformers_version", "use_cache"}
+    | {"has_no_defaults_at_init", "speculators_version", "tie_word_embeddings", "transformers_version", "use_cache"}
 )
 """Keys that transformers' PreTrainedConfig and the library write, and that say nothing of what a drafter computes."""
 

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
+from dspark_engines.backends import EngineOptions
+from dspark_engines.bundle import Limits
+from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.checkpoints import open_drafter, open_target
 from tests.support import chain_runs, tiny
 from tests.support.chain_layouts import MIMO_HEAD, write_mimo
@@ -59,3 +63,17 @@ def test_drafts_are_those_of_transformers_layer(tmp_path: Path) -> None:
     expected = their_drafts(their_head(drafter.weights), features, ids, tables)
     for whose, ours in chain_runs.drafts(drafter, features, ids, tables, tmp_path).items():
         chain_runs.assert_alike(f"MiMo, {whose}", ours, expected)
+
+
+def test_a_directory_that_is_target_and_drafter_makes_a_bundle(tmp_path: Path) -> None:
+    """What it says does not depend on whether its head drafts."""
+    folder = write_mimo(tmp_path / "mimo")
+    limits = Limits(context_length=96, prefill_chunk=16, slots=1)
+    build_bundle(BuildPlan(folder, folder, tmp_path / "bundle", "onnxruntime", limits), Silent())
+    request, found = GenerationRequest([5, 6, 7, 8], 12), {}
+    for speculation in ("on", "off"):
+        options = RuntimeOptions(engines=EngineOptions(threads=1), speculation=speculation)
+        with Runtime(open_bundle(tmp_path / "bundle"), options) as runtime:
+            found[speculation] = runtime.generate([request])[0]
+    assert len(found["on"].token_ids) > 2
+    assert found["on"].token_ids == found["off"].token_ids
