@@ -118,6 +118,13 @@ SPECULATORS: dict[str, dict[str, Any]] = {
 """RedHatAI's on the Hub."""
 
 
+NEBIUS: dict[str, Any] = llama(
+    2880, 11520, "64/8", 131072, 201088, 64000, architectures=["LlamaForCausalLM"], truncated_vocab_size=64000,
+    rms_norm_eps=1e-05, head_dim=64, rope_theta=150000, rope_scaling=OSS_YARN,
+)  # fmt: skip
+"""nebius/EAGLE3-gpt-oss-20b, which calls itself a Llama."""
+
+
 def target_of(spec: DrafterSpec) -> TargetSpec:
     """A target of the sizes that `spec` drafts for."""
     shape = replace(tiny.shape(spec.num_target_layers, qk_norm=False), hidden_size=spec.shape.hidden_size)

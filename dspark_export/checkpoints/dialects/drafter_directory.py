@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,14 @@ def peek_config(path: Path) -> dict[str, Any]:
         return read_json(path / "config.json")
     except CheckpointError:
         return {}
+
+
+def peek_tensors(path: Path) -> frozenset[str]:
+    """Names of the tensors in a directory, for `matches`; none where its weights cannot be read, which `read` says."""
+    with warnings.catch_warnings(), suppress(CheckpointError):
+        warnings.simplefilter("ignore")
+        return frozenset(SafetensorsSource(path, packed=("",)).shapes)
+    return frozenset()
 
 
 def check_last_tap(file: Path, key: str, said: int, tap: int, depth: int) -> None:

@@ -10,7 +10,7 @@ from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints.checkpoint import DrafterCheckpoint
 from dspark_export.checkpoints.config_file import read_json
 from dspark_export.checkpoints.dialects.base import DrafterDialect
-from dspark_export.checkpoints.dialects.drafter_directory import OpenedDrafter, peek_config
+from dspark_export.checkpoints.dialects.drafter_directory import OpenedDrafter, peek_config, peek_tensors
 from dspark_export.checkpoints.dialects.mtp_heads import read_mimo, read_qwen
 from dspark_export.checkpoints.recognition import check_directory
 from dspark_export.checkpoints.safetensors_source import SafetensorsSource
@@ -32,10 +32,12 @@ NOT_FOLLOWED = {
     "num_experts": "experts",
 }
 PARTIAL = "partial_rotary_factor"
+TENSORS = ("mtp.", "model.mtp.", "mtp_layers.", "model.mtp_layers.")
+"""How tensors of such heads begin; Qwen3-Next's config has no key for its own."""
 
 
 class MtpDialect(DrafterDialect):
-    """A directory whose config.json announces an MTP head; it may be the target's own."""
+    """A directory whose config.json announces an MTP head, or that holds one; it may be the target's own."""
 
     name = "MTP"
 
@@ -43,7 +45,8 @@ class MtpDialect(DrafterDialect):
         config = peek_config(path)
         if any(key in config for key in OTHERS) or str(config.get("model_type")).startswith("deepseek_v4"):
             return False
-        return _architecture(config) in READERS or any(_text(config).get(key) for key in COUNTS)
+        said = _architecture(config) in READERS or any(_text(config).get(key) for key in COUNTS)
+        return said or any(name.startswith(TENSORS) for name in peek_tensors(path))
 
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DecoderShape, DrafterSpec, LayerSpec, RopeSpec, open_drafter
 from dspark_export.checkpoints.spec import ChainSpec
-from tests.support import chains
-from tests.support.published_chains import SPECFORGE, SPECULATORS, target_of, write_published
+from tests.support import chains, tiny
+from tests.support.published_chains import NEBIUS, SPECFORGE, SPECULATORS, target_of, write_published
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*eagle_aux_hidden_state_layer_ids:UserWarning")
 DEPTHS = {
@@ -86,6 +87,16 @@ def test_drafters_of_the_speculators_library(tmp_path: Path, name: str) -> None:
     config, (taps, length, chain) = SPECULATORS[name], LIBRARY[name]
     spec = expected(name, config, config["transformer_layer_config"], taps, length, **chain)
     folder = write_published(tmp_path / "drafter", config, spec)
+    assert open_drafter(folder, target_of(spec)).spec == spec
+
+
+def test_a_drafter_that_calls_itself_a_llama(tmp_path: Path) -> None:
+    """It turns as gpt-oss does."""
+    spec = expected("gpt-oss-20b", NEBIUS, NEBIUS, (1, 11, 20), 5)
+    rope = RopeSpec(150000, "yarn", 32.0, original_max_positions=4096, truncate=False)
+    rope = replace(rope, attention_factor=0.1 * math.log(32) + 1)
+    spec = replace(spec, shape=tiny.with_layers(spec.shape, rope=rope))
+    folder = write_published(tmp_path / "drafter", NEBIUS, spec)
     assert open_drafter(folder, target_of(spec)).spec == spec
 
 
