@@ -41,10 +41,9 @@ def write_outputs(w: GraphWriter, spec: DrafterSpec, ids: ir.Value, confidence: 
 
 def _scores(w: GraphWriter, logits: ir.Value) -> ir.Value:
     op = w.op
-    best, _ = op.TopK(logits, [2], axis=-1, _outputs=2)
+    best, _ = op.TopK(op.LogSoftmax(logits, axis=-1), [2], axis=-1, _outputs=2)
     first, second = op.Split(best, axis=-1, num_outputs=2, _outputs=2)
-    total = op.ReduceLogSumExp(logits, [-1], keepdims=1)
-    scores: ir.Value = op.Concat(op.Sub(first, total), op.Sub(first, second), axis=-1)
+    scores: ir.Value = op.Concat(first, op.Sub(first, second), axis=-1)
     return scores
 
 

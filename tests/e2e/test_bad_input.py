@@ -13,6 +13,7 @@ from dspark_engines.errors import RequestError
 from dspark_export.commands import main as command_line
 from tests.support.bad_calibration import CALIBRATION
 from tests.support.bad_chain_layouts import CHAIN_LAYOUTS
+from tests.support.bad_chains import CHAINS
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
 from tests.support.bad_cuda import CUDA
 from tests.support.bad_dflash import DFLASH
@@ -29,7 +30,7 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **RECOGNITION, **GEMMA4, **CHAIN_LAYOUTS,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **CHAINS, **RECOGNITION, **GEMMA4, **CHAIN_LAYOUTS,
 }  # fmt: skip
 
 

@@ -98,6 +98,7 @@ RECOGNITION: dict[str, Case] = {
         target_layer_ids=[0, 1, 2],
         ttt_length=7,
     ),
+    "eagle: its first version": named("LlamaForCausalLMEagle", num_hidden_layers=1, model_type="llama"),
     "eagle3: without a name of its own, in two layers": named("LlamaForCausalLM", draft_vocab_size=64),
     "eagle3: SpecForge's P-EAGLE": named("PEagleDraftModel", draft_vocab_size=64, model_type="llama"),
     "eagle3: of latent attention": named("DeepseekV3ForCausalLMEagle3", draft_vocab_size=64, kv_lora_rank=512),

@@ -19,7 +19,8 @@ from tests.support import tiny
 
 LENGTH = 5
 """Tokens a round."""
-TAPS = (0, 1, 2)
+TAPS = (-1, 1, 2)
+"""What enters layers 0, 2 and 3: a list that begins with 1 is read with a warning."""
 KEPT = tuple(range(1, tiny.VOCAB, 3))
 
 
@@ -55,7 +56,7 @@ def tensors_of(spec: DrafterSpec, seed: int = 3) -> dict[str, np.ndarray]:
 
 
 def write_eagle3(folder: Path, keys: Mapping[str, Any] | None = None, *, reduced: bool = True, seed: int = 3) -> Path:
-    """The plain layout, with `keys` in its config: a head of its own and the target's embedding."""
+    """The plain layout, with `keys` in its config (None: without): a head of its own, the target's embedding."""
     drafter = replace(spec(), own_head=True, draft_vocabulary=KEPT if reduced else ())
     tensors = {name.replace("layers.0.", "midlayer."): value for name, value in tensors_of(drafter, seed).items()}
     config = tiny.decoder_config(drafter.shape) | {
@@ -72,7 +73,7 @@ def write_eagle3(folder: Path, keys: Mapping[str, Any] | None = None, *, reduced
 
 
 def write_mtp(folder: Path, keys: Mapping[str, Any] | None = None, *, stages: int = 1, seed: int = 3) -> Path:
-    """DeepSeek-V3's names behind the target's last layer, with `keys` in its config."""
+    """DeepSeek-V3's names behind the target's last layer, with `keys` in its config (None: without)."""
     drafter = spec("mtp", stages=stages, state_normed=True)
     config = tiny.decoder_config(drafter.shape) | {
         "architectures": ["LlamaForCausalLMNextN"],
@@ -95,6 +96,7 @@ def _next_n(canonical: str) -> str:
 
 def _write(folder: Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
+    said = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(said))
     save_file(tensors, folder / "model.safetensors")
     return folder
