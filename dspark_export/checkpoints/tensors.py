@@ -86,8 +86,9 @@ class Weights(Mapping[str, Array]):
         return {name: entry.shape or self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
 
 
-PREFIXES = ("language_model.model.", "model.language_model.", "language_model.", "model.", "")
-"""Of the decoder's tensors: alone, or as the text model of something larger, in older and newer files."""
+PREFIXES = ("language_model.model.", "model.language_model.", "language_model.", "model.", "_orig_mod.", "")
+"""Of the decoder's tensors: alone, or as the text model of something larger, in older and newer files; the last is
+torch.compile's, of modules that were saved compiled."""
 
 
 def plain_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
