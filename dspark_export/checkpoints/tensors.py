@@ -70,6 +70,10 @@ class Weights(Mapping[str, Array]):
         """The same numbers in the type that the checkpoint has them in, where that is float16 or bfloat16."""
         return self[name].astype(STORED[self.source.stored(self.entries[name].source_name)])
 
+    def __contains__(self, name: object) -> bool:
+        """Nothing is loaded, which a mapping's own test would do."""
+        return name in self.entries
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
 
@@ -82,8 +86,9 @@ class Weights(Mapping[str, Array]):
         return {name: entry.shape or self.source.shapes[entry.source_name] for name, entry in self.entries.items()}
 
 
-PREFIXES = ("language_model.model.", "model.language_model.", "language_model.", "model.", "")
-"""Of the decoder's tensors: alone, or as the text model of something larger, in older and newer files."""
+PREFIXES = ("language_model.model.", "model.language_model.", "language_model.", "model.", "_orig_mod.", "")
+"""Of the decoder's tensors: alone, or as the text model of something larger, in older and newer files; the last is
+torch.compile's, of modules that were saved compiled."""
 
 
 def plain_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:

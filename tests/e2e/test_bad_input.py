@@ -12,6 +12,7 @@ from dspark_engines.backends import EngineOptions
 from dspark_engines.errors import RequestError
 from dspark_export.commands import main as command_line
 from tests.support.bad_calibration import CALIBRATION
+from tests.support.bad_chain_layouts import CHAIN_LAYOUTS
 from tests.support.bad_chains import CHAINS
 from tests.support.bad_checkpoints import DRAFTERS, TARGETS
 from tests.support.bad_cuda import CUDA
@@ -31,7 +32,8 @@ from tests.support.command_line import PROMPT, Place, generate, run
 
 CASES = {
     **TARGETS, **WEIGHTS, **EXPERTS, **DRAFTERS, **OUTPUTS, **BUNDLES, **REQUESTS, **OPTIONS, **CALIBRATION, **GPU,
-    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **CHAINS, **RECOGNITION, **GEMMA4, **GEMMA4_GGUF, **EVALUATION,
+    **CUDA, **VOCABULARY, **SPECULATORS, **DFLASH, **CHAINS, **CHAIN_LAYOUTS, **RECOGNITION, **GEMMA4, **GEMMA4_GGUF,
+    **EVALUATION,
 }  # fmt: skip
 
 

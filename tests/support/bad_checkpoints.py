@@ -146,7 +146,7 @@ DRAFTERS = {
     "drafter: no weights": drafter(lambda d: (d / WEIGHTS).unlink(), f"drafter/{WEIGHTS}: no such file"),
     "drafter: weights cut": drafter(lambda d: cut(d / WEIGHTS, -4), f"drafter/{WEIGHTS}: not a complete safetensors"),
     "drafter: no architectures": config("architectures is None", architectures=None),
-    "drafter: other architecture": config("architectures is ['Qwen3Eagle3", architectures=["Qwen3Eagle3Model"]),
+    "drafter: other architecture": config("architectures is ['Qwen3Other", architectures=["Qwen3OtherModel"]),
     "drafter: no rope": config("missing key 'rope_theta'", rope_parameters=None),
     "drafter: block of 0": config("block_size: Input should be greater than 0 (found 0)", block_size=0),
     "drafter: block is text": config("block_size: Input should be a valid integer", block_size="seven"),

@@ -92,12 +92,22 @@ def more(name: str, *shape: int) -> Case:
 
 
 RECOGNITION: dict[str, Case] = {
-    "eagle3: DeepSpec's": named("Qwen3Eagle3Model", target_layer_ids=[0, 1, 2], ttt_length=7),
+    "eagle3: DeepSpec's, of blocks' tensors": config(
+        "num_hidden_layers: an Eagle3 drafter of DeepSpec has one layer",
+        "Qwen3Eagle3Model",
+        target_layer_ids=[0, 1, 2],
+        ttt_length=7,
+    ),
     "eagle: its first version": named("LlamaForCausalLMEagle", num_hidden_layers=1, model_type="llama"),
-    "eagle3: without a name of its own": named("LlamaForCausalLM", draft_vocab_size=64, truncated_vocab_size=64),
-    "eagle3: in GGUF": gguf("eagle3", "an Eagle3 drafter"),
-    "mtp: SpecForge's": named("Qwen3_5MTPDraftModel", model_type="qwen3_5_text"),
-    "mtp: a target's own": named("Qwen3NextForCausalLM", num_nextn_predict_layers=1),
+    "eagle3: without a name of its own, in two layers": named("LlamaForCausalLM", draft_vocab_size=64),
+    "eagle3: SpecForge's P-EAGLE": named("PEagleDraftModel", draft_vocab_size=64, model_type="llama"),
+    "eagle3: of latent attention": named("DeepseekV3ForCausalLMEagle3", draft_vocab_size=64, kv_lora_rank=512),
+    "eagle3: in GGUF": gguf("eagle3", "an Eagle3 drafter, which is not read from GGUF"),
+    "mtp: a target's own": config(
+        "architectures is ['Qwen3NextForCausalLM'], whose MTP head is not read",
+        "Qwen3NextForCausalLM",
+        num_nextn_predict_layers=1,
+    ),
     "deepseek-v4: its stages": named("DeepseekV4ForCausalLM", **V4, **V4_DSPARK),
     "deepseek-v4: keys that are null": named("DeepseekV4ForCausalLM", **V4, **dict.fromkeys(V4_DSPARK)),
     "deepseek-v4: without a class": config(

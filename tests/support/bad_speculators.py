@@ -77,7 +77,6 @@ SPECULATORS = {
     "speculators: a target that is no name": verified(
         "speculators_config.verifier.name_or_path: Input should be a valid string", name_or_path=7
     ),
-    "speculators: an MTP head": speculators("speculators_model_type is 'mtp'", speculators_model_type="mtp"),
     "speculators: P-EAGLE": speculators("speculators_model_type is 'peagle'", speculators_model_type="peagle"),
     "speculators: no taps": speculators("missing key 'aux_hidden_state_layer_ids'", aux_hidden_state_layer_ids=None),
     "speculators: d2t beyond the vocabulary": mapped("d2t does not give 3 different ids below 128", 5, 6, tiny.VOCAB),
@@ -85,7 +84,7 @@ SPECULATORS = {
     "speculators: d2t gives one twice": mapped("d2t does not give 3 different ids below 128", 5, 6, 6),
     "speculators: d2t and t2d contradict": mapped("d2t and t2d name different tokens", 5, 6, 7),
     "speculators: another target's": layers("drafter has hidden_size 64, the target has 48", hidden_size=64),
-    "speculators: another method": speculators("speculators_model_type is 'eagle3'", speculators_model_type="eagle3"),
+    "speculators: another method": speculators("speculators_model_type is 'xpress'", speculators_model_type="xpress"),
     "speculators: a later DFlash": speculators("speculators_model_type is 'dflash2'", speculators_model_type="dflash2"),
     "speculators: heads that dflash has not": speculators(
         "drafter: unknown tensor 'confidence_head.proj.bias'", speculators_model_type="dflash"

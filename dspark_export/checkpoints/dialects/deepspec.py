@@ -1,4 +1,4 @@
-"""DeepSpec's drafters (`Qwen3DSparkModel`, `Gemma4DSparkModel`): config.json plus flat tensor names."""
+"""DeepSpec's drafters, DSpark and Eagle3, over Qwen3's layers and Gemma 4's: config.json plus flat tensor names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class DeepSpecDialect(DrafterDialect):
     def read(self, path: Path, target: TargetSpec) -> DrafterCheckpoint:
         check_directory(path)
         file = path / "config.json"
-        data = read_json(file)  # a missing config is the clearer complaint, so it comes first
+        data = read_json(file)  # what it is comes first: another's tensors are a worse complaint
+        _architecture(file, data)
         source = SafetensorsSource(path)
         entries = plain_entries(path, source.shapes)
         spec = read_deepspec_spec(file, data, frozenset(entries))
@@ -92,17 +93,12 @@ def read_deepspec_spec(path: Path, data: dict[str, Any], tensor_names: frozenset
     """Normalise `data`, read from `path`. Raises `CheckpointError` for another architecture or a bad key."""
     config = parse_config(CONFIGS[_architecture(path, data)], path, data)
     return DrafterSpec(
-        shape=config.drafter_shape(path),
         vocab_size=config.vocab_size,
-        block_size=config.block_size,
-        mask_token_id=config.mask_token_id,
         target_layer_ids=tuple(config.target_layer_ids),
         num_target_layers=config.num_target_layers,
-        markov=config.markov,
-        confidence=config.confidence,
         own_embedding=EMBEDDING in tensor_names,
         own_head="lm_head.weight" in tensor_names,
-        **config.facts(),
+        **config.how(path),
     )
 
 

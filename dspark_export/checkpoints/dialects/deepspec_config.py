@@ -2,58 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from dspark_export.checkpoints.config_file import LayerType, UniformConfig
-from dspark_export.checkpoints.gemma4_rope import FULL, Gemma4Rope, entries_by_kind
-from dspark_export.checkpoints.spec import ConfidenceSpec, DecoderShape, MarkovSpec, RopeSpec
+from dspark_export.checkpoints.dialects.chain_facts import chain_facts
+from dspark_export.checkpoints.dialects.deepspec_layers import DeepSpecLayers, Gemma4Layers, Qwen3Layers
+from dspark_export.checkpoints.spec import ChainSpec, ConfidenceSpec, MarkovSpec
+
+EAGLE3_TAPS = 5
 
 
-class DeepSpecConfig(UniformConfig):
-    """Keys that DeepSpec adds to the copy of the target's config.
+class BlockKeys(DeepSpecLayers):
+    """Keys of a drafter of blocks.
 
-    It writes `markov_head_type` only with a Markov head (`markov_rank` above 0), and `confidence_head_with_markov` only
-    with a confidence head: its DFlash drafters have neither key. What the copy says of windows and of heads that are
-    turned in part describes the target: only `layer_types` tells windows.
+    DeepSpec writes `markov_head_type` only with a Markov head (`markov_rank` above 0), and
+    `confidence_head_with_markov` only with a confidence head: its DFlash drafters have neither key.
     """
 
-    num_key_value_heads: PositiveInt
-    num_target_layers: PositiveInt
     block_size: PositiveInt
     mask_token_id: NonNegativeInt
-    target_layer_ids: list[int]
     markov_rank: NonNegativeInt
     markov_head_type: Literal["vanilla", "gated", "rnn"] | None = None
     enable_confidence_head: bool
     confidence_head_with_markov: bool | None = None
-    layer_types: list[Literal["full_attention"]]
-    use_sliding_window: bool = False  # type: ignore[assignment]  # the target's
-    partial_rotary_factor: float = 1.0
-
-    @field_validator("target_layer_ids")
-    @classmethod
-    def _taps(cls, taps: list[int]) -> list[int]:
-        if not taps or taps != sorted(set(taps)) or taps[0] < -1:
-            raise ValueError("target_layer_ids must be a non-empty, strictly rising list of layers from -1 up")
-        return taps
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _heads_of_blocks(self) -> Self:
         if self.mask_token_id >= self.vocab_size:
             raise ValueError(f"mask_token_id {self.mask_token_id} lies outside the vocabulary of {self.vocab_size}")
-        if self.target_layer_ids[-1] >= self.num_target_layers - 1:
-            raise ValueError(
-                f"target_layer_ids taps layer {self.target_layer_ids[-1]}, the target's final layer is "
-                f"{self.num_target_layers - 1} and cannot be tapped (its hidden state is returned after the norm)"
-            )
-        if len(self.layer_types) != self.num_hidden_layers:
-            raise ValueError(
-                f"layer_types names {len(self.layer_types)} layers, num_hidden_layers is {self.num_hidden_layers}"
-            )
         if self.markov_rank and self.markov_head_type is None:
             raise ValueError("missing key 'markov_head_type'")
         if self.enable_confidence_head and self.confidence_head_with_markov is None:
@@ -62,103 +40,65 @@ class DeepSpecConfig(UniformConfig):
             raise ValueError("confidence_head_with_markov needs markov_rank above 0")
         return self
 
-    @property
-    def markov(self) -> MarkovSpec:
-        """The Markov head."""
-        kind = self.markov_head_type if self.markov_rank else None
-        return MarkovSpec(kind or "none", self.markov_rank)
-
-    @property
-    def confidence(self) -> ConfidenceSpec:
-        """The confidence head."""
+    def how(self, path: Path) -> dict[str, Any]:
+        """What of `DrafterSpec` these keys say, and those of the layers."""
         enabled = self.enable_confidence_head
-        return ConfidenceSpec(enabled, bool(enabled and self.confidence_head_with_markov))
+        kind = self.markov_head_type if self.markov_rank else None
+        return self.facts() | {
+            "shape": self.drafter_shape(path),
+            "block_size": self.block_size,
+            "mask_token_id": self.mask_token_id,
+            "markov": MarkovSpec(kind or "none", self.markov_rank),
+            "confidence": ConfidenceSpec(enabled, bool(enabled and self.confidence_head_with_markov)),
+        }
 
-    def drafter_shape(self, path: Path) -> DecoderShape:
-        """The layers. Raises `CheckpointError` where heads do not divide or rope has no base."""
-        return self.decoder_shape(path, qk_norm=True)
 
-    def facts(self) -> dict[str, Any]:
-        """What else of `DrafterSpec` the architecture has; scales are not rounded."""
-        return {}
+class Eagle3Keys(DeepSpecLayers):
+    """Keys of an Eagle3 drafter: one layer, which is all that DeepSpec's evaluation runs, and five taps."""
 
+    ttt_length: PositiveInt
 
-class Qwen3DeepSpecConfig(DeepSpecConfig):
-    """`Qwen3DSparkModel`: whole heads are turned."""
-
-    @field_validator("rope_parameters", "rope_scaling", mode="before")
+    @field_validator("num_hidden_layers")
     @classmethod
-    def _whole_heads(cls, rope: Any) -> Any:
-        """transformers' Qwen3RotaryEmbedding asks for a part of the head where rotation is scaled, and only there."""
-        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
-            return rope
-        return {key: value for key, value in rope.items() if key != "partial_rotary_factor"}
+    def _one(cls, layers: int) -> int:
+        if layers != 1:
+            raise ValueError("an Eagle3 drafter of DeepSpec has one layer")
+        return layers
 
-    @model_validator(mode="after")
-    def _turned_whole(self) -> Self:
-        rope = self.rope_scaling or self.rope_parameters
-        if self.partial_rotary_factor != 1 and rope is not None and rope.rope_type != "default":
-            raise ValueError(
-                f"partial_rotary_factor is {self.partial_rotary_factor}, with rope_type '{rope.rope_type}'"
-            )
-        return self
-
-
-class Gemma4DeepSpecConfig(DeepSpecConfig):
-    """`Gemma4DSparkModel`: every layer is a full one of Gemma 4's, with the heads of those."""
-
-    hidden_act: Literal["silu"] = "silu"  # not a key of Gemma's
-    hidden_activation: Literal["gelu_pytorch_tanh"]
-    rope_parameters: dict[LayerType, Gemma4Rope] | None = None  # type: ignore[assignment]
-    rope_scaling: None = None
-    global_head_dim: PositiveInt
-    attention_k_eq_v: bool
-    num_global_key_value_heads: PositiveInt | None = None
-    enable_moe_block: Literal[False]
-    hidden_size_per_layer_input: Literal[0]
-    use_double_wide_mlp: Literal[False] = False
-    final_logit_softcapping: PositiveFloat | None = None
-
-    @field_validator("rope_parameters", mode="before")
+    @field_validator("target_layer_ids")
     @classmethod
-    def _full(cls, value: Any) -> Any:
-        entries = entries_by_kind(value)
-        if isinstance(entries, dict) and "full_attention" not in entries:
-            raise ValueError("has no entry 'full_attention', which says how the layers are rotated")
-        return entries
+    def _five(cls, taps: list[int]) -> list[int]:
+        if len(taps) != EAGLE3_TAPS or taps[0] < 0:
+            raise ValueError(f"target_layer_ids is {taps}, and DeepSpec's Eagle3 taps {EAGLE3_TAPS} layers from 0 up")
+        return taps
 
-    @model_validator(mode="after")
-    def _heads(self) -> Self:
-        if self.attention_k_eq_v and self.num_global_key_value_heads is None:
-            raise ValueError("missing key 'num_global_key_value_heads'")
-        return self
-
-    def rope(self, path: Path) -> RopeSpec:
-        """That of full layers, over heads of their width."""
-        del path
-        return (self.rope_parameters or {}).get("full_attention", FULL).spec(self.global_head_dim)
-
-    def drafter_shape(self, path: Path) -> DecoderShape:
-        kv_heads = self.num_global_key_value_heads if self.attention_k_eq_v else self.num_key_value_heads
-        given = self.model_copy(update={"head_dim": self.global_head_dim, "num_key_value_heads": kv_heads})
-        return given.decoder_shape(
-            path,
-            qk_norm=True,
-            scale=1.0,
-            activation="gelu_tanh",
-            sandwich=True,
-            value_norm=True,
-            shared_values=self.attention_k_eq_v,
-            layer_scalar=True,
-        )
-
-    def facts(self) -> dict[str, Any]:
-        scale = math.sqrt(self.hidden_size)
-        return {"embedding_scale": scale, "logit_softcap": self.final_logit_softcapping or 0.0}
+    def how(self, path: Path) -> dict[str, Any]:
+        """The same for these; what attention's output is added to is not normed, nor is the state."""
+        chain = chain_facts(ChainSpec(kind="eagle3"), self.ttt_length)
+        return self.facts() | chain | {"shape": self.drafter_shape(path)}
 
 
-CONFIGS: dict[str, type[DeepSpecConfig]] = {
-    "Qwen3DSparkModel": Qwen3DeepSpecConfig,
-    "Gemma4DSparkModel": Gemma4DeepSpecConfig,
+class Qwen3DSparkConfig(Qwen3Layers, BlockKeys):
+    """`Qwen3DSparkModel`."""
+
+
+class Gemma4DSparkConfig(Gemma4Layers, BlockKeys):
+    """`Gemma4DSparkModel`."""
+
+
+class Qwen3Eagle3Config(Qwen3Layers, Eagle3Keys):
+    """`Qwen3Eagle3Model`, which DeepSpec's evaluation calls `Eagle3DraftModel` as well."""
+
+
+class Gemma4Eagle3Config(Gemma4Layers, Eagle3Keys):
+    """`Gemma4Eagle3Model`."""
+
+
+CONFIGS: dict[str, type[BlockKeys] | type[Eagle3Keys]] = {
+    "Qwen3DSparkModel": Qwen3DSparkConfig,
+    "Gemma4DSparkModel": Gemma4DSparkConfig,
+    "Qwen3Eagle3Model": Qwen3Eagle3Config,
+    "Gemma4Eagle3Model": Gemma4Eagle3Config,
+    "Eagle3DraftModel": Qwen3Eagle3Config,
 }
 """By the first of `architectures`; `model_type` is the target's."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from dspark_export.checkpoints.checkpoint import DrafterCheckpoint, identity_fil
 from dspark_export.checkpoints.config_file import parse_config, read_json
 from dspark_export.checkpoints.consistency import check_pair
 from dspark_export.checkpoints.expected import drafter_optional_tensors, drafter_tensors
+from dspark_export.checkpoints.safetensors_source import SafetensorsSource
 from dspark_export.checkpoints.spec import DrafterSpec, TargetSpec
 from dspark_export.checkpoints.tensors import Weights, check_depth, check_tensors
 from dspark_export.checkpoints.trained_for import NOT_RECORDED, TrainedFor
@@ -38,12 +42,35 @@ def recorded_target(file: Path, data: dict[str, Any]) -> TrainedFor:
     return parse_config(TargetRecord, file, data).trained_for
 
 
+@dataclass(frozen=True)
+class OpenedDrafter:
+    """A drafter's directory before it is understood: `data` is its config.json, `target` what it is to draft for."""
+
+    path: Path
+    data: dict[str, Any]
+    source: SafetensorsSource
+    target: TargetSpec
+
+    @property
+    def file(self) -> Path:
+        """The config.json."""
+        return self.path / "config.json"
+
+
 def peek_config(path: Path) -> dict[str, Any]:
     """The config.json of a directory, for `matches`; empty where it holds no JSON object, which `read` says."""
     try:
         return read_json(path / "config.json")
     except CheckpointError:
         return {}
+
+
+def peek_tensors(path: Path) -> frozenset[str]:
+    """Names of the tensors in a directory, for `matches`; none where its weights cannot be read, which `read` says."""
+    with warnings.catch_warnings(), suppress(CheckpointError):
+        warnings.simplefilter("ignore")
+        return frozenset(SafetensorsSource(path, packed=("",)).shapes)
+    return frozenset()
 
 
 def check_last_tap(file: Path, key: str, said: int, tap: int, depth: int) -> None:

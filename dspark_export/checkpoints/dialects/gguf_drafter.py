@@ -45,7 +45,9 @@ TOP = {
     "conf_proj.bias": "confidence_head.proj.bias",
 }
 LAYER = decoder.LAYER | decoder.HEAD_NORMS
-FOREIGN = {"dflash-draft": "a fork's layout", "dspark": "a fork's layout", "eagle3": "an Eagle3 drafter"}
+FOREIGN = {"dflash-draft": "a fork's layout", "dspark": "a fork's layout"}
+EAGLE3, NEXTN = "eagle3", "nextn_predict_layers"
+FROM_DIRECTORY = "take the Hugging Face directory that the file was converted from"
 DRAFTER_NAME = re.compile(r"d(flash|spark|raft)|speculat|eagle")
 """In the name of a model: it is a drafter itself."""
 PLAIN: Mapping[str, object] = {
@@ -84,6 +86,17 @@ class GgufDrafterDialect(DrafterDialect):
 
 def _check_architecture(file: GgufFile) -> None:
     found = file.require("general.architecture", str)
+    if file.get(f"{found}.{NEXTN}"):
+        raise CheckpointError(
+            f"{file.path}: {found}.{NEXTN} says that an MTP head lies inside its target's file, which is not read from "
+            "GGUF",
+            hint=FROM_DIRECTORY,
+        )
+    if found == EAGLE3:
+        raise CheckpointError(
+            f"{file.path}: architecture '{found}' is an Eagle3 drafter, which is not read from GGUF",
+            hint=FROM_DIRECTORY,
+        )
     if found != ARCHITECTURE:
         what = FOREIGN.get(found, "not a drafter that this version reads")
         raise CheckpointError(

@@ -19,7 +19,9 @@ DRAFTERS = {
     "SpecForge": "dspark_export.checkpoints.dialects.specforge:SpecForgeDialect",
     "DFlash": "dspark_export.checkpoints.dialects.dflash:DFlashDialect",
     "Eagle3": "dspark_export.checkpoints.dialects.eagle3:Eagle3Dialect",
+    "Llama-labelled": "dspark_export.checkpoints.dialects.eagle3_unnamed:UnnamedEagle3Dialect",
     "NextN": "dspark_export.checkpoints.dialects.next_n:NextNDialect",
+    "MTP": "dspark_export.checkpoints.dialects.mtp:MtpDialect",
     "DeepSpec": "dspark_export.checkpoints.dialects.deepspec:DeepSpecDialect",
     "GGUF": "dspark_export.checkpoints.dialects.gguf_drafter:GgufDrafterDialect",
 }

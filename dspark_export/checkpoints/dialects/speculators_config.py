@@ -45,6 +45,12 @@ class AlgorithmConfig(BaseModel):
     proposal_methods: list[ProposalConfig] = []
     verifier: VerifierConfig | None = None
 
+    @property
+    def trained_for(self) -> TrainedFor:
+        """The target that it records."""
+        verifier = self.verifier or VerifierConfig()
+        return TrainedFor(verifier.name_or_path or "", tuple(verifier.architectures or ()))
+
 
 class LayerConfig(DecoderConfig):
     """`transformer_layer_config`: its layers have norms of heads, whatever `model_type` says."""
@@ -87,12 +93,6 @@ class DFlashConfig(BaseModel):
     def proposed(self) -> int | None:
         """Tokens that the config says a block proposes."""
         return next((method.speculative_tokens for method in self.speculators_config.proposal_methods), None)
-
-    @property
-    def trained_for(self) -> TrainedFor:
-        """The target that it records."""
-        verifier = self.speculators_config.verifier or VerifierConfig()
-        return TrainedFor(verifier.name_or_path or "", tuple(verifier.architectures or ()))
 
     @property
     def markov(self) -> MarkovSpec:

@@ -28,7 +28,7 @@ class LlamaFamily(TargetFamily):
     """`LlamaForCausalLM`, and `llama` in GGUF."""
 
     name = "llama"
-    architectures = ("LlamaForCausalLM",)
+    architectures: tuple[str, ...] = ("LlamaForCausalLM",)
     gguf: GgufLayout | None = LLAMA
     defaults: Mapping[str, Any] = COMMON_DEFAULTS | {"max_position_embeddings": 2048}
 

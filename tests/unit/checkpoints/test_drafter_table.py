@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dspark_export.checkpoints.dialects import drafter_dialects
-from dspark_export.checkpoints.dialects.speculators_config import CONFIGS
+from dspark_export.checkpoints.dialects.speculators import READERS
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "exporting.md").read_text("utf-8")
 TABLE = TEXT.split("## What is read\n")[1].split("\n\n")[0]
@@ -26,4 +26,4 @@ def test_no_row_is_of_another_layout() -> None:
 
 def test_the_kinds_of_speculators_are_named() -> None:
     row = next(row for row in ROWS if "speculators" in row)
-    assert all(f"`{kind}`" in row for kind in CONFIGS)
+    assert all(f"`{kind}`" in row for kind in READERS)

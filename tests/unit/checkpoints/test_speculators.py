@@ -205,7 +205,7 @@ def test_a_map_that_does_not_rise_is_the_same_drafter(tmp_path: Path, kind: str)
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "another method": (config(speculators_model_type="eagle3"), "speculators_model_type is 'eagle3'"),
+    "another method": (config(speculators_model_type="xpress"), "speculators_model_type is 'xpress'"),
     "a later DFlash": (config(speculators_model_type="dflash2"), "speculators_model_type is 'dflash2'"),
     "no method": (config(speculators_model_type=["dspark"]), "speculators_model_type is ['dspark'], not a drafter"),
     "heads that dflash has not": (

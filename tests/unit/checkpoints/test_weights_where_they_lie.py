@@ -102,3 +102,11 @@ def test_a_bad_number_is_refused_when_its_tensor_is_read(folder: Path, value: fl
     assert np.isfinite(weights["layers.0.mlp.down_proj.weight"]).all()
     with pytest.raises(CheckpointError, match=r"tensor model\.layers\.1\.mlp\.down_proj\.weight holds .* at \[2, 5\]"):
         weights["layers.1.mlp.down_proj.weight"]
+
+
+def test_asking_for_a_tensor_loads_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of gigabytes would be read to learn that it is there."""
+    weights = open_target(folder).weights
+    monkeypatch.setattr(SafetensorsSource, "load", lambda *_: pytest.fail("a tensor was loaded"))
+    assert "lm_head.weight" in weights
+    assert "embed_positions.weight" not in weights
