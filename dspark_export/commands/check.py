@@ -11,7 +11,6 @@ import click
 
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
-from dspark_engines.backends.exported import reads_text
 from dspark_engines.bundle.vocabulary import given_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_engines.measured import resolve_engines
@@ -175,13 +174,14 @@ def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, re
     """Exported graphs against torch, when both checkpoints were named. Raises `CheckpointError` for others."""
     if target is None or drafter is None:
         return []
-    from dspark_export.checkpoints import open_drafter, open_target, reduce_drafter
+    from dspark_export.checkpoints import open_drafter, open_target, reduce_drafter, with_draft_length
     from dspark_export.parity.check import compare_with_torch
 
     reporter.step("exported graphs against torch")
     opened = open_target(target)
-    length = bundle.manifest.drafter.block_size if reads_text(bundle) else None  # no checkpoint of a chain says it
-    draft, kept = open_drafter(drafter, opened.spec, length), given_vocabulary(bundle)
+    draft, kept = open_drafter(drafter, opened.spec, opened.names), given_vocabulary(bundle)
+    if draft.spec.chain is not None:  # no checkpoint of a chain says how many it drafts
+        draft = with_draft_length(draft, bundle.manifest.drafter.block_size)
     draft = reduce_drafter(draft, kept) if kept else draft
     check_origin(target, opened.files, bundle.manifest.target.files)
     check_origin(drafter, draft.files, bundle.manifest.drafter.files)

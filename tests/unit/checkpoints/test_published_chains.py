@@ -24,10 +24,12 @@ DEPTHS = {
 """Layers of the targets."""
 TAPS = {
     "deepseek-v3-671b": (1, 29, 57), "gemma3-1b": (1, 12, 22), "gemma4-26b-a4b": (4, 16, 28),
-    "gpt-oss-120B": (1, 17, 33), "llama3-8B": (1, 15, 28), "qwen2.5-0.5b": (1, 11, 20),
+    "gpt-oss-120B": (0, 16, 32), "llama3-8B": (1, 15, 28), "qwen2.5-0.5b": (1, 11, 20),
     "qwen3-30B-A3B": (1, 23, 44), "qwen3-4b": (1, 17, 32), "qwen3-next-80b-a3b": (1, 23, 44),
 }  # fmt: skip
-"""Those of the plain layout; where a config names none, what the paper's code taps."""
+"""Those of the plain layout; where a config names none, what the paper's code taps. That of gpt-oss-120B, [1, 17, 33],
+is nobody's formula: like others it is taken for what enters layers, which vLLM does and SGLang does not, and a warning
+says so."""
 
 
 def shape(keys: dict[str, Any], theta: float) -> DecoderShape:
@@ -62,12 +64,7 @@ def expected(
     )
 
 
-UNSETTLED = pytest.mark.xfail(
-    reason="read as what enters layers, though SpecForge and SGLang mean outputs", strict=True
-)
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[UNSETTLED] * (n == "gpt-oss-120B")) for n in TAPS])
+@pytest.mark.parametrize("name", TAPS)
 def test_specforge_s_configs_of_the_plain_layout(tmp_path: Path, name: str) -> None:
     config = SPECFORGE[name]
     spec = replace(expected(name, config, config, TAPS[name], 5), own_embedding=True)
