@@ -10,6 +10,7 @@ import click
 
 from dspark_engines import Bundle, RuntimeOptions, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.backends.exported import reads_text
 from dspark_engines.bundle.vocabulary import given_vocabulary
 from dspark_engines.errors import CheckpointError
 from dspark_engines.measured import resolve_engines
@@ -153,7 +154,8 @@ def _against_torch(bundle: Bundle, target: Path | None, drafter: Path | None, re
 
     reporter.step("exported graphs against torch")
     opened = open_target(target)
-    draft, kept = open_drafter(drafter, opened.spec), given_vocabulary(bundle)
+    length = bundle.manifest.drafter.block_size if reads_text(bundle) else None  # no checkpoint of a chain says it
+    draft, kept = open_drafter(drafter, opened.spec, length), given_vocabulary(bundle)
     draft = reduce_drafter(draft, kept) if kept else draft
     check_origin(target, opened.files, bundle.manifest.target.files)
     check_origin(drafter, draft.files, bundle.manifest.drafter.files)

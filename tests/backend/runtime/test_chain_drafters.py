@@ -21,6 +21,7 @@ from dspark_export.checks import check_identity, compare_engines
 from dspark_export.checks.sampling import compare_sampling
 from dspark_export.named_path import NamedPath
 from tests.support import chains, tiny
+from tests.support.command_line import generate
 
 LIMITS = Limits(context_length=96, prefill_chunk=16, slots=2)
 PROMPTS = [[5, 6, 7, 8], [9, 3], list(range(4, 60))]
@@ -154,6 +155,7 @@ def test_rounds_are_those_of_the_torch_loop(bundle: Bundle) -> None:
     """How much of every block is accepted, too: after the fourth round as after the first."""
     pytest.importorskip("torch").set_num_threads(1)
     from dspark_export import parity
+    from dspark_export.parity.check import compare_with_torch
 
     if bundle.manifest.precision == "int8":
         pytest.skip("the oracle computes in float32")
@@ -173,6 +175,16 @@ def test_rounds_are_those_of_the_torch_loop(bundle: Bundle) -> None:
             tokens, accepted = parity.speculative_greedy(*modules, prompt, 24, {2})
             assert result.token_ids == tokens
             assert [r.accepted for r in result.rounds] == accepted
+    comparisons = compare_with_torch(bundle, target, drafter)
+    assert {"target.features", "drafter.draft_logits"} < {comparison.what for comparison in comparisons}
+    assert all(comparison.passed for comparison in comparisons), comparisons
+
+
+def test_on_the_command_line(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--prompt=hello", f"--drafter={bundle.manifest.drafter.called}")
+    on, off = (generate(capsys, bundle.path, *options, f"--speculation={how}") for how in ("on", "off"))
+    assert on["token_ids"] == off["token_ids"]
+    assert len(on["accepted_per_position"]) == bundle.manifest.drafter.block_size
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "tensorrt-rtx", "tensorrt"])
