@@ -29,7 +29,7 @@ OF_BLOCKS = {
     "block_size", "mask_token_id", "markov_rank", "markov_head_type", "enable_confidence_head",
     "confidence_head_with_markov", "num_anchors",
 }  # fmt: skip
-ENTERED = [0, 2, 3]
+ENTERED = [tap + 1 for tap in chains.TAPS]
 """The speculators library's ids of the layers that `chains.TAPS` come out of."""
 
 
