@@ -15,7 +15,7 @@ from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
 
 from dspark_export.checks.graphs import Feeds, is_sampled
-from dspark_export.checks.step_comparison import OUTPUTS, Arrays, Computes, Graph, compare_step
+from dspark_export.checks.step_comparison import OUTPUTS, SCORE_OUTPUTS, Arrays, Computes, Graph, compare_step
 from dspark_export.checks.tolerances import Comparison
 
 Form = tuple[str, Callable[[Feeds], Arrays]]
@@ -56,5 +56,6 @@ class _StepRunner(BaseRunner):  # type: ignore[misc]  # the library ships no typ
         started = time.perf_counter()
         results: Any = self._step(feed_dict)
         self.inference_time = time.perf_counter() - started  # the comparator adds it up
-        wanted = {name: np.array(results[name]) for name in self._outputs}  # engines own what they return
+        names = (*self._outputs, *(name for name in SCORE_OUTPUTS if results.get(name) is not None))
+        wanted = {name: np.array(results[name]) for name in names}  # engines own what they return
         return OrderedDict(wanted | {SAMPLED: np.array(is_sampled(feed_dict))})

@@ -22,6 +22,9 @@ OUTPUTS: dict[Graph, tuple[str, ...]] = {
     "target": ("logits", "features"),
     "drafter": ("draft_ids", "draft_logits", "confidence_logits"),
 }
+ENGINE_SCORES = "scores"
+SCORE_OUTPUTS = (ENGINE_SCORES, SCORES)
+"""What engines and graphs call what not all of them give."""
 LEAST = {"drafter.confidence_logits": 1.0, "drafter.draft_scores": 1.0}
 """Short lines that may all be near 0: logits that are a confidence of one half, and log-probabilities."""
 
@@ -54,9 +57,8 @@ def compare_step(
         wrong = 0 if _excused(computes, expected["draft_logits"][0, stop - 1], sampled) else wrong
     ids = Comparison("drafter.draft_ids", wrong, wrong, float("inf") if wrong else 0.0)
     pairs = [(name, actual[name][:, :stop], expected[name][:, :stop]) for name in floats]
-    scores = outputs.get("scores")
-    if scores is not None:
-        pairs.append((SCORES, scores[:, :stop], expected[SCORES][:, :stop]))
+    if ENGINE_SCORES in outputs and outputs[ENGINE_SCORES] is not None:
+        pairs.append((SCORES, outputs[ENGINE_SCORES][:, :stop], expected[SCORES][:, :stop]))
     return [ids, *(_compare(f"drafter.{name}", computes, ours, theirs) for name, ours, theirs in pairs)]
 
 

@@ -11,7 +11,7 @@ from dspark_export.methods.chain import ChainMethod
 
 
 class Eagle3Method(ChainMethod):
-    """Attention reads the embedding beside the state."""
+    """Attention reads the embedding and the state."""
 
     name = "eagle3"
 

@@ -24,9 +24,21 @@ from dspark_export.checkpoints.expected import drafter_tensors, target_tensors  
 ROUNDS = ([7, 1], [2, 4], [3, 5], [1, 1])
 """Features of two rows."""
 TEMPERATURES = np.array([0.0, 0.9], np.float32)
+GEMMA = tiny.with_layers(
+    chains.spec().shape,
+    qk_norm=True,
+    scale=1.0,
+    activation="gelu_tanh",
+    sandwich=True,
+    value_norm=True,
+    shared_values=True,
+    layer_scalar=True,
+)
 SINGLE = {
     "eagle3: a single draft": replace(chains.spec(), block_size=1),
     "mtp: more stages than drafts": replace(chains.spec("mtp", stages=3), block_size=2),
+    "eagle3: Gemma 4's layer": replace(chains.spec(), shape=GEMMA, embedding_scale=7.0, logit_softcap=30.0),
+    "mtp: a window": replace(chains.spec("mtp"), shape=tiny.with_layers(chains.spec("mtp").shape, window=3)),
 }
 LEFT_OUT = ("eagle3", "mtp", "eagle3: the state is normed")
 """What other cases have in them."""

@@ -18,6 +18,7 @@ from dspark_export.bundling import BuildPlan, Silent, build_bundle
 from dspark_export.bundling.build import compile_bundle
 from dspark_export.checkpoints import open_drafter, open_target
 from dspark_export.checks import check_identity, compare_engines
+from dspark_export.checks.backends import compare_one
 from dspark_export.checks.sampling import compare_sampling
 from dspark_export.named_path import NamedPath
 from tests.support import chains, tiny
@@ -73,7 +74,7 @@ def row_of(bundle: Bundle, features: int, used: int, seed: int) -> dict[str, Any
 
 def test_the_manifest_says_what_drafts(bundle: Bundle) -> None:
     drafter = bundle.manifest.drafter
-    assert (drafter.called, drafter.method) == (drafter.method, drafter.method)
+    assert drafter.called == drafter.method
     assert drafter.block_size == LENGTHS[drafter.method]
     assert (drafter.confidence, drafter.scores) == (False, ["log_probability", "margin"])
     assert drafter.target_layer_ids == ([-1, 1, 2] if drafter.method == "eagle3" else [tiny.LAYERS])
@@ -82,7 +83,7 @@ def test_the_manifest_says_what_drafts(bundle: Bundle) -> None:
 
 def test_engines_and_graphs_agree(bundle: Bundle) -> None:
     with get_backend("onnxruntime").open(bundle, EngineOptions(1)) as engines:
-        results = compare_engines(bundle, engines)
+        results = [*compare_engines(bundle, engines), *compare_one(bundle, "onnxruntime", engines)]
     assert {"drafter.draft_scores", "drafter.draft_ids"} < {result.what for result in results}
     assert all(result.passed for result in results), results
 
@@ -108,23 +109,20 @@ def test_every_step_works_on_one_buffer(bundle: Bundle) -> None:
 @pytest.mark.parametrize("features", [1, 2, 5])
 def test_drafts_do_not_depend_on_neighbours(bundle: Bundle, features: int) -> None:
     """In int8 not in a single bit, the scores included; in float32 as far as products of other sizes are rounded."""
-    exact = bundle.manifest.precision == "int8"
+    tolerance = 0.0 if bundle.manifest.precision == "int8" else 1e-4
     with get_backend("onnxruntime").open(bundle, EngineOptions(1)) as engines:
         for temperature in (0.0, 0.8):
-            alone, among, other = (engines.draft.new_slot() for _ in range(3))
+            own, shared, other = (engines.draft.new_slot() for _ in range(3))
             for used, count in ((0, 7), (7, features)):
                 mine, theirs = row_of(bundle, count, used, used), row_of(bundle, 9, 9 * (used > 0), 50)
-                single = step(engines, [alone], [mine], temperature)
-                pair = step(engines, [other, among], [theirs, mine], temperature)
+                single = step(engines, [own], [mine], temperature)
+                pair = step(engines, [other, shared], [theirs, mine], temperature)
                 assert single.draft_ids[0].tolist() == pair.draft_ids[1].tolist()
-                assert single.scores is not None
-                assert pair.scores is not None
-                np.testing.assert_allclose(
-                    single.scores[0], pair.scores[1], rtol=0 if exact else 1e-4, atol=0 if exact else 1e-4
-                )
+                scores = np.asarray(single.scores)[0], np.asarray(pair.scores)[1]
+                np.testing.assert_allclose(*scores, rtol=tolerance, atol=tolerance)
 
 
-def test_a_filling_row_changes_nothing_and_the_last_draft_has_room(bundle: Bundle) -> None:
+def test_a_filling_row_changes_nothing_and_the_last_draft_fits(bundle: Bundle) -> None:
     """Behind a full context, read at once or in parts."""
     with get_backend("onnxruntime").open(bundle, EngineOptions(1)) as engines:
         whole_row, ids = row_of(bundle, 96, 0, 4), []
@@ -146,6 +144,8 @@ def test_the_output_is_the_target_s(bundle: Bundle) -> None:
 
 
 def test_sampled_tokens_are_the_target_s(bundle: Bundle) -> None:
+    if bundle.manifest.precision == "int8":
+        pytest.skip("drawn by the same operators")
     options = RuntimeOptions(speculation="on")
     for result in compare_sampling(bundle, options, [5, 6, 7], 300, lambda *_: None):
         assert result.passed, result

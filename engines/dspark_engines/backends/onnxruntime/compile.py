@@ -92,7 +92,7 @@ def _lower(low: Lowering, node: ir.Node) -> bool:
         raise BackendError(
             f"head_dim {spec.head_dim} is not a multiple of {HEAD_DIM_MULTIPLE}, which ONNX Runtime's "
             "GroupQueryAttention needs",
-            hint="no backend of this version can run such a target",
+            hint="no backend of this version can run such a model",
         )
     ATTENTION[node.op_type](low, node, spec)
     return True
