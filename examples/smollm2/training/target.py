@@ -1,0 +1,62 @@
+"""The target: its weights as training needs them, and the layers whose outputs drafters read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+
+def fast_dtype(device: str = "cpu") -> torch.dtype:
+    """bfloat16 where the processor or the GPU multiplies it fast, else float32."""
+    if device != "cpu":
+        return torch.bfloat16
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(encoding="utf-8") if info.exists() else ""
+    return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else torch.float32
+
+
+def open_target(folder: Path, dtype: torch.dtype, device: str = "cpu") -> LlamaForCausalLM:
+    """The model in a Hugging Face directory, ready for inference."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    if not isinstance(model, LlamaForCausalLM):
+        raise ValueError(f"{folder}: {type(model).__name__} is not a Llama-type target")
+    return model.requires_grad_(False)
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """Its tokenizer, padding on the left as generation wants it."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer.pad_token_id = 0
+    return tokenizer
+
+
+def tap_layers(layers: int, taps: int) -> list[int]:
+    """Evenly spread layers whose outputs are stored, from the second to the last but one (DeepSpec's choice)."""
+    return [1 + round(i * (layers - 3) / (taps - 1)) for i in range(taps)]
+
+
+def layer_dim(config: LlamaConfig) -> int:
+    """The width of a head."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def rope_theta(config: LlamaConfig) -> float:
+    """The base of its rotary embedding; scaled variants are not trained here."""
+    return float(config.rope_parameters["rope_theta"])
+
+
+@torch.no_grad()
+def last_states(model: LlamaForCausalLM, tap: Tensor) -> Tensor:
+    """[B, S, H]: the states after the final norm, from the last tap [B, S, H].
+
+    The last tap is the output of the last layer but one, so one layer and the norm give what a whole pass would.
+    """
+    positions = torch.arange(tap.shape[1], device=tap.device)[None]
+    states = tap.to(model.lm_head.weight.dtype)
+    angles = model.model.rotary_emb(states, positions)
+    out = model.model.layers[-1](states, attention_mask=None, position_ids=positions, position_embeddings=angles)
+    return model.model.norm(out[0] if isinstance(out, tuple) else out)
