@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "examples" / "smollm2")]  # as for a script that stands there
-HIDDEN, LAYERS, VOCABULARY = 32, 6, 96
+HIDDEN, LAYERS, VOCABULARY = 32, 8, 96
 
 
 def tiny_llama() -> LlamaForCausalLM:

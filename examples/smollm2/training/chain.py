@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
 from training.data import Batch
-from training.drafter import Drafter, Settings, choose_anchors
+from training.drafter import Drafter, Settings
 from training.layers import MLP, Projections, RMSNorm
-from training.objective import Head, Teacher, choices, lesson, teach
+from training.objective import Head, choices, lesson
+from training.positions import choose_anchors, flat, teach_answers
 
 
 @dataclass
@@ -120,28 +122,10 @@ class ChainDrafter(Drafter):
 
 
 def attend(query: Tensor, memory: Memory) -> Tensor:
-    """[B, A, heads*d] from queries [B, heads, A, d]: softmax over the visible pairs and the chain's own steps."""
-    batch, heads, chains, dim = query.shape
-    groups, size = memory.keys.shape[1:3]
-    grouped = query.reshape(batch, groups, heads // groups, chains, dim)
-    wide = grouped.flatten(2, 3)  # queries of a group share its keys
-    pairs = (wide @ memory.keys.transpose(2, 3)).view(batch, groups, -1, chains, size).float()
-    pairs = pairs.masked_fill(~memory.visible[:, None, None], float("-inf"))
-    own = [(grouped * keys[:, :, None]).sum(-1, keepdim=True).float() for keys, _ in memory.own]
-    weights = torch.softmax(torch.cat([pairs, *own], -1) * dim**-0.5, -1).to(query.dtype)
-    out = (weights[..., :size].flatten(2, 3) @ memory.values).view_as(grouped)
-    for step, (_, values) in enumerate(memory.own):
-        out = out + weights[..., size + step, None] * values[:, :, None]
-    return out.reshape(batch, heads, chains, dim).transpose(1, 2).flatten(2)
-
-
-def teach_answers(batch: Batch, head: Tensor) -> Teacher:
-    """The teacher at every position of the answers, in order."""
-    return teach(batch.last[batch.answered], batch.lse[batch.answered], head)
-
-
-def flat(at: Tensor, batch: Batch) -> Tensor:
-    """The rows of `teach_answers` for positions `at` [B, A]; those beyond an answer's end give any row."""
-    counts = batch.lengths - batch.prompts
-    begin = counts.cumsum(0) - counts - batch.prompts + 1
-    return (begin[:, None] + at).clamp(max=int(counts.sum()) - 1)
+    """[B, A, heads*d] from queries [B, heads, A, d]: over the visible pairs and the chain's own steps."""
+    keys = torch.cat([memory.keys, *(keys for keys, _ in memory.own)], 2)
+    values = torch.cat([memory.values, *(values for _, values in memory.own)], 2)
+    own = torch.eye(query.shape[2], dtype=torch.bool, device=query.device).repeat(1, len(memory.own))
+    mask = torch.cat([memory.visible, own.expand(len(query), -1, -1)], -1)[:, None]
+    seen = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=True)
+    return seen.transpose(1, 2).flatten(2)

@@ -72,6 +72,14 @@ class Drafter(nn.Module, ABC):
     def score(self, batch: Batch) -> Tensor:
         """[anchors, depth] float32: is each token, after the answer's own ones before it, the target's choice?"""
 
+    def stored_name(self, name: str) -> str:
+        """The name in model.safetensors of the parameter `name`."""
+        return name
+
+    def stored_weights(self) -> dict[str, Tensor]:
+        """The parameters by these names."""
+        return {self.stored_name(name): weight for name, weight in self.state_dict().items()}
+
     @abstractmethod
     def files(self) -> Files:
         """What a directory of this drafter holds."""
@@ -79,10 +87,3 @@ class Drafter(nn.Module, ABC):
     @abstractmethod
     def propose(self, ids: Tensor, taps: Tensor, last: Tensor) -> list[int]:
         """Draft tokens after ids [n], greedily, from the states [n-1, ...] of all but the last of them."""
-
-
-def choose_anchors(batch: Batch, count: int, reach: int) -> Tensor:
-    """[B, count] int64: places of known tokens of the answers, at least `reach` tokens before their end."""
-    low, high = batch.prompts, batch.lengths - reach
-    part = torch.rand(len(low), count, device=low.device)
-    return low[:, None] + (part * (high - low)[:, None]).long()

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from training.chain import ChainDrafter
 from training.drafter import Files, Settings
 from training.layers import RMSNorm, linear
+from training.speculators import vocabulary_tensors
 from training.target import layer_dim, rope_theta, tap_layers
 
 STORED, USED = 5, (0, 2, 4)
@@ -55,17 +56,13 @@ class Eagle3Drafter(ChainDrafter):
     def leave(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         return self.norm(stream), stream
 
+    def stored_name(self, name: str) -> str:
+        return f"midlayer.{name}" if name.startswith(OF_MIDLAYER) else name
+
     def files(self) -> Files:
         """The plain layout (SpecForge, SGLang, vLLM): `midlayer`, and the head's rows of the draft vocabulary."""
-        weights = {
-            f"midlayer.{name}" if name.startswith(OF_MIDLAYER) else name: value
-            for name, value in self.state_dict().items()
-        }
-        ids = self.vocabulary.cpu()
-        flags = torch.zeros(self.config.vocab_size, dtype=torch.bool)
-        flags[ids] = True
-        weights |= {"lm_head.weight": self.head, "d2t": ids - torch.arange(len(ids)), "t2d": flags}
-        return self._keys(), weights
+        lent = vocabulary_tensors(self.vocabulary, self.config.vocab_size) | {"lm_head.weight": self.head}
+        return self._keys(), self.stored_weights() | lent
 
     def _keys(self) -> dict[str, Any]:
         config = self.config

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig
 
-from training.target import layer_dim, rope_theta
+from training.target import group_count, layer_dim, rope_theta
 
 
 class RMSNorm(nn.Module):
@@ -42,7 +42,7 @@ class Projections(nn.Module):
 
     def __init__(self, config: LlamaConfig, width: int) -> None:
         super().__init__()
-        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.groups = config.num_attention_heads, group_count(config)
         self.dim, self.theta = layer_dim(config), rope_theta(config)
         self.q_proj = linear(width, self.heads * self.dim)
         self.k_proj = linear(width, self.groups * self.dim)

@@ -82,7 +82,7 @@ def falling(done: float) -> float:
 
 
 def accepted(drafter: Drafter, held: Sequence[Answer], plan: Plan) -> dict[str, Any]:
-    """The accepted length on `held`, teacher-forced, and the share of right tokens by place; always the same anchors."""
+    """The accepted length on `held`, teacher-forced, and the share of right tokens by place; anchors are the same."""
     state = torch.get_rng_state()
     torch.manual_seed(0)
     groups = [held[i : i + plan.batch] for i in range(0, len(held), plan.batch)]

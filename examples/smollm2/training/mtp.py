@@ -83,10 +83,11 @@ class MtpDrafter(ChainDrafter):
         out = self.norm(stream)
         return out, out
 
+    def stored_name(self, name: str) -> str:
+        own = "shared_head.norm.weight" if name == "norm.weight" else name
+        return f"model.layers.{self.config.num_hidden_layers}.{own}"
+
     def files(self) -> Files:
         """DeepSeek-V3's names, as the layer after the target's last; embedding and head are the target's."""
-        depth = self.config.num_hidden_layers
-        names = {"norm.weight": "shared_head.norm.weight"}
-        weights = {f"model.layers.{depth}.{names.get(name, name)}": value for name, value in self.state_dict().items()}
         keys = {"architectures": ["LlamaForCausalLMNextN"], "num_nextn_predict_layers": 1, "dtype": "bfloat16"}
-        return self.config.to_diff_dict() | keys, weights
+        return self.config.to_diff_dict() | keys, self.stored_weights()

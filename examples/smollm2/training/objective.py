@@ -1,7 +1,7 @@
 """What a drafted distribution q is taught: KL(p || q) and total variation to the target's p, with their gradients.
 
 Gradients by the logits are written out, chunk by chunk, so that no [N, V] array outlives a chunk. Of p only its 64
-most likely tokens count (the rest is about a hundredth of it): the dense part of a gradient is then a multiple of q.
+most likely tokens count (the rest is about a hundredth of it): a gradient is then a multiple of q, plus 64 entries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Teacher:
     p: Tensor
     """[N, K] float32: their probabilities, over the whole vocabulary."""
 
-    def at(self, index: Tensor) -> Teacher:
+    def at(self, index: Tensor | slice) -> Teacher:
         """Its rows at `index`."""
         return Teacher(self.places[index], self.p[index])
 
@@ -71,30 +71,28 @@ def choices(features: Tensor, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lesson(features: Tensor, head: Head, teacher: Teacher, alpha: float, learned: int = 0) -> Lesson:
-    """Gradients of alpha KL + (1 - alpha) TV at `features` [N, D]."""
-    rows = head.rows
+    """Gradients of alpha KL + (1 - alpha) TV at `features` [N, D]; `learned` columns of the head's rows get theirs."""
     down, accept = [], []
-    by_rows = torch.zeros(len(rows), learned, device=rows.device)
+    by_rows = torch.zeros(len(head.rows), learned, device=features.device)
     for start in range(0, len(features), CHUNK):
-        x = features[start : start + CHUNK].to(rows.dtype)
-        places, p = teacher.places[start : start + CHUNK], teacher.p[start : start + CHUNK]
-        z = F.linear(x, rows, head.bias)
-        q = torch.softmax(z, -1, dtype=torch.float32)
-        accept.append(torch.minimum(p, q.gather(1, places)).sum(-1))
-        by_logits = logit_gradient(q, places, p, alpha).to(rows.dtype)
-        down.append((by_logits @ rows).float())
+        x = features[start : start + CHUNK].to(head.rows.dtype)
+        part = teacher.at(slice(start, start + CHUNK))
+        q = torch.softmax(F.linear(x, head.rows, head.bias), -1)
+        dense, sparse = logit_gradient(q.gather(1, part.places).float(), part.p, alpha)
+        near = F.embedding_bag(part.places, head.rows, per_sample_weights=sparse.to(q.dtype), mode="sum")
+        down.append(dense[:, None] * (q @ head.rows).float() + near.float())
+        accept.append(torch.minimum(part.p, q.gather(1, part.places).float()).sum(-1))
         if learned:
-            by_rows += (by_logits.T @ x[:, -learned:]).float()
+            own = x[:, -learned:].float()
+            by_rows += (q.T @ (dense[:, None] * own).to(q.dtype)).float()
+            by_rows.index_add_(0, part.places.flatten(), (sparse[..., None] * own[:, None]).flatten(0, 1))
     return Lesson(torch.cat(down), by_rows, torch.cat(accept))
 
 
-def logit_gradient(q: Tensor, places: Tensor, p: Tensor, alpha: float) -> Tensor:
-    """[N, V_d]: of alpha KL + (1 - alpha) TV by the logits of `q` [N, V_d]; overwrites q.
+def logit_gradient(likely: Tensor, p: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Of alpha KL + (1 - alpha) TV by the logits of q, as dense [N] times q, plus sparse [N, K] at the teacher's places.
 
-    d KL / dz = (sum p) q - p; d TV / dz = q (o - sum(o q)), where o says whether q > p.
+    `likely` [N, K] is q there. d KL / dz = (sum p) q - p; d TV / dz = q (o - sum(o q)), where o says whether q > p.
     """
-    likely = q.gather(1, places)
-    short = likely * (likely <= p)  # the part of q that lies below p
-    dense = (1 - alpha) * short.sum(-1) + alpha * p.sum(-1)
-    gradient = q.mul_(dense[:, None])
-    return gradient.scatter_add_(1, places, -(1 - alpha) * short - alpha * p)
+    short = likely * (likely <= p)  # what of q lies below p
+    return (1 - alpha) * short.sum(-1) + alpha * p.sum(-1), -(1 - alpha) * short - alpha * p

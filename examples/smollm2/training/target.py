@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from training.problems import TrainingError
+
 
 def fast_dtype(device: str = "cpu") -> torch.dtype:
     """bfloat16 where the processor or the GPU multiplies it fast, else float32."""
@@ -21,10 +23,16 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
 
 def open_target(folder: Path, dtype: torch.dtype, device: str = "cpu") -> LlamaForCausalLM:
     """The model in a Hugging Face directory, ready for inference."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"{folder}: no config.json", hint="give a target's Hugging Face directory")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     if not isinstance(model, LlamaForCausalLM):
-        raise ValueError(f"{folder}: {type(model).__name__} is not a Llama-type target")
-    return model.requires_grad_(False)
+        raise TrainingError(
+            f"{folder}: {type(model).__name__} is no Llama-type target", hint="these are trained for only"
+        )
+    weights: Any = model
+    weights.to(device).eval().requires_grad_(False)
+    return model
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -39,6 +47,11 @@ def tap_layers(layers: int, taps: int) -> list[int]:
     return [1 + round(i * (layers - 3) / (taps - 1)) for i in range(taps)]
 
 
+def group_count(config: LlamaConfig) -> int:
+    """Key/value heads."""
+    return int(config.num_key_value_heads or config.num_attention_heads)
+
+
 def layer_dim(config: LlamaConfig) -> int:
     """The width of a head."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
@@ -46,7 +59,8 @@ def layer_dim(config: LlamaConfig) -> int:
 
 def rope_theta(config: LlamaConfig) -> float:
     """The base of its rotary embedding; scaled variants are not trained here."""
-    return float(config.rope_parameters["rope_theta"])
+    rope: dict[str, Any] = dict(config.rope_parameters or {})
+    return float(rope["rope_theta"])
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
 from tests.support.training_data import HIDDEN, LAYERS, VOCABULARY, answers, tiny_llama
 from training.chain import ChainDrafter
@@ -46,14 +46,13 @@ def by_transformers(drafter: MtpDrafter, embeddings: Tensor, states: Tensor) -> 
 
 
 def by_hand(drafter: Eagle3Drafter, embeddings: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """([H] for the head, [H] for the next step) of the last pair: dense causal attention, rotated as transformers does."""
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
+    """([H] for the head, [H] for the next step) of the last pair: dense causal attention, rotated by transformers."""
     part = drafter.self_attn
-    both = torch.cat(
-        [norm(embeddings, drafter.input_layernorm.weight), norm(states, drafter.hidden_norm.weight)], -1
+    both = torch.cat([norm(embeddings, drafter.input_layernorm.weight), norm(states, drafter.hidden_norm.weight)], -1)
+    q, k, v = (
+        (both @ m.weight.T).view(1, len(states), -1, part.dim).transpose(1, 2)
+        for m in (part.q_proj, part.k_proj, part.v_proj)
     )
-    q, k, v = ((both @ m.weight.T).view(1, len(states), -1, part.dim).transpose(1, 2) for m in (part.q_proj, part.k_proj, part.v_proj))
     model = tiny_llama()
     cos, sin = model.model.rotary_emb(q, torch.arange(len(states))[None])
     q, k = apply_rotary_pos_emb(q, k, cos, sin)
@@ -73,7 +72,7 @@ def test_an_unrolled_step_is_the_step_of_that_chain_alone(kind: str) -> None:
     batch = pad(answers(tiny_llama(), 2), "cpu")
     anchors = torch.tensor([[6, ANCHOR, 9], [7, 8, ANCHOR]])
     states, embeddings = drafter.target_states(batch), drafter.embedding[batch.ids]
-    chain = [state for state in states[0, :ANCHOR]]
+    chain = list(states[0, :ANCHOR])
     for step, (hidden, _) in enumerate(drafter.unroll(batch, anchors)):
         pairs = embeddings[0, 1 : ANCHOR + 1 + step]
         if isinstance(drafter, MtpDrafter):
@@ -110,14 +109,16 @@ def test_the_files_of_an_eagle3_drafter_have_the_plain_layouts_names() -> None:
     h, size = HIDDEN, 64
     attention = {"q_proj": [h, 2 * h], "k_proj": [h // 2, 2 * h], "v_proj": [h // 2, 2 * h], "o_proj": [h, h]}
     shapes = {f"midlayer.self_attn.{name}.weight": shape for name, shape in attention.items()}
-    shapes |= {f"midlayer.{name}.weight": [h] for name in ("input_layernorm", "hidden_norm", "post_attention_layernorm")}
+    shapes |= {
+        f"midlayer.{name}.weight": [h] for name in ("input_layernorm", "hidden_norm", "post_attention_layernorm")
+    }
     shapes |= {f"midlayer.mlp.{name}_proj.weight": [48, h] for name in ("gate", "up")}
     shapes |= {"midlayer.mlp.down_proj.weight": [h, 48], "fc.weight": [h, 3 * h], "norm.weight": [h]}
     shapes |= {"lm_head.weight": [size, h], "d2t": [size], "t2d": [VOCABULARY]}
     assert {name: list(tensor.shape) for name, tensor in tensors.items()} == shapes
     assert (tensors["d2t"] + torch.arange(size)).tolist() == tensors["t2d"].nonzero()[:, 0].tolist()
     assert config["architectures"] == ["LlamaForCausalLMEagle3"]
-    assert config["eagle_config"]["eagle_aux_hidden_state_layer_ids"] == [2, 4, 5]
+    assert config["eagle_config"]["eagle_aux_hidden_state_layer_ids"] == [2, 4, 7]
 
 
 def test_the_files_of_an_mtp_head_continue_the_targets_layers() -> None:

@@ -12,14 +12,16 @@ from training.objective import Head, Teacher, lesson, teach
 @pytest.mark.parametrize("alpha", [1.0, 0.3, 0.0])
 def test_gradients_of_divergence_and_variation_are_torchs_own(alpha: float) -> None:
     torch.manual_seed(0)
-    features, rows = torch.randn(5, 8, requires_grad=True), torch.randn(40, 8)
+    features, rows = torch.randn(5, 8, requires_grad=True), torch.randn(40, 8, requires_grad=True)
     logits = torch.randn(5, 60) * 2
     p = torch.softmax(logits, -1)[:, :40]
     likely = p.topk(40)
-    found = lesson(features, Head(rows), Teacher(likely.indices, likely.values), alpha, learned=3)
+    found = lesson(features, Head(rows.detach()), Teacher(likely.indices, likely.values), alpha, learned=3)
     q = torch.softmax(features @ rows.T, -1)
     loss = -(p * q.log()).sum() * alpha + (1 - torch.minimum(p, q).sum(-1)).sum() * (1 - alpha)
-    torch.testing.assert_close(found.gradient, torch.autograd.grad(loss, features)[0])
+    by_features, by_rows = torch.autograd.grad(loss, (features, rows))
+    torch.testing.assert_close(found.gradient, by_features)
+    torch.testing.assert_close(found.row_gradient, by_rows[:, -3:])
     torch.testing.assert_close(found.accept, torch.minimum(p, q).sum(-1))
 
 
