@@ -1,10 +1,11 @@
 """Train small drafters for a Llama-type target: its answers, training on them, and the accepted length.
 
+    python examples/smollm2/train.py target --gguf FILE.gguf --output HF
     python examples/smollm2/train.py generate --target HF --data DATA --prompts FILE.jsonl
     python examples/smollm2/train.py train --method eagle3 --target HF --data DATA --out DIR
     python examples/smollm2/train.py measure --target HF --drafter DIR --prompts FILE.jsonl
 
-HF is a Hugging Face directory. The first two may be stopped at any moment and go on when they are run again.
+HF is a Hugging Face directory. `generate` and `train` may be stopped at any moment and go on when they run again.
 Needs `pip install 'dspark-export[parity]'`, and a processor or GPU that multiplies bfloat16 fast.
 """
 
@@ -26,7 +27,7 @@ from training.loop import Plan, train
 from training.measuring import measure, report
 from training.opening import begin_from, open_drafter, vocabulary_of
 from training.problems import TrainingError
-from training.target import fast_dtype, open_target, open_tokenizer
+from training.target import fast_dtype, open_target, open_tokenizer, unpack
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -41,6 +42,14 @@ device_option = click.option("--device", default="cpu", help="cpu or cuda.")
 @click.option("--threads", default=2, help="Of the processor.")
 def command(threads: int) -> None:
     torch.set_num_threads(threads)
+
+
+@command.command("target")
+@click.option("--gguf", type=FILE, required=True, help="A Llama-type GGUF.")
+@click.option("--output", type=FOLDER, required=True, help="The Hugging Face directory.")
+def target_command(gguf: Path, output: Path) -> None:
+    """Dequantise a GGUF: drafters of a quantised target are trained on what it says."""
+    unpack(gguf, output)
 
 
 @command.command("generate")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from training.problems import TrainingError
 
@@ -40,6 +40,21 @@ def open_tokenizer(folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     tokenizer.pad_token_id = 0
     return tokenizer
+
+
+def unpack(gguf: Path, out: Path) -> None:
+    """Write the model in a GGUF file, dequantised, as a Hugging Face directory with its tokenizer."""
+    if not gguf.is_file():
+        raise TrainingError(f"{gguf}: no such file", hint="fetch_target.py fetches the example's")
+    where: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(**where)
+    keys = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+    model: Any = LlamaForCausalLM(LlamaConfig(**keys))
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
+    tokenizer.save_pretrained(out)
+    model.save_pretrained(out)
 
 
 def tap_layers(layers: int, taps: int) -> list[int]:
