@@ -90,7 +90,7 @@ def lesson(features: Tensor, head: Head, teacher: Teacher, alpha: float, learned
 
 
 def logit_gradient(likely: Tensor, p: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Of alpha KL + (1 - alpha) TV by the logits of q, as dense [N] times q, plus sparse [N, K] at the teacher's places.
+    """Of alpha KL + (1 - alpha) TV by the logits: dense [N] times q, plus sparse [N, K] at the teacher's places.
 
     `likely` [N, K] is q there. d KL / dz = (sum p) q - p; d TV / dz = q (o - sum(o q)), where o says whether q > p.
     """
