@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dspark_export.checkpoints import open_drafter
+from dspark_export.checkpoints import open_drafter, with_draft_length
 from dspark_export.checkpoints.dialects import drafter_dialect
 from tests.support import chains, tiny
 
@@ -39,7 +39,7 @@ def test_copies_of_the_target_s_tables_are_read(name: str, tmp_path: Path) -> No
 
 def test_more_tokens_than_stages_are_drafted(tmp_path: Path) -> None:
     folder = chains.write_mtp(tmp_path, stages=2)
-    assert open_drafter(folder, tiny.target_spec(), 7).spec.draft_length == 7
+    assert with_draft_length(open_drafter(folder, tiny.target_spec()), 7).spec.draft_length == 7
 
 
 def test_keys_that_transformers_leaves_out_are_its_defaults(tmp_path: Path) -> None:
