@@ -15,11 +15,13 @@ DEV     := $(VENV)/.installed-dev
 
 TARGET  := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 DRAFTER := examples/smollm2/drafter
+OTHERS  := examples/smollm2/drafters
 BUNDLE  := build/smollm2
 INT8    := build/smollm2-int8
 PROMPT  := What is the capital of France?
 # What decides a bundle's content: when one of these is newer, `make test` builds the bundle again.
-SOURCES := $(shell find dspark_export plugins engines -name '*.py') $(wildcard $(DRAFTER)/*.json $(DRAFTER)/*.safetensors)
+SOURCES := $(shell find dspark_export plugins engines -name '*.py') $(wildcard $(DRAFTER)/*.json $(DRAFTER)/*.safetensors) \
+	$(wildcard $(OTHERS)/*/*.json $(OTHERS)/*/*.safetensors)
 
 # Nothing here reads from a model hub; transformers and tokenizers shall not try.
 export HF_HUB_OFFLINE := 1
@@ -64,7 +66,7 @@ fetch: $(EXPORT) ## download the example's target, or check the hash of the one 
 	$(BIN)/python examples/smollm2/fetch_target.py --output $(TARGET)
 
 $(BUNDLE)/manifest.json: $(SOURCES) | $(EXPORT) fetch
-	$(BIN)/dspark-export build --target $(TARGET) --drafter $(DRAFTER) --output $(BUNDLE) --overwrite
+	$(BIN)/dspark-export build --recipe engines/recipes/smollm2-cpu.toml --no-calibrate --output $(BUNDLE) --overwrite
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed\nhint: make PYTHON=/path/to/python3.12 ...")'

@@ -17,6 +17,7 @@ from dspark_engines.bundle import Limits, RecipeInfo, sha256_file
 from dspark_export import bundling
 from dspark_export.bundling import BuildPlan
 from dspark_export.commands.main import COMMANDS, cli
+from dspark_export.named_path import NamedPath
 from tests.support import tiny
 from tests.support.command_line import Outcome, Place, generate, run
 from tests.support.tiny_gguf import write_gguf_target
@@ -143,6 +144,7 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
         place.root / "out",
         "onnxruntime",
         Limits(context_length=80, prefill_chunk=80, slots=slots),
+        further=tuple(NamedPath(name, Path("examples/smollm2/drafters") / name) for name in ("dflash", "eagle3", "mtp")),
         recipe=place.root / "recipe.toml",
     )
     assert plans[0] == plan

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from dspark_calibration import Round
-from dspark_engines import Bundle, GenerationRequest, Runtime, RuntimeOptions, open_bundle
+from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
 from dspark_export.checkpoints import open_drafter, open_target
 from dspark_export.prompts import encode_prompts, read_prompt_set
+from tests.support.real_target import target_file, target_model
 
 SOURCE = os.environ.get("DSPARK_TEST_DEEPSPEC", "")
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,35 +45,11 @@ def evaluator(smollm2_bundle: Path) -> Any:
     sys.path.insert(0, SOURCE)
     module = importlib.import_module("deepspec.eval.dspark.evaluator")
     made = object.__new__(module.Qwen3DSparkEvaluator)
-    made.target_model = target_model(transformers, target)
+    made.target_model = target_model(target)
     made.draft_model = draft_model(transformers, target)
     made.args = SimpleNamespace(temperature=0.0, confidence_threshold=0.0, max_new_tokens=TOKENS)
     made.confidence_head_recorder = None
     return made
-
-
-def target_file(bundle: Bundle) -> Path:
-    file = Path(os.environ.get("DSPARK_TEST_TARGET", ROOT / "build" / "models" / bundle.manifest.target.name))
-    if not file.is_file():
-        pytest.skip(f"{file} is not there: python examples/smollm2/fetch_target.py")
-    return file
-
-
-def target_model(transformers: Any, target: Any) -> Any:
-    import torch
-
-    spec, layer = target.spec, target.spec.shape.layers[0]
-    config = transformers.LlamaConfig(
-        vocab_size=spec.vocab_size, hidden_size=spec.shape.hidden_size, intermediate_size=layer.intermediate_size,
-        num_hidden_layers=spec.shape.num_layers, num_attention_heads=layer.num_heads,
-        num_key_value_heads=layer.num_kv_heads, rms_norm_eps=spec.shape.rms_norm_eps,
-        max_position_embeddings=spec.max_positions, tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": layer.rope.theta},
-    )  # fmt: skip
-    model = transformers.LlamaForCausalLM(config)
-    weights = {name: torch.from_numpy(np.array(target.weights[name])) for name in target.weights.shapes}
-    model.model.load_state_dict(weights, strict=True)
-    return model.eval()
 
 
 def draft_model(transformers: Any, target: Any) -> Any:
