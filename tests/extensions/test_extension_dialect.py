@@ -86,7 +86,8 @@ def test_without_the_extension_the_directory_is_refused(
 
 def test_an_extension_is_asked_first_and_once(registered: None) -> None:
     register_drafter_dialect("npz", PLACE)
-    assert drafter_dialects() == ("npz", "speculators", "SpecForge", "DFlash", "DeepSpec", "GGUF")
+    known = drafter_dialects()
+    assert (known[0], known.count("npz"), known[-1]) == ("npz", 1, "GGUF")
     assert target_dialects() == ("Hugging Face", "GGUF")
 
 
