@@ -96,4 +96,11 @@ CHAINS = {
         "num_nextn_predict_layers is 1 behind 5 layers, and the file has layers [4]", {"num_hidden_layers": 5}
     ),
     "mtp: no number of stages": mtp("missing key 'num_nextn_predict_layers'", {"num_nextn_predict_layers": None}),
+    "eagle3: to another layout": Case(
+        lambda place: [
+            *("convert", str(chains.write_eagle3(place.root / "drafter")), "--target", str(place.target)),
+            *("--to", "speculators", "--output", str(place.root / "converted")),
+        ],
+        "drafts one token after the other, which no layout that is written says",
+    ),
 }
