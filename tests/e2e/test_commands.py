@@ -144,7 +144,7 @@ def test_recipe_and_what_overrides_it(place: Place, capsys: Capture) -> None:
         place.root / "out",
         "onnxruntime",
         Limits(context_length=80, prefill_chunk=80, slots=slots),
-        further=tuple(NamedPath(name, Path("examples/smollm2/drafters") / name) for name in ("dflash", "eagle3", "mtp")),
+        further=tuple(NamedPath(name, Path("examples/smollm2/drafters", name)) for name in ("dflash", "eagle3", "mtp")),
         recipe=place.root / "recipe.toml",
     )
     assert plans[0] == plan

@@ -11,6 +11,7 @@ from typing import Any
 
 from dspark_engines import Bundle, open_bundle
 from dspark_engines.backends import EngineOptions, Engines, get_backend
+from dspark_engines.backends.exported import reads_text
 from dspark_engines.bundle.vocabulary import given_vocabulary
 from dspark_engines.errors import DsparkError
 from dspark_engines.progress import Reporter
@@ -106,7 +107,9 @@ def float32_bundle(bundle: Bundle, target: Path, drafter: Path, backend: str, re
     with TemporaryDirectory(prefix="dspark-float32-") as folder:
         output = Path(folder) / "bundle"
         limits = bundle.manifest.limits.model_copy(update={"slots": 1})
-        plan = BuildPlan(target, drafter, output, backend, limits, draft_vocabulary=given_vocabulary(bundle))
+        length = bundle.manifest.drafter.block_size if reads_text(bundle) else None
+        vocabulary = given_vocabulary(bundle)
+        plan = BuildPlan(target, drafter, output, backend, limits, draft_vocabulary=vocabulary, draft_length=length)
         build_bundle(plan, reporter)
         yield open_bundle(output)
 
