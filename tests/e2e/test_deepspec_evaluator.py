@@ -7,6 +7,7 @@ vocabulary, which DeepSpec does not know: its head is laid out over all tokens h
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspark_calibration import Round
-from dspark_engines import GenerationRequest, Runtime, RuntimeOptions, open_bundle
+from dspark_engines import open_bundle
 from dspark_export.checkpoints import open_drafter, open_target
-from dspark_export.prompts import encode_prompts, read_prompt_set
+from dspark_export.commands.main import main
+from dspark_export.prompts import Prompt, encode_prompts, read_prompt_set
 from tests.support.real_target import target_file, target_model
 
 SOURCE = os.environ.get("DSPARK_TEST_DEEPSPEC", "")
@@ -87,27 +88,33 @@ def widened(name: str, array: np.ndarray, spec: Any) -> np.ndarray:
     return wide
 
 
-def test_the_same_rounds(evaluator: Any, smollm2_bundle: Path) -> None:
+def evaluated(bundle: Path, prompts: list[Prompt], folder: Path) -> list[dict[str, Any]]:
+    """What `eval` records of DSpark's answers, in the order of the prompts."""
+    lines = [json.dumps({"id": prompt.id, "source": "all", "prompt": prompt.text}) for prompt in prompts]
+    (folder / "prompts.jsonl").write_text("\n".join(lines))
+    arguments = ["--drafter=dspark", "--scheduler=fixed", f"--max-new-tokens={TOKENS}", f"--output={folder}/eval"]
+    assert main(["eval", str(bundle), f"--prompts={folder}/prompts.jsonl", *arguments]) == 0
+    records = [json.loads(line) for line in (folder / "eval" / "records.jsonl").read_text().splitlines()[1:]]
+    by_prompt = {record["prompt"]: record for record in records if record["way"] == "dspark"}
+    return [by_prompt[prompt.id] for prompt in prompts]
+
+
+def test_eval_and_their_evaluator_count_the_same_rounds(evaluator: Any, smollm2_bundle: Path, tmp_path: Path) -> None:
     import torch
 
-    bundle = open_bundle(smollm2_bundle)
-    prompts = encode_prompts(bundle, read_prompt_set(PROMPTS)[::EVERY])
-    options = RuntimeOptions(speculation="on", scheduler="fixed", max_batch=1)
-    with Runtime(bundle, options) as runtime:
-        ours = runtime.generate(GenerationRequest(ids, TOKENS) for ids in prompts)
-    stops, counts = bundle.manifest.target.eos_token_ids, [0, 0, 0, 0]
-    for ids, result in zip(prompts, ours, strict=True):
+    bundle, prompts = open_bundle(smollm2_bundle), read_prompt_set(PROMPTS)[::EVERY]
+    ours, counts = evaluated(smollm2_bundle, prompts, tmp_path), [0, 0, 0]
+    for ids, record in zip(encode_prompts(bundle, prompts), ours, strict=True):
         with torch.inference_mode():
-            theirs = evaluator.generate_one_sample(input_ids=torch.tensor([ids]), stop_token_ids=stops)
+            theirs = evaluator.generate_one_sample(
+                input_ids=torch.tensor([ids]), stop_token_ids=bundle.manifest.target.eos_token_ids
+            )
         text = theirs.output_ids[0, len(ids) :].tolist()
-        assert result.token_ids[: len(text)] == text[: len(result.token_ids)]
-        whole = list(zip(result.rounds, theirs.acceptance_lengths, strict=False))[:-1]  # ours stops at the limit
-        counts = [a + b for a, b in zip(counts, tally(whole), strict=True)]
-    assert counts[1] > 100
-    assert counts[0] / counts[1] == pytest.approx(counts[2] / counts[3], rel=0.01)
-    print(f"accepted length: ours {counts[0] / counts[1]:.4f}, DeepSpec's {counts[2] / counts[3]:.4f}")
-
-
-def tally(whole: list[tuple[Round, int]]) -> list[int]:
-    """Tokens and rounds of ours, and of theirs."""
-    return [sum(r.produced for r, _ in whole), len(whole), sum(length for _, length in whole), len(whole)]
+        assert record["token_ids"][: len(text)] == text[: len(record["token_ids"])]
+        both = list(zip(record["rounds"], theirs.acceptance_lengths, strict=False))[:-1]  # ours stops at the limit
+        for index, value in enumerate((len(both), sum(r[2] for r, _ in both), sum(n for _, n in both))):
+            counts[index] += value
+    rounds, mine, its = counts
+    assert rounds > 100
+    assert mine / rounds == pytest.approx(its / rounds, rel=0.01)
+    print(f"accepted length: eval {mine / rounds:.4f}, DeepSpec's {its / rounds:.4f}, {rounds} rounds")
