@@ -1,5 +1,6 @@
 """Train small drafters for a Llama-type target: its answers, training on them, and the accepted length.
 
+\b
     python examples/smollm2/train.py target --gguf FILE.gguf --output HF
     python examples/smollm2/train.py generate --target HF --data DATA --prompts FILE.jsonl
     python examples/smollm2/train.py train --method eagle3 --target HF --data DATA --out DIR
@@ -48,7 +49,10 @@ def command(threads: int) -> None:
 @click.option("--gguf", type=FILE, required=True, help="A Llama-type GGUF.")
 @click.option("--output", type=FOLDER, required=True, help="The Hugging Face directory.")
 def target_command(gguf: Path, output: Path) -> None:
-    """Dequantise a GGUF: drafters of a quantised target are trained on what it says."""
+    """Dequantise a GGUF.
+
+    Drafters of a quantised target are trained on what that target says, not on what the original says.
+    """
     unpack(gguf, output)
 
 
@@ -112,7 +116,10 @@ def train_command(
 @click.option("--depth", default=0, help="Draft tokens a round; 0: as the drafter's config.json says, or 5.")
 @click.option("--tokens", default=64, help="Of an answer, at most.")
 def measure_command(target: Path, drafter: Path, prompts: Path, first: int, depth: int, tokens: int) -> None:
-    """Greedy drafting in float32 by a plain loop: the accepted length, the target's own token included."""
+    """Measure the accepted length in a plain loop.
+
+    Greedy drafting in float32, always the whole depth; the accepted length counts the target's own token.
+    """
     model = open_target(target, torch.float32)
     answerer = Answerer(model, open_tokenizer(target))
     opened = open_drafter(drafter, model, depth)

@@ -16,6 +16,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from training.problems import TrainingError
+
 
 class Answer(TypedDict):
     """An entry of a shard."""
@@ -53,7 +55,10 @@ class Batch:
 
 def open_shards(folder: Path) -> list[list[Answer]]:
     """Every shard, mapped rather than read."""
-    return [torch.load(file, mmap=True, weights_only=True) for file in sorted(folder.glob("*.pt"))]
+    files = sorted(folder.glob("*.pt"))
+    if not files:
+        raise TrainingError(f"{folder}: no answers in it", hint="`train.py generate` makes them")
+    return [torch.load(file, mmap=True, weights_only=True) for file in files]
 
 
 def long_enough(answers: Sequence[Answer], tokens: int) -> list[Answer]:

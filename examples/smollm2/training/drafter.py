@@ -23,7 +23,7 @@ class Settings:
 
     depth: int = 5
     """Tokens that are drafted one after the other (a block's size)."""
-    anchors: int = 96
+    anchors: int = 48
     """Places in an answer at which drafting starts, a batch."""
     decay: float = 0.8
     """Weight of a step, of the one before's."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from training.data import Answer
+from training.problems import TrainingError
 from training.target import tap_layers
 
 OPENERS = (
@@ -120,5 +121,8 @@ def shard(answerer: Answerer, prompts: Sequence[str], work: Work, rng: random.Ra
 
 
 def read_prompts(file: Path) -> list[dict[str, str]]:
-    """Lines of JSON with a `prompt`, and perhaps a `source`."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    """Lines of JSON with a `prompt`, and perhaps a `source`; a line ends at a line feed and nowhere else."""
+    if not file.is_file():
+        raise TrainingError(f"{file}: no such file", hint="give prompts as JSON lines, each with a `prompt`")
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line.strip()]

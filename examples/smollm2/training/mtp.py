@@ -89,5 +89,6 @@ class MtpDrafter(ChainDrafter):
 
     def files(self) -> Files:
         """DeepSeek-V3's names, as the layer after the target's last; embedding and head are the target's."""
-        keys = {"architectures": ["LlamaForCausalLMNextN"], "num_nextn_predict_layers": 1, "dtype": "bfloat16"}
-        return self.config.to_diff_dict() | keys, self.stored_weights()
+        config = {key: value for key, value in self.config.to_diff_dict().items() if not key.startswith("_")}
+        own = {"architectures": ["LlamaForCausalLMNextN"], "num_nextn_predict_layers": 1, "dtype": "bfloat16"}
+        return config | own, self.stored_weights()

@@ -20,8 +20,8 @@ BORROWED = {"d2t", "t2d", "lm_head.weight"}
 
 def open_drafter(folder: Path, model: LlamaForCausalLM, depth: int = 0) -> Drafter:
     """The drafter in `folder`, float32, to draft `depth` tokens a round (0: as many as its config says, or 5)."""
+    tensors = tensors_of(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "model.safetensors")
     kind = KINDS[kind_of(config)]
     vocabulary = tensors["d2t"] + torch.arange(len(tensors["d2t"])) if "d2t" in tensors else torch.zeros(0).long()
     drafter = kind(model.config, vocabulary, settings_of(config, depth))
@@ -32,7 +32,7 @@ def open_drafter(folder: Path, model: LlamaForCausalLM, depth: int = 0) -> Draft
 
 def begin_from(drafter: Drafter, folder: Path) -> None:
     """Take the weights in `folder` that `drafter` has too, and no others: heads may be left behind."""
-    tensors = load_file(folder / "model.safetensors")
+    tensors = tensors_of(folder)
     missing = drafter.load_state_dict(own_weights(drafter, tensors), strict=False).missing_keys
     if missing:
         raise TrainingError(f"{folder}: no {missing[0]}", hint="begin with a drafter of the same form")
@@ -40,8 +40,15 @@ def begin_from(drafter: Drafter, folder: Path) -> None:
 
 def vocabulary_of(folder: Path) -> Tensor:
     """[V_d] int64: ids that the drafter in `folder` can draft."""
-    offsets = load_file(folder / "model.safetensors")["d2t"]
+    offsets = tensors_of(folder)["d2t"]
     return offsets + torch.arange(len(offsets))
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """What its model.safetensors holds."""
+    if not (folder / "model.safetensors").is_file() or not (folder / "config.json").is_file():
+        raise TrainingError(f"{folder}: no config.json and model.safetensors", hint="give a drafter's directory")
+    return load_file(folder / "model.safetensors")
 
 
 def own_weights(drafter: Drafter, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def unpack(gguf: Path, out: Path) -> None:
     """Write the model in a GGUF file, dequantised, as a Hugging Face directory with its tokenizer."""
     if not gguf.is_file():
         raise TrainingError(f"{gguf}: no such file", hint="fetch_target.py fetches the example's")
+    if find_spec("accelerate") is None:
+        raise TrainingError("transformers reads GGUF files with accelerate", hint="pip install accelerate")
     where: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
     loaded: Any = AutoModelForCausalLM.from_pretrained(**where)
