@@ -30,11 +30,10 @@ def compare_with_torch(
     with torch.inference_mode():
         module = get_family(target.spec.architecture).build_oracle(target.spec, target.weights)
         logits, states = module(torch.from_numpy(tokens)[None])
-        taps = bundle_taps(bundle.stored)
-        features = module.features(states, taps)[0].numpy()
+        features = module.features(states, bundle_taps(bundle.stored))[0].numpy()
         del module
         results = list(_target(bundle, tokens, logits[0].numpy(), features))
-        own = _columns(taps, drafter.spec.target_layer_ids, target.spec.shape.hidden_size)
+        own = own_columns(bundle, drafter.spec.target_layer_ids)
         return results + list(_drafter(bundle, target, drafter, tokens, features, own))
 
 
@@ -46,9 +45,10 @@ def bundle_taps(manifest: Manifest) -> tuple[int, ...]:
     return tuple(sorted({tap for info in infos for tap in info.target_layer_ids}))
 
 
-def _columns(given: Sequence[int], taps: Sequence[int], width: int) -> npt.NDArray[np.int64]:
-    """Where these taps lie among the features of all that are `given`."""
-    starts = [list(given).index(tap) * width for tap in taps]
+def own_columns(bundle: Bundle, taps: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Where these taps lie among the features that a bundle's target gives."""
+    given, width = bundle_taps(bundle.stored), bundle.manifest.target.hidden_size
+    starts = [given.index(tap) * width for tap in taps]
     return np.concatenate([np.arange(start, start + width) for start in starts])
 
 

@@ -117,6 +117,7 @@ def test_drafts_far_from_the_start(real: Opened, drafter_module: Any, monkeypatc
     torch = pytest.importorskip("torch")
     from dspark_export.parity import decoder as module
     from dspark_export.parity import draft_greedy
+    from dspark_export.parity.check import own_columns
 
     def tables(positions: Any, head_dim: int, rope: Any) -> Any:
         cos, sin = rope_tables(rope, head_dim, int(positions[-1]) + 1)
@@ -131,8 +132,9 @@ def test_drafts_far_from_the_start(real: Opened, drafter_module: Any, monkeypatc
         part = features[used:end]
         out = real.engines.draft.step([slot], part, lengths, np.array([used]), np.array([1234]), zero, uniforms)
         used = end
+    own = features[:, own_columns(real.bundle, info.target_layer_ids)]
     with torch.inference_mode():
-        base, hidden = drafter_module(torch.from_numpy(features), 1234)
+        base, hidden = drafter_module(torch.from_numpy(own), 1234)
         ids, confidence, logits = (x.numpy() for x in draft_greedy(drafter_module, base, hidden, 1234))
     assert out.draft_ids[0].tolist() == ids.tolist()
     assert compare("drafter.draft_logits", np.asarray(out.draft_logits)[0], logits).passed
