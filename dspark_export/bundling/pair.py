@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dspark_engines.bundle import ENGINELESS, Role
+from dspark_engines.bundle import ENGINELESS, Role, joined_taps
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint
 from dspark_export.checkpoints.seams import get_method
@@ -37,10 +37,8 @@ class Pair:
 
     @property
     def taps(self) -> tuple[int, ...]:
-        """What the target's graph gives as features: a single drafter's taps as it has them, else all, rising."""
-        if len(self.drafters) == 1:
-            return self.drafters[0].checkpoint.spec.target_layer_ids
-        return tuple(sorted({tap for _, drafter in self.drafters for tap in drafter.spec.target_layer_ids}))
+        """What the target's graph gives as features."""
+        return joined_taps([drafter.spec.target_layer_ids for _, drafter in self.drafters])
 
     @property
     def chains(self) -> list[str]:

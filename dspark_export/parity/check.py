@@ -11,7 +11,7 @@ import torch
 
 from dspark_engines.arrays import Floats
 from dspark_engines.backends.exported import NEXT_IDS
-from dspark_engines.bundle import Bundle, Manifest
+from dspark_engines.bundle import Bundle, Manifest, all_drafters, joined_taps
 from dspark_export.checkpoints import DrafterCheckpoint, TargetCheckpoint
 from dspark_export.checkpoints.seams import get_family, get_method
 from dspark_export.checks import Comparison, compare
@@ -38,11 +38,8 @@ def compare_with_torch(
 
 
 def bundle_taps(manifest: Manifest) -> tuple[int, ...]:
-    """What its target's graph gives as features: a single drafter's taps as it has them, else all, rising."""
-    infos = [manifest.drafter, *(section.drafter for section in manifest.further_drafters)]
-    if len(infos) == 1:
-        return tuple(manifest.drafter.target_layer_ids)
-    return tuple(sorted({tap for info in infos for tap in info.target_layer_ids}))
+    """What its target's graph gives as features."""
+    return joined_taps([info.target_layer_ids for info in all_drafters(manifest)])
 
 
 def own_columns(bundle: Bundle, taps: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """The bundle directory: its manifest, opening with checks, writing atomically."""
 
 from dspark_engines.bundle.caches import CacheSpec
-from dspark_engines.bundle.drafters import ENGINELESS, NGRAM, NONE, widest_block
+from dspark_engines.bundle.drafters import ENGINELESS, NGRAM, NONE, all_drafters, joined_taps, widest_block
 from dspark_engines.bundle.files import (
     check_file_place,
     check_folder,
@@ -60,6 +60,7 @@ __all__ = [
     "StopToken",
     "TargetInfo",
     "TensorInfo",
+    "all_drafters",
     "atomic_directory",
     "check_destination",
     "check_file_place",
@@ -67,6 +68,7 @@ __all__ = [
     "check_hash",
     "check_room",
     "engine_identity",
+    "joined_taps",
     "load_vocabulary",
     "open_bundle",
     "output_error",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dspark_engines.bundle.manifest import (
     NO_DRAFTER,
     BackendInfo,
@@ -20,16 +22,24 @@ NGRAM_BLOCK = 5
 NGRAM_SCORES = ("matched", "agreed")
 
 
+def all_drafters(manifest: Manifest) -> list[DrafterInfo]:
+    """A bundle's drafters, the one that it is known by first."""
+    return [manifest.drafter, *(section.drafter for section in manifest.further_drafters)]
+
+
 def drafter_names(manifest: Manifest) -> tuple[str, ...]:
-    """Names of the drafters in a bundle, the one that it is known by first."""
-    infos = [manifest.drafter, *(section.drafter for section in manifest.further_drafters)]
-    return tuple(info.called for info in infos if info.drafts)
+    """What they are called."""
+    return tuple(info.called for info in all_drafters(manifest) if info.drafts)
+
+
+def joined_taps(taps: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """What a target gives as features for drafters with these `taps`: of one as they are, of several all, rising."""
+    return tuple(taps[0]) if len(taps) == 1 else tuple(sorted({tap for each in taps for tap in each}))
 
 
 def widest_block(manifest: Manifest) -> int:
     """Positions that the widest backbone of any drafter runs over: what caches have room for behind a context."""
-    infos = [manifest.drafter, *(section.drafter for section in manifest.further_drafters)]
-    return max(info.block_width for info in infos)
+    return max(info.block_width for info in all_drafters(manifest))
 
 
 def seen_through(manifest: Manifest, name: str) -> Manifest:
