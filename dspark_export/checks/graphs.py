@@ -85,7 +85,7 @@ def drafter_steps(manifest: Manifest, random: np.random.Generator, samples: bool
 
     What drafts for `manifest` gets the tokens behind its features where its graph reads them.
     """
-    text = any(tensor.name == NEXT_IDS for tensor in manifest.graphs["drafter"].inputs)
+    text = manifest.graphs["drafter"].takes(NEXT_IDS)
     for round_number, (count, used) in enumerate(steps_within(manifest.limits.context_length)):
         tokens = random.integers(0, manifest.target.vocab_size, count) if text else None
         yield ({} if tokens is None else {NEXT_IDS: tokens}) | {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from dspark_engines.backends.exported import NEXT_IDS
 from dspark_export.checkpoints import DrafterSpec, Weights
 from dspark_export.graphs.chain_step import ChainDecoder, Pairs, run_stage
 from dspark_export.graphs.draft_outputs import base_logits, vocabulary, write_outputs
@@ -50,7 +51,7 @@ class _Chain:
         features, lengths = w.input("features", ["M", spec.feature_size]), w.input("feature_lengths", ["R"], INT64)
         used, self.anchors = w.input("used", ["R"], INT64), w.input("anchor_ids", ["R"], INT64)
         self.draws = _Draws(w.input("temperature", ["R"]), w.input("uniforms", ["R", spec.draft_length]))
-        self.pairs = Pairs(features, w.input("next_ids", ["M"], INT64), lengths, used, "M")
+        self.pairs = Pairs(features, w.input(NEXT_IDS, ["M"], INT64), lengths, used, "M")
         self.last = self.op.Sub(self.op.CumSum(lengths, 0), 1)
         self.ones = self.op.Expand(1, self.op.Shape(self.anchors))
         self.decoder = ChainDecoder(w, spec.shape, lengths, used, positions)

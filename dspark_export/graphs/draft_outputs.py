@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dspark_engines.backends.exported import SCORES
 from dspark_export.checkpoints import DrafterSpec
 from dspark_export.graphs.writer import GraphWriter
 from dspark_plugins.draft_vocabulary import places
@@ -12,7 +13,6 @@ from dspark_plugins.draft_vocabulary.function import expand_function
 from dspark_plugins.markov_head import OUTPUTS
 
 VOCABULARY = "draft_vocabulary"
-SCORES = "draft_scores"
 SCORE_NAMES = ("log_probability", "margin")
 """Of the most likely token at temperature 1, and how far the second's log-probability lies below."""
 

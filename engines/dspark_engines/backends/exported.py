@@ -78,13 +78,13 @@ def chain_methods(manifest: Manifest) -> list[str]:
 
 
 def _reads_text(graph: GraphInfo | None) -> bool:
-    return graph is not None and any(tensor.name == NEXT_IDS for tensor in graph.inputs)
+    return graph is not None and graph.takes(NEXT_IDS)
 
 
 def has_scores(bundle: Bundle) -> bool:
     """Whether its drafter's graph puts out scores; those of older versions do not."""
     info = bundle.manifest.graphs.get("drafter")
-    return info is not None and any(tensor.name == SCORES for tensor in info.outputs)
+    return info is not None and info.gives(SCORES)
 
 
 def require_file(exported: ExportedGraphs, role: Role) -> Path:

@@ -188,6 +188,14 @@ class GraphInfo(_Record):
     outputs: list[TensorInfo]
     caches: Annotated[list[CacheSpec], BeforeValidator(cache_list)]
 
+    def takes(self, name: str) -> bool:
+        """Whether it has an input of that name."""
+        return any(tensor.name == name for tensor in self.inputs)
+
+    def gives(self, name: str) -> bool:
+        """Whether it has an output of that name."""
+        return any(tensor.name == name for tensor in self.outputs)
+
 
 class Limits(_Record):
     """What the engines were built for; `context_length` counts prompt and output together."""
