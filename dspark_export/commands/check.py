@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import click
 
-from dspark_engines import Bundle, RuntimeOptions, open_bundle
+from dspark_engines import Bundle, RuntimeOptions
 from dspark_engines.backends import EngineOptions, Engines, get_backend
 from dspark_engines.bundle.vocabulary import given_vocabulary
 from dspark_engines.errors import CheckpointError
@@ -23,6 +23,7 @@ from dspark_export.checks.verdict import judge
 from dspark_export.commands.audit import run as run_audits
 from dspark_export.commands.check_output import CheckResult
 from dspark_export.commands.console import print_json, reporting
+from dspark_export.commands.drafters import open_seen
 from dspark_export.commands.help import command as styled
 from dspark_export.commands.options import backend_option, bundle_argument, json_option, threads_option
 from dspark_export.commands.paths import PATH
@@ -88,7 +89,7 @@ def command(
     if (target is None) != (drafter is None):
         raise CheckpointError("only one of --target and --drafter is given", hint="pass both checkpoints")
     _check_options(audit, min_accepted_length, precision_report)
-    opened = open_bundle(bundle) if through is None else open_bundle(bundle).with_drafter(through)
+    opened = open_seen(bundle, through)
     chosen = built_in_prompts(limit) if prompts is None else read_prompt_set(prompts, limit)
     token_ids = encode_prompts(opened, chosen, cut=precision_report)
     options = resolve_engines(opened, backend, EngineOptions(threads))

@@ -17,6 +17,9 @@ MOST_DRAFTS = 16
 class ChainMethod(DraftMethod):
     """`DrafterSpec.chain` says how a step goes; there is neither a Markov head nor a confidence head."""
 
+    facts: tuple[str, ...]
+    """Of `ChainSpec` what the manifest says of such a drafter."""
+
     def check(self, path: Path, spec: DrafterSpec) -> None:
         assert spec.chain is not None, "dialects of chains set it"
         if not 1 <= spec.draft_length <= MOST_DRAFTS:
@@ -38,6 +41,9 @@ class ChainMethod(DraftMethod):
         from dspark_export.parity import ChainModule
 
         return ChainModule(spec, weights, embedding, head)
+
+    def describe(self, spec: DrafterSpec) -> dict[str, Any]:
+        return {name: getattr(spec.chain, name) for name in self.facts}
 
     def scores(self, spec: DrafterSpec) -> tuple[str, ...]:
         from dspark_export.graphs.draft_outputs import SCORE_NAMES

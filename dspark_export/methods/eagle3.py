@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterSpec
@@ -14,6 +13,7 @@ class Eagle3Method(ChainMethod):
     """Attention reads the embedding and the state."""
 
     name = "eagle3"
+    facts = ("residual_normed", "state_normed", "tap_norm")
 
     def check(self, path: Path, spec: DrafterSpec) -> None:
         super().check(path, spec)
@@ -22,12 +22,3 @@ class Eagle3Method(ChainMethod):
             raise CheckpointError(
                 f"{path}: an Eagle3 drafter in {spec.chain.stages} stages is not supported", hint="take one with one"
             )
-
-    def describe(self, spec: DrafterSpec) -> dict[str, Any]:
-        chain = spec.chain
-        assert chain is not None, "dialects of chains set it"
-        return {
-            "residual_normed": chain.residual_normed,
-            "state_normed": chain.state_normed,
-            "tap_norm": chain.tap_norm,
-        }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from dspark_engines.errors import CheckpointError
 from dspark_export.checkpoints import DrafterSpec
@@ -14,6 +13,7 @@ class MtpMethod(ChainMethod):
     """An ordinary layer behind a projection of embedding and state; there may be several stages of these."""
 
     name = "mtp"
+    facts = ("stages", "state_normed", "embedding_first")
 
     def check(self, path: Path, spec: DrafterSpec) -> None:
         super().check(path, spec)
@@ -28,12 +28,3 @@ class MtpMethod(ChainMethod):
             raise CheckpointError(
                 f"{path}: {spec.shape.num_layers} layers in {spec.chain.stages} stages", hint="a stage has one layer"
             )
-
-    def describe(self, spec: DrafterSpec) -> dict[str, Any]:
-        chain = spec.chain
-        assert chain is not None, "dialects of chains set it"
-        return {
-            "stages": chain.stages,
-            "state_normed": chain.state_normed,
-            "embedding_first": chain.embedding_first,
-        }
